@@ -1,0 +1,65 @@
+# Everything runs in .venv, which `make setup` makes; every target makes what it needs.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+RUNTIME := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+MODEL ?=
+OUT ?=
+export HF_HUB_DISABLE_PROGRESS_BARS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup export export-bert export-vit data demo test check format clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: .venv/ready ## Make .venv with everything pinned (extra `gpu` where nvidia-smi answers)
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tfbatch needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --editable '.[$(RUNTIME),export,examples,dev]'
+	@touch $@
+
+export: export-bert export-vit ## Export the default models: models/sentiment and models/fashion
+
+ifeq ($(MODEL),)
+export-bert: models/sentiment/tfbatch.json ## Export a BERT: MODEL=folder or Hub id, OUT=bundle; else the default
+export-vit: models/fashion/tfbatch.json ## Export a ViT: MODEL=folder or Hub id, OUT=bundle; else the default
+else
+export-bert export-vit: setup
+	$(BIN)/tfbatch export $(MODEL) -o $(or $(OUT),models/$(notdir $(MODEL)))
+endif
+
+models/sentiment/tfbatch.json: .venv/ready examples/merge_sentiment.py examples/sentiment/adapter_model.safetensors
+	$(BIN)/python examples/merge_sentiment.py
+	$(BIN)/tfbatch export build/checkpoints/sentiment --overwrite -o models/sentiment
+
+models/fashion/tfbatch.json: .venv/ready examples/fashion/model.safetensors
+	$(BIN)/tfbatch export examples/fashion --overwrite -o models/fashion
+
+data: build/data/ready ## Make the demo's Parquet files in build/data
+
+build/data/ready: .venv/ready examples/data.py examples/fashion/sample.parquet
+	$(BIN)/python examples/data.py
+	@touch $@
+
+demo: export data ## Score real reviews and real pictures with the default models
+	$(BIN)/python examples/demo.py
+
+test: setup check export data ## Check and test everything
+	$(BIN)/python -m pytest
+
+check: setup ## Lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## Format the code and mend what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove what was built, but not .venv
+	rm -rf build models dist reviews-predictions fashion-predictions

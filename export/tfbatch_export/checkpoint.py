@@ -1,0 +1,139 @@
+"""A checkpoint to a loaded model: a local folder, or a Hub repository at one commit.
+
+Weights are read from safetensors alone: a pickle runs code when it is opened. No code of the
+repository's is run either.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from optimum.exporters.tasks import TasksManager
+from tfbatch.bundle import sha256
+from tfbatch.errors import BadConfiguration, NoInput, UsageError
+from tfbatch.tasks import task_names
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
+UNTRAINED = "was newly initialized: the checkpoint was not trained for it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint on disk and where it came from; `commit` is None for a local folder."""
+
+    name: str
+    folder: Path
+    commit: str | None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.folder / "config.json").read_bytes())
+        return content
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """File name to SHA-256 of the weights."""
+        return {file.name: sha256(file) for file in sorted(self.folder.glob("*.safetensors"))}
+
+
+def find_checkpoint(model: str, revision: str | None) -> Checkpoint:
+    """A local folder as it is, or a Hub repository's files at the commit a revision stands for.
+
+    Raises:
+        NoInput: there is no such folder, repository or revision, or the Hub does not answer.
+        BadConfiguration: the checkpoint has no safetensors, or asks for code of its own.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        if revision is not None:
+            raise UsageError(f"--revision is for the Hub; {model} is a local folder")
+        checkpoint = Checkpoint(name=str(folder), folder=folder, commit=None)
+    else:
+        try:
+            commit = HfApi().model_info(model, revision=revision).sha
+            folder = Path(snapshot_download(model, revision=commit, allow_patterns=FILES))
+        except (HfHubHTTPError, HFValidationError, OSError) as error:
+            where = f"revision {revision} of {model}" if revision else model
+            raise NoInput(f"{where} is neither a folder nor to be had from the Hub: {first_line(error)}") from error
+        checkpoint = Checkpoint(name=model, folder=folder, commit=commit)
+    check(checkpoint)
+    return checkpoint
+
+
+def check(checkpoint: Checkpoint) -> None:
+    """Refuse what cannot be loaded safely."""
+    if not (checkpoint.folder / "config.json").is_file():
+        raise BadConfiguration(f"{checkpoint.name} holds no config.json: it is not a checkpoint")
+    if not list(checkpoint.folder.glob("*.safetensors")):
+        raise BadConfiguration(
+            f"{checkpoint.name} has no .safetensors weights. Other formats can run code when opened and are "
+            f"not read; convert it with `AutoModel.from_pretrained(...).save_pretrained(...)` where you trust it."
+        )
+    if "auto_map" in checkpoint.config:
+        raise BadConfiguration(f"{checkpoint.name} asks for code of its own (auto_map), which is not run")
+
+
+def infer_task(checkpoint: Checkpoint) -> str:
+    """The task of the class that the checkpoint was saved from.
+
+    Raises:
+        UsageError: it names none that tfbatch has.
+    """
+    config = checkpoint.config
+    architectures = config.get("architectures") or []
+    for task in task_names():
+        model_class = TasksManager.get_model_class_for_task(task, framework="pt", library="transformers")
+        if _class_name(model_class, config.get("model_type")) in architectures:
+            return task
+    raise UsageError(
+        f"{checkpoint.name} was saved from {', '.join(architectures) or 'no known class'}; "
+        f"say what it is for with --task: {', '.join(task_names())}"
+    )
+
+
+def _class_name(auto_class: Any, model_type: str | None) -> str | None:
+    """The concrete class that an AutoModel class stands for, by name."""
+    names = {config.model_type: model for config, model in auto_class._model_mapping.items()}
+    return names[model_type].__name__ if model_type in names else None
+
+
+def load_model(checkpoint: Checkpoint, task: str) -> PreTrainedModel:
+    """The model in float32, in evaluation mode, with all of its weights trained.
+
+    Raises:
+        BadConfiguration: weights that the task needs are missing.
+    """
+    import torch
+
+    with quiet():
+        model, report = TasksManager.get_model_class_for_task(
+            task, framework="pt", library="transformers"
+        ).from_pretrained(checkpoint.folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
+    if missing := sorted(report["missing_keys"]):
+        raise BadConfiguration(f"{checkpoint.name} cannot do {task}: {', '.join(missing)} {UNTRAINED}")
+    loaded: PreTrainedModel = model.eval()
+    return loaded
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers without its bars and reports; what matters of them is checked."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        logging.enable_progress_bar()
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

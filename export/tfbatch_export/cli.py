@@ -1,0 +1,90 @@
+"""The commands of the export stage; `tfbatch.cli` loads them when they are called."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from tfbatch.bundle import Bundle
+from tfbatch.tasks import task_names
+
+from tfbatch_export.export import ExportConfig
+from tfbatch_export.export import export as export_checkpoint
+from tfbatch_export.export import verify as verify_bundle
+
+
+def note(text: str) -> None:
+    click.echo(text, err=True)
+
+
+@click.command(name="export")
+@click.argument("model")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The bundle's folder.")
+@click.option("--task", type=click.Choice(task_names()), help="Default: what the checkpoint was saved for.")
+@click.option("--revision", help="A branch, tag or commit of a Hub repository.")
+@click.option("--overwrite", is_flag=True, help="Replace a bundle that is there.")
+def export(**settings: Any) -> None:
+    """Turn a Hugging Face checkpoint into a verified bundle.
+
+    MODEL is a local folder or the name of a Hub repository, with weights in safetensors. The graph
+    is fused and compared with PyTorch; where it is not equal, nothing is written (exit code 70).
+    """
+    started = time.monotonic()
+    bundle = export_checkpoint(ExportConfig(**settings), note)
+    report(bundle, "exported", started)
+
+
+@click.command(name="verify")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--source", help="The checkpoint it was made of, where that has moved.")
+def verify(bundle: Path, source: str | None) -> None:
+    """Check a bundle again: files, fused operators and, if the checkpoint is to be had, parity."""
+    started = time.monotonic()
+    checked, compared = verify_bundle(bundle, source, note)
+    if not compared:
+        note(f"parity not repeated: {checked.manifest.source['name']} is not to be had (name it with --source)")
+    report(checked, "verified", started, parity_repeated=compared)
+
+
+def report(bundle: Bundle, status: str, started: float, **more: Any) -> None:
+    """A table for people on standard error, a line of JSON for programs on standard output."""
+    manifest = bundle.manifest
+    console = Console(stderr=True, width=max(Console(stderr=True).width, 100), highlight=False)
+    for precision, graph in manifest.graphs.items():
+        size = (bundle.path / graph.file).stat().st_size
+        table = Table(title=f"{manifest.family} for {manifest.task}, {precision}: {graph.layers} layers")
+        for heading in ("operator", "found", "expected"):
+            table.add_column(heading, justify="left" if heading == "operator" else "right")
+        for name, expected in graph.expected.items():
+            table.add_row(name, str(graph.fused[name]), str(expected))
+        console.print(table)
+        table = Table(title=f"difference from PyTorch, {graph.tolerance:.0e} allowed")
+        for heading in ("batch", "largest difference", "same label"):
+            table.add_column(heading, justify="left" if heading == "batch" else "right")
+        for record in graph.parity:
+            difference, agreement = record["max_abs_difference"], record["label_agreement"]
+            table.add_row(record["batch"], f"{difference:.1e}", f"{agreement:.0%}")
+        console.print(table)
+        console.print(f"{bundle.path / graph.file}: {size / 1e6:.1f} MB, {time.monotonic() - started:.0f} s")
+    result = {
+        "status": status,
+        "bundle": str(bundle.path),
+        "task": manifest.task,
+        "family": manifest.family,
+        "commit": manifest.source["commit"],
+        "graphs": {
+            precision: {
+                "layers": graph.layers,
+                "fused": graph.fused,
+                "max_abs_difference": max(record["max_abs_difference"] for record in graph.parity),
+                "bytes": (bundle.path / graph.file).stat().st_size,
+            }
+            for precision, graph in manifest.graphs.items()
+        },
+        "seconds": round(time.monotonic() - started, 1),
+        **more,
+    }
+    click.echo(json.dumps(result, ensure_ascii=False))

@@ -1,0 +1,193 @@
+"""A checkpoint's way to a bundle: load, trace, fuse, check the fusion, check parity, write.
+
+Nothing is at the bundle's path until all of it has been proved: the files are made in a folder
+beside it, which is renamed at the end.
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import onnx_ir
+import torch
+from tfbatch import __version__
+from tfbatch.bundle import MANIFEST, Bundle, Graph, Manifest, hash_files, load_bundle, write_manifest
+from tfbatch.errors import ExportNotVerified, NoInput, OutputRefused, UsageError
+from transformers import PreTrainedModel
+
+from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, infer_task, load_model
+from tfbatch_export.families import Family, load_family
+from tfbatch_export.fuse import check_fusion, count_operators, fuse
+from tfbatch_export.trace import UNMASKED, trace
+from tfbatch_export.verify import TOLERANCE, check_parity, measure_parity
+
+GRAPH_LIMIT = 2**31 - 2**20  # bytes of weights that one protobuf file holds
+PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """What `tfbatch export` was asked to do."""
+
+    model: str
+    output: Path
+    task: str | None = None
+    revision: str | None = None
+    overwrite: bool = False
+
+
+def export(config: ExportConfig, say: Callable[[str], None] = lambda _: None) -> Bundle:
+    """Make a bundle of a checkpoint.
+
+    Raises:
+        ExportNotVerified: the graph is not fused as it should be, or is not equal to PyTorch.
+        NoInput, BadConfiguration, UsageError: the checkpoint cannot be exported.
+        OutputRefused: there is something at the bundle's path.
+    """
+    refuse_output(config)
+    torch.manual_seed(0)
+    checkpoint = find_checkpoint(config.model, config.revision)
+    family = load_family(checkpoint.config.get("model_type", "unknown"))
+    task = config.task or infer_task(checkpoint)
+    say(f"loading {checkpoint.name} for {task}")
+    model = load_model(checkpoint, task)
+    config.output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{config.output.name}.", dir=config.output.parent) as scratch:
+        folder = Path(scratch) / "bundle"
+        folder.mkdir()
+        manifest = write_files(folder, checkpoint, family, model, task, say)
+        write_manifest(folder, manifest)
+        load_bundle(folder)
+        if config.overwrite and config.output.is_dir():
+            shutil.rmtree(config.output)
+        folder.rename(config.output)
+    return Bundle(path=config.output, manifest=manifest)
+
+
+def write_files(
+    folder: Path, checkpoint: Checkpoint, family: Family, model: PreTrainedModel, task: str, say: Callable[[str], None]
+) -> Manifest:
+    """Everything of a bundle but the manifest, which is returned."""
+    settings = family.write_preprocessor(checkpoint.folder, model.config, folder)
+    model.config.to_json_file(folder / "config.json")
+    say("tracing and fusing")
+    graph = build_graph(family, model)
+    expected = family.expected(model.config)
+    counts = count_operators(graph)
+    check_fusion(counts, expected)
+    onnx_ir.save(graph, folder / "model.onnx")
+    say("comparing with PyTorch")
+    parity = measure_parity(folder / "model.onnx", model, family.parity_batches(model.config))
+    check_parity(parity, TOLERANCE)
+    labels = model.config.id2label
+    return Manifest(
+        task=task,
+        family=model.config.model_type,
+        source={"name": checkpoint.name, "commit": checkpoint.commit, "weights": checkpoint.weights},
+        labels=[labels[index] for index in range(len(labels))],
+        inputs=list(family.inputs),
+        settings=settings,
+        graphs={
+            "fp32": Graph(
+                file="model.onnx",
+                layers=family.layers(model.config),
+                fused={name: counts.get(name, 0) for name in expected},
+                expected=expected,
+                tolerance=TOLERANCE,
+                parity=parity,
+            )
+        },
+        versions={"tfbatch": __version__} | package_versions(),
+        files=hash_files(folder),
+    )
+
+
+def build_graph(family: Family, model: PreTrainedModel) -> onnx_ir.Model:
+    """Trace and fuse."""
+    bytes_of_weights = sum(weight.nbytes for weight in model.parameters())
+    if bytes_of_weights > GRAPH_LIMIT:
+        raise UsageError(f"the weights take {bytes_of_weights:,} bytes in fp32; one ONNX file holds {GRAPH_LIMIT:,}")
+    implementation = model.config._attn_implementation
+    model.set_attn_implementation(UNMASKED)
+    try:
+        inputs, axes = family.trace_inputs(model.config)
+        graph = trace(family.wrap(model), inputs, axes, output="logits")
+    finally:
+        model.set_attn_implementation(implementation)
+    graph = fuse(graph)
+    family.complete(graph)
+    return graph
+
+
+def verify(path: Path, source: str | None, say: Callable[[str], None] = lambda _: None) -> tuple[Bundle, bool]:
+    """Check a bundle again: its files, its fused operators and, where the checkpoint it was made
+    of is to be had, its parity.
+
+    Returns:
+        The bundle, and whether parity was measured.
+
+    Raises:
+        BadConfiguration: a file is not what it was.
+        ExportNotVerified: an operator or a number is not what it was.
+    """
+    bundle = load_bundle(path)
+    manifest = bundle.manifest
+    checkpoint = find_source(manifest, source)
+    for graph in manifest.graphs.values():
+        say(f"counting operators of {graph.file}")
+        check_fusion(count_operators(onnx_ir.load(path / graph.file)), graph.expected)
+    if checkpoint is None:
+        return bundle, False
+    say(f"comparing with {checkpoint.name}")
+    model = load_model(checkpoint, manifest.task)
+    batches = load_family(manifest.family).parity_batches(model.config)
+    for graph in manifest.graphs.values():
+        check_parity(measure_parity(path / graph.file, model, batches), graph.tolerance)
+    return bundle, True
+
+
+def find_source(manifest: Manifest, source: str | None) -> Checkpoint | None:
+    """The checkpoint a bundle was made of: the one named, or the recorded one if it is still there.
+
+    Raises:
+        ExportNotVerified: its weights are not those that were exported.
+    """
+    recorded = manifest.source
+    name = source or recorded["name"]
+    if source is None and recorded["commit"] is None and not Path(name).is_dir():
+        return None
+    try:
+        checkpoint = find_checkpoint(name, recorded["commit"] if not Path(name).is_dir() else None)
+    except NoInput:
+        if source is not None:
+            raise
+        return None
+    if checkpoint.weights != recorded["weights"]:
+        raise ExportNotVerified(f"the weights in {checkpoint.name} are not those that the bundle was made of")
+    return checkpoint
+
+
+def refuse_output(config: ExportConfig) -> None:
+    """Never replace anything but a bundle, and that only when told to."""
+    if not config.output.exists():
+        return
+    if not config.overwrite:
+        raise OutputRefused(f"{config.output} exists; --overwrite replaces a bundle")
+    if not (config.output / MANIFEST).exists() and any(config.output.iterdir()):
+        raise OutputRefused(f"{config.output} exists and is not a bundle; choose another folder")
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what made the graph, as far as installed under these names."""
+    found: dict[str, Any] = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except ModuleNotFoundError:
+            continue
+    return found

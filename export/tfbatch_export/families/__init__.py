@@ -1,0 +1,64 @@
+"""Model families. One file a family, named as `model_type` in a checkpoint's config.json is.
+
+`families/bert.py` serves `"model_type": "bert"` and ends in `FAMILY = ItsClass()`.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import onnx_ir
+import torch
+from tfbatch.errors import UsageError
+from transformers import PreTrainedModel
+
+Tensors = dict[str, torch.Tensor]
+Axes = dict[str, dict[int, str]]
+
+
+class Family(Protocol):
+    """What export must know of one kind of model.
+
+    `inputs` names the finished graph's inputs, as the Hub's models name their arguments.
+    """
+
+    inputs: tuple[str, ...]
+
+    def layers(self, config: Any) -> int:
+        """How many attention layers the model has."""
+
+    def expected(self, config: Any) -> dict[str, int]:
+        """Operators by type as the fused graph must have them; zero where none may be left."""
+
+    def wrap(self, model: PreTrainedModel) -> torch.nn.Module:
+        """The model as a function from named inputs to its logits."""
+
+    def trace_inputs(self, config: Any) -> tuple[Tensors, Axes]:
+        """An example of the inputs that are traced, and the names of their dynamic axes."""
+
+    def complete(self, graph: onnx_ir.Model) -> None:
+        """What is left to do once a graph is fused."""
+
+    def write_preprocessor(self, checkpoint: Path, config: Any, folder: Path) -> dict[str, Any]:
+        """Write the preprocessor's files into a folder; returns the settings for the run stage."""
+
+    def parity_batches(self, config: Any) -> dict[str, Tensors]:
+        """Inputs, by name of their shape, on which graph and model are compared."""
+
+
+def family_names() -> list[str]:
+    """The families there are, in order of name."""
+    return sorted(file.stem for file in Path(__file__).parent.glob("[!_]*.py"))
+
+
+def load_family(model_type: str) -> Family:
+    """The family of a `model_type`, importing its file alone.
+
+    Raises:
+        UsageError: there is none.
+    """
+    name = model_type.replace("-", "_")
+    if name not in family_names():
+        raise UsageError(f"models of type {model_type} cannot be exported yet; there are: {', '.join(family_names())}")
+    family: Family = import_module(f"{__name__}.{name}").FAMILY
+    return family

@@ -1,0 +1,79 @@
+"""What text encoders have in common: token ids in, right-padded, logits out."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import onnx_ir
+import torch
+from tfbatch.errors import BadConfiguration
+from transformers import AutoTokenizer, PreTrainedModel
+
+from tfbatch_export.families import Axes, Tensors
+from tfbatch_export.fuse import mask_by_row_lengths
+
+BATCH_SIZES = (1, 2, 7)
+LENGTHS = (2, 17, 128, 512)
+AXES = {0: "batch", 1: "sequence"}
+
+
+class TextWrapper(torch.nn.Module):
+    """Logits of a text model, traced without a padding mask."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, token_type_ids: torch.Tensor) -> torch.Tensor:
+        """(B, L) int64 twice to logits (B, labels) float32."""
+        logits: torch.Tensor = self.model(input_ids=input_ids, token_type_ids=token_type_ids).logits
+        return logits
+
+
+class TextFamily:
+    """A text encoder with absolute positions and token types."""
+
+    inputs = ("input_ids", "attention_mask", "token_type_ids")
+
+    def wrap(self, model: PreTrainedModel) -> torch.nn.Module:
+        return TextWrapper(model)
+
+    def trace_inputs(self, config: Any) -> tuple[Tensors, Axes]:
+        ids = torch.randint(config.vocab_size, (2, 16))
+        return {"input_ids": ids, "token_type_ids": torch.zeros_like(ids)}, {"input_ids": AXES, "token_type_ids": AXES}
+
+    def complete(self, graph: onnx_ir.Model) -> None:
+        mask_by_row_lengths(graph)
+
+    def write_preprocessor(self, checkpoint: Path, config: Any, folder: Path) -> dict[str, Any]:
+        """`tokenizer.json` and `tokenizer_config.json`, made where the checkpoint has a vocabulary alone."""
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+        with tempfile.TemporaryDirectory() as scratch:
+            tokenizer.save_pretrained(scratch)
+            for name in ("tokenizer.json", "tokenizer_config.json"):
+                if not (saved := Path(scratch) / name).exists():
+                    raise BadConfiguration(f"{checkpoint} gives no {name}; only tokenizers that `tokenizers` runs serve")
+                (folder / name).write_bytes(saved.read_bytes())
+        if tokenizer.padding_side != "right":
+            raise BadConfiguration(f"{checkpoint} pads on the left; row lengths as a mask need padding on the right")
+        return {
+            "max_length": min(tokenizer.model_max_length, config.max_position_embeddings),
+            "pad_token_id": tokenizer.pad_token_id or 0,
+        }
+
+    def parity_batches(self, config: Any) -> dict[str, Tensors]:
+        """Random tokens in every size and length, unpadded and with rows of random lengths."""
+        generator = torch.Generator().manual_seed(0)
+        batches = {}
+        for size in BATCH_SIZES:
+            for length in (length for length in LENGTHS if length <= config.max_position_embeddings):
+                ids = torch.randint(config.vocab_size, (size, length), generator=generator)
+                lengths = torch.randint(1, length + 1, (size,), generator=generator)
+                for name, rows in (("", torch.full((size,), length)), (", padded", lengths)):
+                    mask = (torch.arange(length) < rows[:, None]).long()
+                    batches[f"{size} x {length}{name}"] = {
+                        "input_ids": ids,
+                        "attention_mask": mask,
+                        "token_type_ids": torch.zeros_like(ids),
+                    }
+        return batches

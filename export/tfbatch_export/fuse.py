@@ -1,0 +1,59 @@
+"""A plain ONNX graph to one of onnxruntime's fused operators, counted."""
+
+from collections import Counter
+
+import onnx_ir as ir
+from onnxscript.rewriter.ort_fusions import optimize_for_ort
+from tfbatch.errors import ExportNotVerified
+
+MASK_INDEX = 3  # the input of com.microsoft Attention that takes row lengths (B,) int32
+FUSED = ("Attention", "SkipLayerNormalization", "BiasGelu")
+
+
+def fuse(model: ir.Model) -> ir.Model:
+    """Replace the operators of each layer by Attention, SkipLayerNormalization and BiasGelu."""
+    fused, _ = optimize_for_ort(model, clear_metadata=True)
+    return fused
+
+
+def mask_by_row_lengths(model: ir.Model) -> None:
+    """Add the input `attention_mask` (B, L) and give every Attention the length of each row.
+
+    Padding must be on the right. A mask of row lengths is the form that the fused kernels take; a
+    four-dimensional one shuts them out.
+    """
+    graph = model.graph
+    ids = graph.inputs[0]
+    mask = ir.Value(name="attention_mask", type=ids.type, shape=ids.shape)
+    graph.inputs.insert(1, mask)
+    axis = ir.Value(name="attention_mask_axis", const_value=ir.tensor([1], dtype=ir.DataType.INT64))
+    axis.type, axis.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([1])
+    graph.register_initializer(axis)
+    total = ir.node("ReduceSum", [mask, axis], {"keepdims": 0})
+    lengths = ir.node("Cast", [total.outputs[0]], {"to": ir.DataType.INT32})
+    lengths.outputs[0].name = "row_lengths"
+    graph.insert_before(graph[0], [total, lengths])
+    for node in graph:
+        if node.op_type == "Attention":
+            if len(node.inputs) <= MASK_INDEX:
+                node.resize_inputs(MASK_INDEX + 1)
+            node.replace_input_with(MASK_INDEX, lengths.outputs[0])
+
+
+def count_operators(model: ir.Model) -> dict[str, int]:
+    """How often each type of operator stands in a graph, in order of name."""
+    return dict(sorted(Counter(node.op_type for node in model.graph).items()))
+
+
+def check_fusion(counts: dict[str, int], expected: dict[str, int]) -> None:
+    """Hold a graph to what its family must come to; zero means: none may be left.
+
+    Raises:
+        ExportNotVerified: a count that differs.
+    """
+    wrong = [f"{counts.get(name, 0)} {name} of {count}" for name, count in expected.items() if counts.get(name, 0) != count]
+    if wrong:
+        raise ExportNotVerified(
+            f"the graph is not fused as it should be: it has {', '.join(wrong)}. No bundle was written. "
+            f"Other versions of torch, transformers or onnxscript than the pinned ones may be why."
+        )

@@ -1,0 +1,60 @@
+"""A PyTorch model to an ONNX graph, without its padding mask.
+
+`transformers` builds a four-dimensional mask while it is traced, even of nothing; that shuts out
+the fused kernels. The attention below computes what `sdpa` does and is given no mask: `fuse.py`
+gives the fused operators the row lengths instead.
+"""
+
+import logging
+import warnings
+from typing import Any
+
+import onnx_ir
+import torch
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+OPSET = 18
+UNMASKED = "sdpa_unmasked"
+
+
+def no_mask(*_: Any, **__: Any) -> None:
+    """In place of the builder of masks."""
+
+
+ALL_ATTENTION_FUNCTIONS.register(UNMASKED, sdpa_attention_forward)
+ALL_MASK_ATTENTION_FUNCTIONS.register(UNMASKED, no_mask)
+
+
+def trace(
+    wrapper: torch.nn.Module,
+    samples: dict[str, torch.Tensor],
+    dynamic_axes: dict[str, dict[int, str]],
+    output: str,
+) -> onnx_ir.Model:
+    """Capture a module that takes `samples` by name and returns one tensor.
+
+    The exporter restores the mode of the module it is given, so the wrapper is set to evaluation,
+    not the model alone.
+    """
+    wrapper.eval()
+    dimensions = {name: torch.export.Dim(name) for axes in dynamic_axes.values() for name in axes.values()}
+    shapes = {name: {axis: dimensions[label] for axis, label in axes.items()} for name, axes in dynamic_axes.items()}
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's, of its own parts
+        program = torch.onnx.export(
+            wrapper,
+            (),
+            kwargs=samples,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(samples),
+            output_names=[output],
+            dynamic_shapes=shapes,
+            verbose=False,
+        )
+    assert program is not None
+    model: onnx_ir.Model = program.model
+    return model

@@ -1,0 +1,165 @@
+"""The folder that export writes and run reads.
+
+    tfbatch.json              the manifest: everything below is named in it with its SHA-256
+    model.onnx                one graph a precision
+    config.json               the checkpoint's configuration (labels, sizes)
+    tokenizer.json            text tasks
+    preprocessor_config.json  image tasks
+
+A bundle is checked before anything in it is used: every file is named, none is a link, each has
+the bytes that were verified at export, and the graphs ask for no operators but onnxruntime's own.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tfbatch.errors import BadConfiguration
+from tfbatch.protobuf import operator_domains
+
+FORMAT = 1
+MANIFEST = "tfbatch.json"
+OPERATOR_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """One ONNX file and what was proved of it.
+
+    `fused` and `expected` count operators by type; `parity` holds one record for each shape of
+    batch, `max_abs_difference` being that of the outputs from PyTorch's in float32.
+    """
+
+    file: str
+    layers: int
+    fused: dict[str, int]
+    expected: dict[str, int]
+    tolerance: float
+    parity: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a bundle is: all that run must know, and where it came from."""
+
+    task: str
+    family: str
+    source: dict[str, Any]
+    labels: list[str]
+    inputs: list[str]
+    settings: dict[str, Any]
+    graphs: dict[str, Graph]
+    versions: dict[str, str]
+    files: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A bundle on disk whose files have been checked."""
+
+    path: Path
+    manifest: Manifest
+
+    def graph_path(self, precision: str) -> Path:
+        """The ONNX file of a precision.
+
+        Raises:
+            BadConfiguration: the bundle holds no such graph.
+        """
+        graphs = self.manifest.graphs
+        if precision not in graphs:
+            raise BadConfiguration(
+                f"bundle {self.path} has no {precision} graph; it holds: {', '.join(graphs)}. "
+                f"Choose one of them with --precision, or export again."
+            )
+        return self.path / graphs[precision].file
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A JSON file of the bundle, or an empty mapping where it holds none of that name."""
+        if name not in self.manifest.files:
+            return {}
+        content: dict[str, Any] = json.loads((self.path / name).read_bytes())
+        return content
+
+
+def sha256(path: Path) -> str:
+    """The hex SHA-256 of a file, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Open a bundle and check all of it.
+
+    Raises:
+        BadConfiguration: what is wrong, and with which file.
+    """
+    manifest = read_manifest(path)
+    check_files(path, manifest)
+    return Bundle(path=path, manifest=manifest)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest alone, checked for its form only."""
+    file = path / MANIFEST
+    try:
+        content = json.loads(file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise BadConfiguration(
+            f"{path} is not a bundle: it has no {MANIFEST}. "
+            f"Make one with `tfbatch export MODEL -o {path}`."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise BadConfiguration(f"{file} cannot be read: {error}") from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise BadConfiguration(f"{file} has format {found}, this tfbatch reads {FORMAT}; export again")
+    try:
+        graphs = {name: Graph(**graph) for name, graph in content["graphs"].items()}
+        return Manifest(**{**content, "graphs": graphs})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadConfiguration(f"{file} is not a manifest of format {FORMAT}: {error}") from error
+
+
+def check_files(path: Path, manifest: Manifest) -> None:
+    """Hold the folder to its manifest: names, kinds, hashes, operator domains."""
+    for entry in path.iterdir():
+        if entry.is_symlink() or not entry.is_file() or entry.stat().st_nlink != 1:
+            raise BadConfiguration(f"bundle {path}: {entry.name} is a link or not a plain file")
+        if entry.name != MANIFEST and entry.name not in manifest.files:
+            raise BadConfiguration(f"bundle {path}: {entry.name} is not named in {MANIFEST}; remove it")
+    for name, expected in manifest.files.items():
+        if Path(name).name != name or not (path / name).exists():
+            raise BadConfiguration(f"bundle {path}: {name} is missing; export or copy the bundle again")
+        if sha256(path / name) != expected:
+            raise BadConfiguration(f"bundle {path}: {name} is not the file that was verified at export")
+    for graph in manifest.graphs.values():
+        if graph.file not in manifest.files:
+            raise BadConfiguration(f"bundle {path}: {graph.file} has no SHA-256 in {MANIFEST}")
+        if foreign := operator_domains(path / graph.file) - OPERATOR_DOMAINS:
+            raise BadConfiguration(
+                f"bundle {path}: {graph.file} asks for operators of {', '.join(sorted(foreign))}"
+            )
+
+
+def hash_files(path: Path) -> dict[str, str]:
+    """File name to SHA-256 for all files of a folder but the manifest, in order of name."""
+    files = sorted(entry for entry in path.iterdir() if entry.name != MANIFEST)
+    return {entry.name: sha256(entry) for entry in files}
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write the manifest into a folder of finished files."""
+    (path / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+
+
+def fingerprint(manifest: Manifest) -> Mapping[str, str]:
+    """What of a bundle decides its results: the hashes of its files."""
+    return manifest.files

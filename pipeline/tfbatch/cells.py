@@ -1,0 +1,64 @@
+"""The input column: which kinds of column a task can read, and its distinct cells."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tfbatch.batches import NO_INPUT, Indices
+
+NULL = "null: the cell is null"
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """string, large_string, string_view, or a dictionary of them."""
+    if pa.types.is_dictionary(kind):
+        return is_text(kind.value_type)
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def is_image(kind: pa.DataType) -> bool:
+    """binary, large_binary, binary_view, a dictionary of them, or a struct whose field `bytes` is one:
+    the form in which Hugging Face `datasets` stores images."""
+    if pa.types.is_struct(kind):
+        return any(field.name == "bytes" and is_image(field.type) for field in kind)
+    if pa.types.is_dictionary(kind):
+        return is_image(kind.value_type)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
+KINDS: dict[str, Callable[[pa.DataType], bool]] = {"text": is_text, "image": is_image}
+
+
+def distinct(cells: pa.Array) -> tuple[pa.Array, Indices, dict[int, str]]:
+    """The distinct values of a column of text or images.
+
+    Returns:
+        The values, each once and none of them null; for each row its value's index or NO_INPUT;
+        and the reason of each row that has none.
+    """
+    if pa.types.is_struct(cells.type):
+        cells = pc.struct_field(cells, "bytes")
+    if pa.types.is_dictionary(cells.type):
+        cells = cells.dictionary_decode()
+    if pa.types.is_string_view(cells.type) or pa.types.is_binary_view(cells.type):
+        cells = cells.cast(pa.large_string() if is_text(cells.type) else pa.large_binary())
+    encoded = cells.dictionary_encode()
+    input_of_row = encoded.indices.fill_null(NO_INPUT).to_numpy(zero_copy_only=False).astype(np.int64)
+    errors = {int(row): NULL for row in np.flatnonzero(input_of_row == NO_INPUT)}
+    return encoded.dictionary, input_of_row, errors
+
+
+def keep_valid(
+    values: list[Any], reasons: dict[int, str], input_of_row: Indices, errors: dict[int, str]
+) -> tuple[list[Any], Indices, dict[int, str]]:
+    """Take bad inputs out of `values` and give their reasons to all rows that hold them."""
+    if not reasons:
+        return values, input_of_row, errors
+    kept = [index for index in range(len(values)) if index not in reasons]
+    renumbered = np.full(len(values) + 1, NO_INPUT, np.int64)  # the last entry is NO_INPUT's own
+    renumbered[kept] = np.arange(len(kept))
+    bad = {int(row): reasons[int(index)] for row, index in enumerate(input_of_row) if int(index) in reasons}
+    return [values[index] for index in kept], renumbered[input_of_row], errors | bad

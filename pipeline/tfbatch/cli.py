@@ -1,0 +1,176 @@
+"""Words in, a RunConfig out; errors out as exit codes. Commands only."""
+
+import json
+import signal
+import sys
+import tomllib
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from tfbatch import __version__
+from tfbatch.config import PRECISIONS, RunConfig
+from tfbatch.errors import BadConfiguration, Interrupted, TfbatchError, UsageError
+
+EXPORT_PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxscript")
+
+
+class ExportCommand(click.Command):
+    """A command of the export stage: listed by its help text, imported (with torch) when called."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> click.Context:
+        missing = [package for package in EXPORT_PACKAGES if find_spec(package) is None]
+        if missing:
+            raise BadConfiguration(
+                f"tfbatch {self.name} needs {', '.join(missing)}: pip install 'tfbatch[export]' "
+                f"(running a bundle needs none of them)"
+            )
+        command: click.Command = getattr(import_module("tfbatch_export.cli"), str(self.name))
+        return command.make_context(info_name, args, parent, **extra)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, package_name="tfbatch")
+def cli() -> None:
+    """Batch inference for transformers: export a checkpoint once, score tables every night."""
+
+
+cli.add_command(ExportCommand("export", short_help="Turn a Hugging Face checkpoint into a verified bundle."))
+cli.add_command(ExportCommand("verify", short_help="Check a bundle again: files, fused operators, parity."))
+
+
+def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Make the settings of a TOML file the defaults of the command line."""
+    if path is None:
+        return
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadConfiguration(f"--config {path} cannot be read: {error}") from error
+    settings = {name.replace("-", "_"): value for name, value in content.items()}
+    known = {option.name for option in ctx.command.params if isinstance(option, click.Option)} - {"config"}
+    if unknown := sorted(set(settings) - known):
+        raise BadConfiguration(f"--config {path} has no such setting: {', '.join(unknown)}")
+    if isinstance(columns := settings.get("keep_columns"), list):
+        settings["keep_columns"] = ",".join(columns)
+    ctx.default_map = settings
+
+
+def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """An option of `run`: its default is RunConfig's, its variable TFBATCH_<NAME>."""
+    name = next((name for name in names if not name.startswith("-")), names[-1].lstrip("-").replace("-", "_"))
+    default = RunConfig.__dataclass_fields__[name].default
+    shown = default not in (None, "", False)
+    return click.option(
+        *names, default=default, envvar=f"TFBATCH_{name.upper()}", show_default=shown, **attributes
+    )
+
+
+@cli.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@setting("-m", "--bundle", "bundle", type=click.Path(path_type=Path), help="The bundle to run; the default "
+         "is `sentiment` for a text column and `fashion` for an image column, of the models folder.")  # fmt: skip
+@setting("--models", type=click.Path(path_type=Path), help="Where the default bundles are.")
+@setting("-o", "--output", "output", type=click.Path(path_type=Path),
+         help="A folder, or one .parquet file for one input file; the default is <input>-predictions.")  # fmt: skip
+@setting("--input-column", help="The column to read, where more than one fits.")
+@setting("--task", help="What to do, where no bundle is named; see `tfbatch tasks`.")
+@setting("--device", help="auto, cpu, cuda or cuda:N.")
+@setting("--precision", type=click.Choice(PRECISIONS), help="Which of the bundle's graphs to run.")
+@setting("--max-length", type=click.IntRange(min=1), help="Cut texts at so many tokens; default: the model's most.")
+@setting("--batch-tokens", type=click.IntRange(min=1), help="Rows x padded length of a batch; default: by device.")
+@setting("--keep-columns", metavar="A,B|all|none", help="Input columns that the output repeats.")
+@setting("--all-scores", is_flag=True, help="Add predicted_scores, with every label.")
+@setting("--top-k", type=click.IntRange(min=1), help="Add predicted_scores, with the best K labels.")
+@setting("--prefix", help="Put before the names of the new columns.")
+@setting("--rows-per-part", type=click.IntRange(min=1), help="Rows of an output file.")
+@setting("--max-errors", metavar="N|P%", help="Fail with exit code 3 when more rows than this have errors.")
+@setting("--limit", type=click.IntRange(min=1), help="Only the first N rows.")
+@setting("--threads", type=click.IntRange(min=1), help="Processor threads; default: all this process may use.")
+@setting("--overwrite", is_flag=True, help="Start the output anew.")
+@setting("--dry-run", is_flag=True, help="Say what would be done, and stop.")
+@setting("--quiet", is_flag=True, help="No progress on standard error.")
+@click.option("--config", type=click.Path(path_type=Path), callback=read_config, is_eager=True, expose_value=False,
+              envvar="TFBATCH_CONFIG", help="A TOML file with any of these settings.")  # fmt: skip
+def run(**settings: Any) -> None:
+    """Score the rows of Parquet files.
+
+    INPUT is a file, several, a pattern or a folder. Each row comes out once, in order, with its own
+    columns and the prediction's; a row that cannot be scored has nulls and a reason in `error`.
+    Run the same command again after a crash: it goes on where it was.
+
+    Every option can be set by an environment variable too (TFBATCH_BATCH_TOKENS=1024) and in the
+    --config file (batch-tokens = 1024); the command line comes first, then the environment.
+    """
+    try:
+        say(score_files(RunConfig(**settings)))
+    except TfbatchError as error:
+        say({"status": "failed", "exit_code": error.exit_code, "reason": str(error)})
+        raise
+
+
+def score_files(config: RunConfig) -> dict[str, Any]:
+    """Settle the job and do it; what is imported here is what `tfbatch --help` does without."""
+    from tfbatch.flow import run as run_job
+    from tfbatch.job import make_job
+    from tfbatch.machine import available_threads, limit_threads
+    from tfbatch.progress import choose_watcher
+
+    limit_threads(config.threads or available_threads())
+    job = make_job(config)
+    if config.dry_run:
+        click.echo(job.describe(), err=True)
+        return {"status": "planned", "rows": job.plan.rows, "parts": len(job.plan.parts), "output": str(job.output)}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    return run_job(job, choose_watcher(config.quiet))
+
+
+def interrupt(number: int, _: FrameType | None) -> None:
+    """End the run at the first signal; a second one ends the process at once."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_DFL)
+    raise Interrupted(number)
+
+
+@cli.command()
+def tasks() -> None:
+    """List the tasks: the column they read, the columns they add."""
+    from tfbatch.tasks import load_task, task_names
+
+    for name in task_names():
+        task = load_task(name)
+        click.echo(f"{name}\n  reads {task.kind}, default model: {task.default_model or 'none'}")
+        for field in task.columns(RunConfig(inputs=(), all_scores=True)):
+            click.echo(f"  adds {field.name}: {field.type}")
+        click.echo("  adds error: string")
+
+
+def say(result: dict[str, Any]) -> None:
+    """The last line of standard output."""
+    click.echo(json.dumps(result, ensure_ascii=False))
+
+
+def main() -> None:
+    """The command `tfbatch`: errors become one paragraph on standard error and an exit code."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as exit_request:
+        sys.exit(exit_request.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(UsageError.exit_code)
+    except TfbatchError as error:
+        click.echo(f"tfbatch: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(128 + signal.SIGINT)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Every setting of a run and its default, once. The command line, the environment and the config
+file all end here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfbatch.errors import UsageError
+
+PRECISIONS = ("auto", "fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What `tfbatch run` was asked to do. None means: found out from the data or the machine."""
+
+    inputs: tuple[str, ...]
+    bundle: Path | None = None
+    models: Path = Path("models")
+    output: Path | None = None
+    input_column: str | None = None
+    task: str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    max_length: int | None = None
+    batch_tokens: int | None = None
+    keep_columns: str = "all"
+    all_scores: bool = False
+    top_k: int | None = None
+    prefix: str = ""
+    rows_per_part: int = 100_000
+    max_errors: str | None = None
+    limit: int | None = None
+    threads: int | None = None
+    overwrite: bool = False
+    dry_run: bool = False
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if self.all_scores and self.top_k:
+            raise UsageError("--all-scores and --top-k exclude each other: all scores are the top of all labels")
+        error_limit(self.max_errors, 0)
+
+    def kept_columns(self, names: list[str]) -> list[str]:
+        """The input columns that the output repeats, in the file's order.
+
+        Raises:
+            UsageError: a name that the input does not have.
+        """
+        if self.keep_columns in ("all", "none"):
+            return names if self.keep_columns == "all" else []
+        asked = [name.strip() for name in self.keep_columns.split(",")]
+        if unknown := [name for name in asked if name not in names]:
+            raise UsageError(
+                f"--keep-columns names {', '.join(unknown)}, but the input has: {', '.join(names)}"
+            )
+        return [name for name in names if name in asked]
+
+
+def error_limit(max_errors: str | None, rows: int) -> int:
+    """How many of `rows` may fail: all without a limit, a count, or a percentage of them.
+
+    Raises:
+        UsageError: neither a count nor a percentage.
+    """
+    if max_errors is None:
+        return rows
+    try:
+        if max_errors.endswith("%"):
+            share = float(max_errors[:-1]) / 100
+            if 0 <= share <= 1:
+                return int(share * rows)
+        elif int(max_errors) >= 0:
+            return int(max_errors)
+    except ValueError:
+        pass
+    raise UsageError(f"--max-errors is a count such as 100 or a percentage such as 1%, not {max_errors}")

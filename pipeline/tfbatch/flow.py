@@ -1,0 +1,155 @@
+"""One row's way from Parquet to Parquet.
+
+    in.parquet, row 5003
+      make_job       the row is in part 0 (rows 0 to 99,999 of file 0); what can be refused has been
+      read_windows   record batches -> Window(part 0, rows 0 to 8,191)
+      task.prepare   on a thread: tokenize or decode; equal cells are one input, a null is an error
+      cut            inputs by length, longest first: rows x padded length <= the token budget
+      compute        on other threads: a batch of arrays through the session, back into its window
+      table          softmax and labels; every row gets its input's columns, or nulls and its error
+      append         on this thread: to the part's temporary file; part full -> sync, link, record
+
+The stages are generators that pull from one another, `overlap` a few items ahead on threads.
+"""
+
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from tfbatch.batches import Batch, Window, cut
+from tfbatch.config import error_limit
+from tfbatch.errors import TooManyRowErrors
+from tfbatch.job import Job
+from tfbatch.machine import available_threads, peak_memory
+from tfbatch.output import Output, Record
+from tfbatch.plan import Part
+from tfbatch.progress import Watcher
+from tfbatch.reader import read_windows
+from tfbatch.scoring import Scoring
+from tfbatch.session import Session
+from tfbatch.stages import overlap
+
+
+@dataclass
+class Tally:
+    """What is counted on the way. Padding makes computed tokens more than real ones."""
+
+    rows: int = 0
+    errors: int = 0
+    real_tokens: int = 0
+    computed_tokens: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A batch of a window; after the last one the window is complete."""
+
+    scoring: Scoring
+    batch: Batch | None
+    is_last: bool
+
+
+def run(job: Job, watcher: Watcher) -> Record:
+    """Do a job, or what an earlier run left of it, and say what was done.
+
+    Raises:
+        TfbatchError: see `errors`; finished parts are kept.
+    """
+    started, tally = time.monotonic(), Tally()
+    output = Output(job.output, job.plan, job.schema, job.facts, job.fingerprint)
+    if not job.config.overwrite and output.is_finished():
+        return summary(job, "already done", output.records(), tally, started)
+    try:
+        output.open(overwrite=job.config.overwrite)
+        records = output.records()
+        pending = [part for part in job.plan.parts if part not in records]
+        tally.errors = sum(record["errors"] for record in records.values())
+        watcher.start(job.plan.rows, job.plan.rows - sum(part.rows for part in pending))
+        for part, table in score(job, pending, tally):
+            if record := output.append(part, table):
+                records[part] = record
+            errors = table.num_rows - table.column(-1).null_count
+            watcher.advance(table.num_rows, errors)
+            tally.rows += table.num_rows
+            tally.errors += errors
+            check_errors(job, tally)
+        result = summary(job, "done", records, tally, started)
+        output.finish(records, result)
+        return result
+    finally:
+        watcher.stop()
+        output.close()
+
+
+def score(job: Job, parts: list[Part], tally: Tally) -> Iterator[tuple[Part, pa.Table]]:
+    """The output rows of some parts, in order, a window at a time."""
+    if not parts:
+        return
+    threads = job.config.threads or available_threads()
+    preparing = 1 if job.task.prepares_in_parallel else threads
+    computing = 1 if job.device.is_cuda else threads
+    session = Session(job.bundle.graph_path(job.precision), job.device)
+
+    def prepare(window: Window) -> Scoring:
+        return Scoring(window, job.task.prepare(window.rows.column(job.column)), job.task.output_shape)
+
+    def compute(step: Step) -> Step:
+        if step.batch:
+            step.scoring.compute(session, step.batch)
+        return step
+
+    windows = read_windows(job.plan, parts, job.columns_read, job.task.window_rows)
+    scorings = overlap(prepare, windows, workers=preparing, ahead=preparing + 1)
+    steps = overlap(compute, cut_windows(job, scorings, tally), workers=computing, ahead=2 * computing)
+    with closing(steps):
+        for step in steps:
+            if step.is_last:
+                scoring = step.scoring
+                yield scoring.window.part, scoring.table(job.task, job.schema, job.kept)
+
+
+def cut_windows(job: Job, scorings: Generator[Scoring, None, None], tally: Tally) -> Iterator[Step]:
+    """The batches of each window in turn."""
+    budget = job.config.batch_tokens or job.device.batch_tokens
+    with closing(scorings):
+        for scoring in scorings:
+            lengths = scoring.work.lengths
+            batches = cut(lengths, budget, job.device.length_multiple)
+            tally.real_tokens += int(lengths.sum())
+            tally.computed_tokens += sum(batch.tokens for batch in batches)
+            for batch in batches[:-1]:
+                yield Step(scoring=scoring, batch=batch, is_last=False)
+            yield Step(scoring=scoring, batch=batches[-1] if batches else None, is_last=True)
+
+
+def check_errors(job: Job, tally: Tally) -> None:
+    """Fail the job as soon as more rows are bad than allowed."""
+    limit = error_limit(job.config.max_errors, job.plan.rows)
+    if tally.errors > limit:
+        raise TooManyRowErrors(
+            f"{tally.errors:,} rows have errors, --max-errors {job.config.max_errors} allows {limit:,}; "
+            f"the parts that are finished, in {job.output}, say which and why in their error column"
+        )
+
+
+def summary(job: Job, status: str, records: Mapping[Part, Record], tally: Tally, started: float) -> Record:
+    """What a scheduler reads of a run; `rows_per_second` is of the rows this process scored."""
+    seconds = time.monotonic() - started
+    return {
+        "status": status,
+        "rows": sum(record["rows"] for record in records.values()),
+        "errors": sum(record["errors"] for record in records.values()),
+        "parts": len(records),
+        "output": str(job.output),
+        "seconds": round(seconds, 3),
+        "rows_per_second": round(tally.rows / seconds, 1),
+        "bundle": str(job.bundle.path),
+        "task": job.bundle.manifest.task,
+        "device": job.device.name,
+        "precision": job.precision,
+        "peak_memory_bytes": peak_memory(),
+        "padding_ratio": round(tally.computed_tokens / tally.real_tokens, 4) if tally.real_tokens else None,
+    }

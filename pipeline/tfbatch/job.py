@@ -1,0 +1,206 @@
+"""A configuration, held against the data, the bundle and the machine: all that can be refused is
+refused here, before a row is read or a folder made."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tfbatch import __version__
+from tfbatch.bundle import Bundle, load_bundle
+from tfbatch.cells import KINDS
+from tfbatch.config import RunConfig
+from tfbatch.errors import BadConfiguration, OutputRefused, UsageError
+from tfbatch.plan import Plan, make_plan
+from tfbatch.session import Device, find_device
+from tfbatch.tasks import Task, load_task, task_names
+
+ERROR_COLUMN = "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What will be done, settled.
+
+    `schema` is that of the output: the kept input columns, the task's (with the prefix), `error`.
+    `facts` decide the bytes of the output, and `fingerprint` is their hash: not the size of a
+    batch, threads or paths.
+    """
+
+    config: RunConfig
+    plan: Plan
+    bundle: Bundle
+    task: Task
+    device: Device
+    precision: str
+    column: str
+    kept: list[str]
+    schema: pa.Schema
+    output: Path
+    facts: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()[:8]
+
+    def describe(self) -> str:
+        """The plan in words, for a dry run."""
+        return (
+            f"{self.plan.rows:,} rows of {len(self.plan.files):,} file(s) in {len(self.plan.parts):,} part(s)\n"
+            f"column {self.column} -> {self.bundle.manifest.task} with {self.bundle.path} "
+            f"({self.precision}, {self.device.name})\n"
+            f"output {self.output}: {', '.join(self.schema.names)}"
+        )
+
+    @property
+    def columns_read(self) -> list[str]:
+        return list(dict.fromkeys([*self.kept, self.column]))
+
+
+def make_job(config: RunConfig) -> Job:
+    """Settle a job.
+
+    Raises:
+        UsageError, NoInput, BadInput, BadConfiguration, DeviceUnavailable, OutputRefused: what was
+            found, and what to type.
+    """
+    plan = make_plan(config.inputs, rows_per_part=config.rows_per_part, limit=config.limit)
+    names = plan.schema.names
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"{plan.files[0].path} has more than one column named {', '.join(twice)}; rename them")
+    bundle = choose_bundle(config, plan.schema)
+    task_class = load_task(bundle.manifest.task)
+    column = choose_column(plan.schema, task_class.kind, config.input_column)
+    device = find_device(config.device)
+    precision = device.precision(config.precision, list(bundle.manifest.graphs))
+    bundle.graph_path(precision)
+    task = task_class(bundle, config)
+    kept = config.kept_columns(names)
+    return Job(
+        config=config,
+        plan=plan,
+        bundle=bundle,
+        task=task,
+        device=device,
+        precision=precision,
+        column=column,
+        kept=kept,
+        schema=output_schema(plan.schema, kept, task_class.columns(config), config.prefix),
+        output=choose_output(config, plan),
+        facts={
+            "tfbatch": __version__,
+            "bundle": bundle.manifest.files,
+            "input column": column,
+            "precision": precision,
+            "device": device.provider,
+            "--keep-columns": kept,
+            "--max-length": config.max_length,
+            "--all-scores": config.all_scores,
+            "--top-k": config.top_k,
+            "--prefix": config.prefix,
+            "--rows-per-part": config.rows_per_part,
+            "--limit": config.limit,
+        },
+    )
+
+
+def choose_bundle(config: RunConfig, schema: pa.Schema) -> Bundle:
+    """The bundle named, or the default model of the one task that fits the columns."""
+    if config.bundle is not None:
+        bundle = load_bundle(config.bundle)
+        if config.task not in (None, bundle.manifest.task):
+            raise UsageError(f"bundle {config.bundle} is for {bundle.manifest.task}, not for --task {config.task}")
+        return bundle
+    name = config.task or default_task(schema, config.input_column)
+    model = load_task(name).default_model
+    if model is None:
+        raise UsageError(f"task {name} has no default model: name a bundle with -m BUNDLE")
+    path = config.models / model
+    if not path.is_dir():
+        raise BadConfiguration(
+            f"no bundle was named, and the default for {name}, {path}, is not there. "
+            f"Name one with -m BUNDLE, or build the defaults with `make export` "
+            f"and say where they are with TFBATCH_MODELS."
+        )
+    return load_bundle(path)
+
+
+def default_task(schema: pa.Schema, asked: str | None) -> str:
+    """The one task with a default model whose kind of column the input has."""
+    tasks = {name: task for name in task_names() if (task := load_task(name)).default_model}
+    if asked is not None and asked not in schema.names:
+        raise UsageError(f"there is no column {asked}; the input has: {describe(schema)}")
+    columns = schema if asked is None else [schema.field(asked)]
+    fitting = [name for name, task in tasks.items() if any(KINDS[task.kind](field.type) for field in columns)]
+    if len(fitting) == 1:
+        return fitting[0]
+    found = f"fits {' and '.join(fitting)}" if fitting else f"fits none of the tasks {', '.join(tasks)}"
+    raise UsageError(
+        f"{'the input' if asked is None else f'column {asked}'} {found}; it has: {describe(schema)}. "
+        f"Name the column with --input-column, or the bundle with -m BUNDLE."
+    )
+
+
+def choose_column(schema: pa.Schema, kind: str, asked: str | None) -> str:
+    """The input column: as asked, or the only one of the kind."""
+    fitting = [field.name for field in schema if KINDS[kind](field.type)]
+    if asked is not None:
+        if asked not in schema.names:
+            raise UsageError(f"there is no column {asked}; the input has: {describe(schema)}")
+        if asked not in fitting:
+            raise UsageError(
+                f"column {asked} is {schema.field(asked).type}, which is not {kind}; "
+                f"columns that are: {', '.join(fitting) or 'none'}"
+            )
+        return asked
+    if not fitting:
+        raise UsageError(f"no column holds {kind}; the input has: {describe(schema)}")
+    if len(fitting) > 1:
+        raise UsageError(
+            f"{len(fitting)} columns hold {kind}: {', '.join(fitting)}. Choose one: --input-column {fitting[0]}"
+        )
+    return fitting[0]
+
+
+def describe(schema: pa.Schema) -> str:
+    """The columns with their types, for a message."""
+    return ", ".join(f"{field.name} ({field.type})" for field in schema) or "no columns"
+
+
+def output_schema(schema: pa.Schema, kept: list[str], added: pa.Schema, prefix: str) -> pa.Schema:
+    """Kept columns, then the task's and `error`, these with the prefix."""
+    fields = [schema.field(name) for name in kept]
+    new = [field.with_name(prefix + field.name) for field in [*added, pa.field(ERROR_COLUMN, pa.string())]]
+    if taken := [field.name for field in new if field.name in kept]:
+        raise UsageError(
+            f"the input has a column {', '.join(taken)} already, which the output adds. "
+            f"Put something before the new names, as in --prefix model_, or leave it out with --keep-columns."
+        )
+    metadata = {key: value for key, value in (schema.metadata or {}).items() if key == b"pandas" and kept == schema.names}
+    return pa.schema([*fields, *new], metadata=metadata)
+
+
+def choose_output(config: RunConfig, plan: Plan) -> Path:
+    """The output folder, or the single file that was asked for.
+
+    Raises:
+        UsageError: a file was asked for, but the input is several.
+        OutputRefused: the output would lie in or on the input.
+    """
+    first = Path(config.inputs[0])
+    if config.output is None:
+        name = first.name if first.is_dir() else plan.files[0].path.stem
+        if len(plan.files) > 1 and not first.is_dir():
+            name = plan.files[0].path.absolute().parent.name
+        return Path(f"{name}-predictions")
+    output = config.output
+    if output.suffix == ".parquet" and not output.is_dir() and len(plan.files) > 1:
+        raise UsageError(f"-o {output} is one file, but the input is {len(plan.files)} files; name a folder")
+    for text in config.inputs:
+        path = Path(text).resolve()
+        if output.resolve() == path or (path.is_dir() and output.resolve().is_relative_to(path)):
+            raise OutputRefused(f"-o {output} lies in the input {text}; choose a folder outside of it")
+    return output

@@ -1,0 +1,45 @@
+"""What this process may use of the machine, and what it has used."""
+
+import math
+import os
+import resource
+import sys
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_threads() -> int:
+    """Processors this process may keep busy: affinity and cgroup quota, which onnxruntime ignores."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, cgroup_quota(CGROUP) or allowed))
+
+
+def limit_threads(threads: int) -> None:
+    """Hold the thread pools of tokenizers and Arrow to a number; before their first use."""
+    import pyarrow as pa
+
+    os.environ["RAYON_NUM_THREADS"] = str(threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    pa.set_cpu_count(threads)
+
+
+def cgroup_quota(root: Path) -> int | None:
+    """Processors granted by the CPU quota of a cgroup (version 2, then 1), rounded up; None: no quota."""
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    if quota == "max" or int(quota) <= 0:
+        return None
+    return math.ceil(int(quota) / int(period))
+
+
+def peak_memory() -> int:
+    """The most memory this process has held at once, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

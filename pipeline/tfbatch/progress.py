@@ -1,0 +1,99 @@
+"""How far a run is, for whoever watches: a bar on a terminal, elsewhere a line now and then."""
+
+import time
+from typing import Protocol
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Watcher(Protocol):
+    """Hears of rows as they are done."""
+
+    def start(self, rows: int, done: int) -> None:
+        """The job has so many rows, of which an earlier run finished some."""
+
+    def advance(self, rows: int, errors: int) -> None:
+        """So many more rows are done, so many of them with an error."""
+
+    def stop(self) -> None:
+        """No more will come."""
+
+
+class Silent:
+    """Says nothing."""
+
+    def start(self, rows: int, done: int) -> None:
+        pass
+
+    def advance(self, rows: int, errors: int) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+class Bar:
+    """A progress bar on standard error."""
+
+    def __init__(self) -> None:
+        self._errors = 0
+        self._progress = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("rows, {task.fields[rate]:,.0f} rows/s, {task.fields[errors]:,} errors,"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+
+    def start(self, rows: int, done: int) -> None:
+        self._started, self._done = time.monotonic(), 0
+        self._task = self._progress.add_task("", total=rows, completed=done, rate=0.0, errors=0)
+        self._progress.start()
+
+    def advance(self, rows: int, errors: int) -> None:
+        self._errors += errors
+        self._done += rows
+        rate = self._done / max(time.monotonic() - self._started, 1e-9)
+        self._progress.update(self._task, advance=rows, rate=rate, errors=self._errors)
+
+    def stop(self) -> None:
+        self._progress.stop()
+
+
+class Lines:
+    """A line on standard error, at most one in ten seconds."""
+
+    def __init__(self) -> None:
+        self._errors = 0
+
+    def start(self, rows: int, done: int) -> None:
+        self._started = self._said = time.monotonic()
+        self._rows, self._before, self._done = rows, done, 0
+
+    def advance(self, rows: int, errors: int) -> None:
+        self._done += rows
+        self._errors += errors
+        now = time.monotonic()
+        if now - self._said >= SECONDS_BETWEEN_LINES:
+            self._said = now
+            rate = self._done / (now - self._started)
+            done = self._before + self._done
+            left = (self._rows - done) / rate if rate else 0
+            click.echo(
+                f"{done:,} of {self._rows:,} rows, {rate:,.0f} rows/s, {self._errors:,} errors, {left:,.0f} s left",
+                err=True,
+            )
+
+    def stop(self) -> None:
+        pass
+
+
+def choose_watcher(quiet: bool) -> Watcher:
+    """A bar where standard error is a terminal, lines where it is not, nothing where asked."""
+    if quiet:
+        return Silent()
+    return Bar() if Console(stderr=True).is_terminal else Lines()

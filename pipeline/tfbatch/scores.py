@@ -1,0 +1,59 @@
+"""Logits to the columns of a classification."""
+
+import numpy as np
+import pyarrow as pa
+
+from tfbatch.batches import Floats
+from tfbatch.bundle import Bundle
+from tfbatch.config import RunConfig
+
+SCORED_LABEL = pa.struct([("label", pa.string()), ("score", pa.float32())])
+
+
+def score_columns(config: RunConfig) -> pa.Schema:
+    """`predicted_label` and `predicted_score`; with --top-k or --all-scores also `predicted_scores`,
+    the best labels with their scores, best first."""
+    fields = [pa.field("predicted_label", pa.string()), pa.field("predicted_score", pa.float32())]
+    if config.all_scores or config.top_k:
+        fields.append(pa.field("predicted_scores", pa.list_(SCORED_LABEL)))
+    return pa.schema(fields)
+
+
+class Scores:
+    """Fills `score_columns`.
+
+    Scores are what `transformers.pipeline` gives: a softmax over the labels, a sigmoid for each
+    label where they do not exclude each other (or there is one), the raw value for a regression.
+    """
+
+    def __init__(self, bundle: Bundle, config: RunConfig) -> None:
+        self.labels = bundle.manifest.labels
+        self._kind = bundle.read_json("config.json").get("problem_type")
+        self._top = len(self.labels) if config.all_scores else min(config.top_k or 0, len(self.labels))
+
+    def finish(self, logits: Floats) -> list[pa.Array]:
+        """The columns (I rows) of logits (I, labels)."""
+        scores = self._activate(logits)
+        order = np.argsort(-scores, axis=1, kind="stable")
+        best = order[:, 0] if len(order) else np.zeros(0, np.int64)
+        labels = pa.array(self.labels, pa.string())
+        columns = [labels.take(pa.array(best)), pa.array(scores[np.arange(len(scores)), best], pa.float32())]
+        if self._top:
+            top = order[:, : self._top]
+            scored = pa.StructArray.from_arrays(
+                [labels.take(pa.array(top.ravel())), pa.array(np.take_along_axis(scores, top, 1).ravel())],
+                fields=list(SCORED_LABEL),
+            )
+            offsets = pa.array(np.arange(len(top) + 1, dtype=np.int32) * self._top)
+            columns.append(pa.ListArray.from_arrays(offsets, scored))
+        return columns
+
+    def _activate(self, logits: Floats) -> Floats:
+        if self._kind == "regression":
+            return logits
+        if self._kind == "multi_label_classification" or len(self.labels) == 1:
+            sigmoid: Floats = 1 / (1 + np.exp(-logits))
+            return sigmoid
+        raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+        softmax: Floats = raised / raised.sum(axis=1, keepdims=True)
+        return softmax

@@ -1,0 +1,111 @@
+"""Text cells to token ids: the checkpoint's own tokenizer, without transformers."""
+
+import re
+
+import numpy as np
+import pyarrow as pa
+
+from tfbatch.batches import Feeds, Indices, Work
+from tfbatch.bundle import Bundle
+from tfbatch.cells import distinct, keep_valid
+from tfbatch.errors import UsageError
+
+CHARACTERS_PER_TOKEN = 8  # a first guess at how long a prefix must be
+INVALID_UTF8 = "invalid_utf8: the text is not valid UTF-8"
+WORD_END = re.compile(r"[ \t\r\n]")  # white space to Python and to BERT's normalizer alike
+
+
+class TextInput:
+    """Turns a text column into token ids cut at `max_length`, special tokens included."""
+
+    def __init__(self, bundle: Bundle, max_length: int | None) -> None:
+        from tokenizers import Tokenizer
+
+        longest = int(bundle.manifest.settings["max_length"])
+        if max_length is not None and not 3 <= max_length <= longest:
+            raise UsageError(f"--max-length {max_length}: this model takes 3 to {longest} tokens")
+        self._max_length = max_length or longest
+        self._pad = int(bundle.manifest.settings["pad_token_id"])
+        self._inputs = bundle.manifest.inputs
+        self._tokenizer = Tokenizer.from_file(str(bundle.path / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(self._max_length)
+        self._prefix_is_exact = has_word_boundaries(self._tokenizer)
+
+    def prepare(self, cells: pa.Array) -> Work:
+        """Tokenize each distinct text of a column; null and invalid UTF-8 are row errors."""
+        values, input_of_row, errors = distinct(cells)
+        texts, reasons = decode(values)
+        texts, input_of_row, errors = keep_valid(texts, reasons, input_of_row, errors)
+        encoded = self.encode(texts)
+        lengths = np.array([len(ids) for ids in encoded], np.int64)
+        tokens = np.concatenate([np.zeros(0, np.int64), *encoded])
+        starts = np.cumsum(lengths) - lengths
+
+        def collate(inputs: Indices, length: int) -> Feeds:
+            columns = np.arange(length)
+            mask = columns < lengths[inputs][:, None]
+            ids = np.full(mask.shape, self._pad, np.int64)
+            ids[mask] = tokens[(starts[inputs][:, None] + columns)[mask]]
+            feeds: Feeds = {
+                "input_ids": ids,
+                "attention_mask": mask.astype(np.int64),
+                "token_type_ids": np.zeros_like(ids),
+            }
+            return {name: feeds[name] for name in self._inputs}
+
+        return Work(lengths=lengths, collate=collate, input_of_row=input_of_row, errors=errors)
+
+    def encode(self, texts: list[str]) -> list[Indices]:
+        """Token ids of each text, as if all of it had been tokenized and then cut.
+
+        A long text is tokenized only as far as needed: a prefix that ends between words, twice as
+        long each time until it fills `max_length` tokens.
+        """
+        characters = CHARACTERS_PER_TOKEN * self._max_length
+        pieces = [self._prefix(text, characters) for text in texts]
+        encoded = [np.array(found.ids, np.int64) for found in self._tokenizer.encode_batch_fast(pieces)]
+        for index, text in enumerate(texts):
+            longer = characters
+            while len(pieces[index]) < len(text) and len(encoded[index]) < self._max_length:
+                longer *= 2
+                pieces[index] = self._prefix(text, longer)
+                encoded[index] = np.array(self._tokenizer.encode_batch_fast([pieces[index]])[0].ids, np.int64)
+        return encoded
+
+    def _prefix(self, text: str, characters: int) -> str:
+        """The text up to the first end of a word at or after so many characters."""
+        if not self._prefix_is_exact or len(text) <= 2 * characters:
+            return text
+        end = WORD_END.search(text, characters)
+        return text[: end.start()] if end else text
+
+
+def has_word_boundaries(tokenizer: object) -> bool:
+    """Whether nothing this tokenizer does reaches across white space, so that a prefix's tokens
+    are the whole's first tokens: true of BERT's word pieces, not proved for other kinds."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    assert isinstance(tokenizer, Tokenizer)
+    added = tokenizer.get_added_tokens_decoder().values()
+    return (
+        isinstance(tokenizer.model, models.WordPiece)
+        and isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
+        and isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
+        and not any(WORD_END.search(token.content) for token in added)
+    )
+
+
+def decode(values: pa.Array) -> tuple[list[str], dict[int, str]]:
+    """Python strings, and a reason for each value that is not UTF-8 (Parquet does not promise it)."""
+    try:
+        return values.to_pylist(), {}
+    except UnicodeDecodeError:
+        texts, reasons = [], {}
+        for index, data in enumerate(values.cast(pa.large_binary()).to_pylist()):
+            try:
+                texts.append(data.decode())
+            except UnicodeDecodeError:
+                texts.append("")
+                reasons[index] = INVALID_UTF8
+        return texts, reasons

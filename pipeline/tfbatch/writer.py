@@ -1,0 +1,83 @@
+"""Files that are there whole or not at all."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tfbatch.errors import OutputFailed
+
+ROW_GROUP_ROWS = 65_536
+ROW_GROUP_BYTES = 32 << 20
+
+
+class PartWriter:
+    """A Parquet file under a temporary name."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path = path
+        self.rows = 0
+        self.errors = 0
+        self._waiting: list[pa.Table] = []
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._file = os.fdopen(os.open(path, flags, 0o644), "wb")
+        self._parquet = pq.ParquetWriter(self._file, schema, compression="zstd", write_page_checksum=True)
+
+    def append(self, table: pa.Table) -> None:
+        """Add rows; they reach the file a row group at a time."""
+        self.rows += table.num_rows
+        self.errors += table.num_rows - table.column(table.num_columns - 1).null_count
+        self._waiting.append(table)
+        rows = sum(waiting.num_rows for waiting in self._waiting)
+        if rows >= ROW_GROUP_ROWS or sum(waiting.nbytes for waiting in self._waiting) >= ROW_GROUP_BYTES:
+            self._write_row_group()
+
+    def finish(self) -> None:
+        """End the file and sync it.
+
+        Raises:
+            OutputFailed: the file does not hold the rows it was given.
+        """
+        self._write_row_group()
+        self._parquet.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        if (held := pq.read_metadata(self.path).num_rows) != self.rows:
+            raise OutputFailed(f"{self.path} holds {held:,} rows of {self.rows:,}; run again")
+
+    def drop(self) -> None:
+        """Forget the file."""
+        self._waiting = []
+        self._parquet.is_open = False  # else its destructor writes a footer
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def _write_row_group(self) -> None:
+        if self._waiting:
+            table = pa.concat_tables(self._waiting)
+            self._waiting = []
+            self._parquet.write_table(table, row_group_size=max(table.num_rows, 1))
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a small file whole or not at all, and sync it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(content, indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
