@@ -90,8 +90,8 @@ def sentences() -> Iterator[Sentence]:
         (member,) = (m for m in sdist.getmembers() if m.name.endswith("hutto_ICWSM_2014.tar.gz"))
         inner = sdist.extractfile(member)
         assert inner is not None
-        published = tarfile.open(fileobj=io.BytesIO(inner.read()))
-    with published:
+        content = io.BytesIO(inner.read())
+    with tarfile.open(fileobj=content) as published:
         for source, name in SOURCES.items():
             file = published.extractfile(f"hutto_ICWSM_2014/{name}")
             assert file is not None

@@ -92,9 +92,9 @@ def accuracy(model: torch.nn.Module, pictures: torch.Tensor, labels: torch.Tenso
 def save(model: ViTForImageClassification, folder: Path) -> None:
     """The checkpoint in fp16, with the processor that fits it."""
     model.half().save_pretrained(folder)
-    ViTImageProcessorPil(
-        size={"height": 28, "width": 28}, image_mean=[MEAN] * 3, image_std=[STD] * 3
-    ).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": 28, "width": 28}, image_mean=[MEAN] * 3, image_std=[STD] * 3).save_pretrained(
+        folder
+    )
 
 
 def write_sample(pictures: np.ndarray, labels: np.ndarray, path: Path) -> None:
@@ -105,9 +105,7 @@ def write_sample(pictures: np.ndarray, labels: np.ndarray, path: Path) -> None:
         Image.fromarray(picture).save(buffer, "PNG", optimize=True)
         encoded.append({"bytes": buffer.getvalue(), "path": None})
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    table = pa.table(
-        {"image": pa.array(encoded, image), "label": pa.array([LABELS[i] for i in labels[:SAMPLE]])}
-    )
+    table = pa.table({"image": pa.array(encoded, image), "label": pa.array([LABELS[i] for i in labels[:SAMPLE]])})
     pq.write_table(table, path, compression="zstd")
 
 

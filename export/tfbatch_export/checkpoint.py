@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from optimum.exporters.tasks import TasksManager
 from tfbatch.bundle import sha256
 from tfbatch.errors import BadConfiguration, NoInput, UsageError
@@ -59,7 +58,7 @@ def find_checkpoint(model: str, revision: str | None) -> Checkpoint:
         try:
             commit = HfApi().model_info(model, revision=revision).sha
             folder = Path(snapshot_download(model, revision=commit, allow_patterns=FILES))
-        except (HfHubHTTPError, HFValidationError, OSError) as error:
+        except Exception as error:
             where = f"revision {revision} of {model}" if revision else model
             raise NoInput(f"{where} is neither a folder nor to be had from the Hub: {first_line(error)}") from error
         checkpoint = Checkpoint(name=model, folder=folder, commit=commit)
@@ -124,7 +123,7 @@ def load_model(checkpoint: Checkpoint, task: str) -> PreTrainedModel:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """transformers without its bars and reports; what matters of them is checked."""
+    """Transformers without its bars and reports; what matters of them is checked."""
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

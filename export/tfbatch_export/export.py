@@ -6,7 +6,6 @@ beside it, which is renamed at the end.
 
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -84,7 +83,7 @@ def write_files(
     say("comparing with PyTorch")
     parity = measure_parity(folder / "model.onnx", model, family.parity_batches(model.config))
     check_parity(parity, TOLERANCE)
-    labels = model.config.id2label
+    labels: dict[Any, str] = {**(model.config.id2label or {})}
     return Manifest(
         task=task,
         family=model.config.model_type,

@@ -51,7 +51,9 @@ def check_fusion(counts: dict[str, int], expected: dict[str, int]) -> None:
     Raises:
         ExportNotVerified: a count that differs.
     """
-    wrong = [f"{counts.get(name, 0)} {name} of {count}" for name, count in expected.items() if counts.get(name, 0) != count]
+    wrong = [
+        f"{counts.get(name, 0)} {name} of {count}" for name, count in expected.items() if counts.get(name, 0) != count
+    ]
     if wrong:
         raise ExportNotVerified(
             f"the graph is not fused as it should be: it has {', '.join(wrong)}. No bundle was written. "

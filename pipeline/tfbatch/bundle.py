@@ -113,8 +113,7 @@ def read_manifest(path: Path) -> Manifest:
         content = json.loads(file.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise BadConfiguration(
-            f"{path} is not a bundle: it has no {MANIFEST}. "
-            f"Make one with `tfbatch export MODEL -o {path}`."
+            f"{path} is not a bundle: it has no {MANIFEST}. Make one with `tfbatch export MODEL -o {path}`."
         ) from None
     except (OSError, ValueError) as error:
         raise BadConfiguration(f"{file} cannot be read: {error}") from error
@@ -144,9 +143,7 @@ def check_files(path: Path, manifest: Manifest) -> None:
         if graph.file not in manifest.files:
             raise BadConfiguration(f"bundle {path}: {graph.file} has no SHA-256 in {MANIFEST}")
         if foreign := operator_domains(path / graph.file) - OPERATOR_DOMAINS:
-            raise BadConfiguration(
-                f"bundle {path}: {graph.file} asks for operators of {', '.join(sorted(foreign))}"
-            )
+            raise BadConfiguration(f"bundle {path}: {graph.file} asks for operators of {', '.join(sorted(foreign))}")
 
 
 def hash_files(path: Path) -> dict[str, str]:

@@ -16,7 +16,7 @@ def is_text(kind: pa.DataType) -> bool:
     """string, large_string, string_view, or a dictionary of them."""
     if pa.types.is_dictionary(kind):
         return is_text(kind.value_type)
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def is_image(kind: pa.DataType) -> bool:
@@ -26,7 +26,7 @@ def is_image(kind: pa.DataType) -> bool:
         return any(field.name == "bytes" and is_image(field.type) for field in kind)
     if pa.types.is_dictionary(kind):
         return is_image(kind.value_type)
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
 KINDS: dict[str, Callable[[pa.DataType], bool]] = {"text": is_text, "image": is_image}

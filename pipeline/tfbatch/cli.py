@@ -66,9 +66,7 @@ def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], C
     name = next((name for name in names if not name.startswith("-")), names[-1].lstrip("-").replace("-", "_"))
     default = RunConfig.__dataclass_fields__[name].default
     shown = default not in (None, "", False)
-    return click.option(
-        *names, default=default, envvar=f"TFBATCH_{name.upper()}", show_default=shown, **attributes
-    )
+    return click.option(*names, default=default, envvar=f"TFBATCH_{name.upper()}", show_default=shown, **attributes)
 
 
 @cli.command()

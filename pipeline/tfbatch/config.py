@@ -50,9 +50,7 @@ class RunConfig:
             return names if self.keep_columns == "all" else []
         asked = [name.strip() for name in self.keep_columns.split(",")]
         if unknown := [name for name in asked if name not in names]:
-            raise UsageError(
-                f"--keep-columns names {', '.join(unknown)}, but the input has: {', '.join(names)}"
-            )
+            raise UsageError(f"--keep-columns names {', '.join(unknown)}, but the input has: {', '.join(names)}")
         return [name for name in names if name in asked]
 
 

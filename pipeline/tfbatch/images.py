@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tfbatch.batches import Feeds, Indices, Work
 from tfbatch.bundle import Bundle
@@ -53,7 +53,7 @@ class ImageInput:
         pictures, input_of_row, errors = keep_valid(pictures, reasons, input_of_row, errors)
         pixels = np.array(pictures, np.uint8)
 
-        def collate(inputs: Indices, length: int) -> Feeds:
+        def collate(inputs: Indices, _: int) -> Feeds:
             channels = [self._levels[channel][pixels[inputs, :, :, channel]] for channel in range(3)]
             return {"pixel_values": np.stack(channels, axis=1)}
 
@@ -90,7 +90,7 @@ def decode(data: pa.Buffer) -> Image.Image:
             return ImageOps.exif_transpose(to_eight_bits(picture)).convert("RGB")
     except UnfitPicture:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise UnfitPicture(f"undecodable: not a picture in any of {', '.join(FORMATS)}") from None
     except Exception as error:  # decoders of hostile bytes raise SyntaxError, struct.error, anything
         raise UnfitPicture(f"undecodable: the picture is broken ({type(error).__name__})") from error

@@ -146,7 +146,7 @@ def default_task(schema: pa.Schema, asked: str | None) -> str:
 
 def choose_column(schema: pa.Schema, kind: str, asked: str | None) -> str:
     """The input column: as asked, or the only one of the kind."""
-    fitting = [field.name for field in schema if KINDS[kind](field.type)]
+    fitting: list[str] = [field.name for field in schema if KINDS[kind](field.type)]
     if asked is not None:
         if asked not in schema.names:
             raise UsageError(f"there is no column {asked}; the input has: {describe(schema)}")
@@ -179,7 +179,9 @@ def output_schema(schema: pa.Schema, kept: list[str], added: pa.Schema, prefix: 
             f"the input has a column {', '.join(taken)} already, which the output adds. "
             f"Put something before the new names, as in --prefix model_, or leave it out with --keep-columns."
         )
-    metadata = {key: value for key, value in (schema.metadata or {}).items() if key == b"pandas" and kept == schema.names}
+    metadata = {
+        key: value for key, value in (schema.metadata or {}).items() if key == b"pandas" and kept == schema.names
+    }
     return pa.schema([*fields, *new], metadata=metadata)
 
 

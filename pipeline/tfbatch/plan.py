@@ -113,7 +113,7 @@ def find_files(inputs: tuple[str, ...]) -> list[tuple[Path, PurePath]]:
         elif path.is_file():
             matches = [path]
         else:
-            matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
+            matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207 -- an absolute pattern is none of Path.glob's
             matches = [match for match in matches if match.is_file()]
         if not matches:
             what = "holds no .parquet file" if path.is_dir() else "does not exist or matches nothing"

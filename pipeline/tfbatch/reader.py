@@ -38,8 +38,8 @@ def _read_file(source: InputFile, parts: list[Part], columns: list[str], rows: i
         size = min(rows, _rows_per_window(file.metadata))
         for part in parts:
             if part.rows == 0:
-                empty = pa.schema([field for field in source.schema if field.name in columns]).empty_table()
-                yield Window(part=part, first=part.first, rows=empty.combine_chunks().to_batches()[0])
+                schema = pa.schema([field for field in source.schema if field.name in columns])
+                yield Window(part=part, first=part.first, rows=pa.RecordBatch.from_pylist([], schema=schema))
         delivered = 0
         for first, groups in _wanted_row_groups(file.metadata, parts, rows):
             position = first
@@ -60,9 +60,7 @@ def _rows_per_window(metadata: pq.FileMetaData) -> int:
     return max(1, int(WINDOW_BYTES / max(widest, 1.0)))
 
 
-def _wanted_row_groups(
-    metadata: pq.FileMetaData, parts: list[Part], rows: int
-) -> Iterator[tuple[int, list[int]]]:
+def _wanted_row_groups(metadata: pq.FileMetaData, parts: list[Part], rows: int) -> Iterator[tuple[int, list[int]]]:
     """The row groups to read together, each lot with its first row, where some part wants them.
 
     Small row groups are read together until they hold `rows` rows. The lots are counted from the

@@ -52,7 +52,7 @@ class Scores:
         if self._kind == "regression":
             return logits
         if self._kind == "multi_label_classification" or len(self.labels) == 1:
-            sigmoid: Floats = 1 / (1 + np.exp(-logits))
+            sigmoid: Floats = (1 / (1 + np.exp(-logits))).astype(np.float32)
             return sigmoid
         raised = np.exp(logits - logits.max(axis=1, keepdims=True))
         softmax: Floats = raised / raised.sum(axis=1, keepdims=True)

@@ -21,7 +21,7 @@ class Scoring:
         self.window = window
         self.work = work
         self.outputs: Floats = np.zeros((len(work.lengths), *output_shape), np.float32)
-        self._reasons: dict[int, str] = {}  # of inputs that have no result
+        self.reasons: dict[int, str] = {}  # of inputs that have no result
 
     def compute(self, session: Session, batch: Batch) -> None:
         """Run a batch, in halves where it does not fit the memory; a lone row that does not fit
@@ -30,7 +30,7 @@ class Scoring:
             self.outputs[batch.inputs] = session.run(self.work.collate(batch.inputs, batch.length))
         except OutOfMemory:
             if len(batch.inputs) == 1:
-                self._reasons[int(batch.inputs[0])] = OUT_OF_MEMORY
+                self.reasons[int(batch.inputs[0])] = OUT_OF_MEMORY
                 return
             for half in batch.halves():
                 self.compute(session, half)
@@ -38,7 +38,7 @@ class Scoring:
     def table(self, task: Task, schema: pa.Schema, kept: list[str]) -> pa.Table:
         """The window's rows as the output has them: kept columns, the task's, `error`."""
         finite = np.isfinite(self.outputs).all(axis=tuple(range(1, self.outputs.ndim)))
-        reasons = {int(index): NOT_FINITE for index in np.flatnonzero(~finite)} | self._reasons
+        reasons = {int(index): NOT_FINITE for index in np.flatnonzero(~finite)} | self.reasons
         self.outputs[list(reasons)] = 0
         input_of_row = self.work.input_of_row.copy()
         errors = dict(self.work.errors)

@@ -50,9 +50,15 @@ class ImageFamily:
             AutoImageProcessor.from_pretrained(checkpoint, backend="pil").save_pretrained(scratch)
             content = (Path(scratch) / "preprocessor_config.json").read_bytes()
         settings = json.loads(content)
-        unknown = [name for name, value in settings.items() if name.startswith("do_") and value and name not in PROCESSED]
+        unknown = [
+            name for name, value in settings.items() if name.startswith("do_") and value and name not in PROCESSED
+        ]
         size = settings.get("size", {})
-        if unknown or not settings.get("do_resize") or size != {"height": config.image_size, "width": config.image_size}:
+        if (
+            unknown
+            or not settings.get("do_resize")
+            or size != {"height": config.image_size, "width": config.image_size}
+        ):
             raise BadConfiguration(
                 f"{checkpoint}: the image processor resizes to {size} and does {', '.join(unknown) or 'nothing else'}; "
                 f"what can be run is a plain resize to the model's {config.image_size} x {config.image_size}"

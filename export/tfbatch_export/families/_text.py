@@ -52,7 +52,9 @@ class TextFamily:
             tokenizer.save_pretrained(scratch)
             for name in ("tokenizer.json", "tokenizer_config.json"):
                 if not (saved := Path(scratch) / name).exists():
-                    raise BadConfiguration(f"{checkpoint} gives no {name}; only tokenizers that `tokenizers` runs serve")
+                    raise BadConfiguration(
+                        f"{checkpoint} gives no {name}; only tokenizers that `tokenizers` runs serve"
+                    )
                 (folder / name).write_bytes(saved.read_bytes())
         if tokenizer.padding_side != "right":
             raise BadConfiguration(f"{checkpoint} pads on the left; row lengths as a mask need padding on the right")

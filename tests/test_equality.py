@@ -1,0 +1,91 @@
+"""The default models give what `transformers.pipeline` gives, row for row."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, read_output, run_tfbatch
+from PIL import Image
+
+REVIEWS = ROOT / "build" / "data" / "reviews.parquet"
+SENTIMENT = ROOT / "build" / "checkpoints" / "sentiment"
+MODELS = ROOT / "models"
+MADE = "made by `make export data`, which `make test` does first"
+
+
+def real_texts() -> list[str | None]:
+    """3,000 rows: sentences, documents of up to 5,000 tokens made of them, and what else tables hold."""
+    sentences = pq.read_table(REVIEWS)["text"].to_pylist()
+    random = np.random.default_rng(0)
+    documents = [" ".join(random.choice(sentences, size)) for size in np.geomspace(10, 230, 60).astype(int)]
+    odd = ["", " ", "\n\t", "🎬", "👍🏽👍🏽 great", "naïve café", "电影很好", "a" * 300, "\x00", "!?" * 50, None, None]
+    texts = [*documents, *odd, *sentences[: 3000 - len(documents) - len(odd)]]
+    return [texts[index] for index in random.permutation(3000)]
+
+
+def test_text_labels_equal_transformers_on_three_thousand_rows(tmp_path: Path) -> None:
+    from transformers import pipeline
+
+    assert SENTIMENT.is_dir(), MADE
+    assert REVIEWS.is_file(), MADE
+    texts = real_texts()
+    pq.write_table(pa.table({"text": pa.array(texts, pa.string())}), tmp_path / "in.parquet")
+    done = run_tfbatch("run", tmp_path / "in.parquet", "-m", MODELS / "sentiment", "-o", tmp_path / "out")
+    assert done.code == 0, done.err
+    found = read_output(tmp_path / "out").to_pylist()
+    reference = pipeline("text-classification", model=str(SENTIMENT), device="cpu")
+    distinct = list(dict.fromkeys(text for text in texts if text is not None))
+    expected = dict(zip(distinct, reference(distinct, truncation=True, max_length=512), strict=True))
+    compare(found, [None if text is None else expected[text] for text in texts], tolerance=1e-4)
+    assert max(len(reference.tokenizer(text)["input_ids"]) for text in distinct) >= 5000
+
+
+def real_pictures() -> list[bytes]:
+    """500 pictures: the sample, scaled to many sizes, in the modes and formats that tables hold."""
+    sample = pq.read_table(ROOT / "examples" / "fashion" / "sample.parquet")["image"].to_pylist()
+    random = np.random.default_rng(0)
+    forms = [("RGB", "JPEG"), ("RGB", "PNG"), ("RGBA", "PNG"), ("L", "PNG"), ("P", "PNG"), ("CMYK", "JPEG"),
+             ("1", "PNG"), ("LA", "PNG"), ("RGB", "BMP"), ("RGB", "WEBP"), ("P", "GIF"), ("CMYK", "TIFF")]  # fmt: skip
+    pictures = []
+    for index in range(500):
+        mode, form = forms[index % len(forms)]
+        picture = Image.open(io.BytesIO(sample[index % len(sample)]["bytes"])).convert("RGB")
+        width, height = random.integers(1, 400, 2).tolist()
+        exif = Image.Exif()
+        exif[0x0112] = index % 8 + 1  # orientation
+        buffer = io.BytesIO()
+        options: dict[str, Any] = {"exif": exif} if form in ("JPEG", "WEBP") else {}
+        picture.resize((width, height)).convert(mode).save(buffer, form, **options)
+        pictures.append(buffer.getvalue())
+    return pictures
+
+
+def test_image_labels_equal_transformers_on_five_hundred_pictures(tmp_path: Path) -> None:
+    from transformers import AutoImageProcessor, pipeline
+
+    assert (MODELS / "fashion").is_dir(), MADE
+    pictures = real_pictures()
+    pq.write_table(pa.table({"image": pictures}), tmp_path / "in.parquet")
+    done = run_tfbatch("run", tmp_path / "in.parquet", "-m", MODELS / "fashion", "-o", tmp_path / "out")
+    assert done.code == 0, done.err
+    checkpoint = str(ROOT / "examples" / "fashion")
+    processor = AutoImageProcessor.from_pretrained(checkpoint, backend="pil")
+    reference = pipeline(
+        "image-classification", model=checkpoint, image_processor=processor, device="cpu", dtype="float32"
+    )
+    expected = [reference(Image.open(io.BytesIO(picture)), top_k=1)[0] for picture in pictures]
+    compare(read_output(tmp_path / "out").to_pylist(), expected, tolerance=1e-3)
+
+
+def compare(found: list[dict[str, Any]], expected: list[dict[str, Any] | None], tolerance: float) -> None:
+    """The same label for every row, scores within a tolerance, an error just where nothing is expected."""
+    assert len(found) == len(expected)
+    for row, reference in zip(found, expected, strict=True):
+        assert (row["error"] is not None) == (reference is None)
+        if reference is not None:
+            assert row["predicted_label"] == reference["label"]
+            assert row["predicted_score"] == pytest.approx(reference["score"], abs=tolerance)

@@ -1,0 +1,231 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir
+import pytest
+import torch
+import transformers
+from conftest import run_tfbatch
+from onnx_ir import Node
+from tfbatch.bundle import load_bundle
+from tfbatch.errors import BadConfiguration, ExportNotVerified, NoInput, OutputRefused, UsageError
+from tfbatch_export import export as export_module
+from tfbatch_export.export import ExportConfig, build_graph, export, verify
+from tfbatch_export.families import family_names, load_family
+from tfbatch_export.fuse import count_operators
+from tfbatch_export.verify import measure_parity
+from transformers import BertConfig, BertForSequenceClassification, ViTConfig, ViTForImageClassification
+
+BASE_FUSED = {"Attention": 12, "SkipLayerNormalization": 24, "BiasGelu": 12, "Softmax": 0}
+
+
+@pytest.mark.parametrize(
+    ("family", "model_class", "config"),
+    [
+        ("bert", BertForSequenceClassification, BertConfig()),
+        ("vit", ViTForImageClassification, ViTConfig()),
+    ],
+)
+def test_a_base_model_is_fused_in_every_layer_and_equal_to_torch(
+    family: str, model_class: Any, config: Any, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = model_class(config).eval()
+    graph = build_graph(load_family(family), model)
+    counts = count_operators(graph)
+    assert {name: counts.get(name, 0) for name in BASE_FUSED} == BASE_FUSED
+    onnx_ir.save(graph, tmp_path / "model.onnx")
+    batches = load_family(family).parity_batches(model.config)
+    parity = measure_parity(tmp_path / "model.onnx", model, batches)
+    assert len(parity) == (24 if family == "bert" else 3)
+    assert max(record["max_abs_difference"] for record in parity) < 1e-4
+    assert min(record["label_agreement"] for record in parity) == 1
+
+
+def test_text_parity_covers_every_size_and_length_padded_and_not() -> None:
+    names = set(load_family("bert").parity_batches(BertConfig()))
+    assert names == {
+        f"{size} x {length}{padding}"
+        for size in (1, 2, 7)
+        for length in (2, 17, 128, 512)
+        for padding in ("", ", padded")
+    }
+
+
+def change_one_weight(graph: onnx_ir.Model) -> None:
+    """Add 0.05 to one number of a weight matrix of the last feed-forward half."""
+    (node,) = [node for node in graph.graph if node.op_type == "Attention"][-1:]
+    weight = node.inputs[1]
+    assert weight is not None
+    assert weight.const_value is not None
+    values = weight.const_value.numpy().copy()
+    values[0, -1] += 0.05
+    weight.const_value = onnx_ir.tensor(values, name=weight.name)
+
+
+def test_an_attention_left_unfused_is_refused_and_leaves_no_bundle(
+    text_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = export_module.fuse
+
+    def tampered(graph: onnx_ir.Model) -> onnx_ir.Model:
+        fused = whole(graph)
+        split_attention(next(node for node in fused.graph if node.op_type == "Attention"), fused)
+        return fused
+
+    monkeypatch.setattr(export_module, "fuse", tampered)
+    with pytest.raises(ExportNotVerified, match="1 Attention of 2") as caught:
+        export(ExportConfig(model=str(text_checkpoint), output=tmp_path / "bundle"))
+    assert caught.value.exit_code == 70
+    assert list(tmp_path.iterdir()) == []
+
+
+def split_attention(node: Node, model: onnx_ir.Model) -> None:
+    """Compute an Attention's projection by itself and leave the rest to MultiHeadAttention: equal
+    numbers, but not the operator that was promised."""
+    hidden, weight, bias = node.inputs[:3]
+    projected = onnx_ir.node("MatMul", [hidden, weight])
+    biased = onnx_ir.node("Add", [projected.outputs[0], bias])
+    split = onnx_ir.node("Split", [biased.outputs[0]], {"axis": -1, "num_outputs": 3}, num_outputs=3)
+    heads = node.attributes["num_heads"].as_int()
+    attention = onnx_ir.node("MultiHeadAttention", split.outputs, {"num_heads": heads}, domain="com.microsoft")
+    model.graph.insert_before(node, [projected, biased, split, attention])
+    onnx_ir.convenience.replace_all_uses_with(node.outputs[0], attention.outputs[0])
+    model.graph.remove(node, safe=True)
+
+
+def test_a_changed_weight_is_refused_and_leaves_no_bundle(
+    text_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = export_module.fuse
+
+    def tampered(graph: onnx_ir.Model) -> onnx_ir.Model:
+        fused = whole(graph)
+        change_one_weight(fused)
+        return fused
+
+    monkeypatch.setattr(export_module, "fuse", tampered)
+    with pytest.raises(ExportNotVerified, match="differs from PyTorch by") as caught:
+        export(ExportConfig(model=str(text_checkpoint), output=tmp_path / "bundle"))
+    assert caught.value.exit_code == 70
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_line_exports_and_verifies_with_a_last_line_of_json(text_checkpoint: Path, tmp_path: Path) -> None:
+    exported = run_tfbatch("export", text_checkpoint, "-o", tmp_path / "bundle")
+    assert exported.code == 0, exported.err
+    assert "Attention" in exported.err
+    graph = exported.result["graphs"]["fp32"]
+    assert (graph["layers"], graph["fused"]["Attention"]) == (2, 2)
+    assert graph["max_abs_difference"] < 1e-4
+    verified = run_tfbatch("verify", tmp_path / "bundle")
+    assert verified.code == 0, verified.err
+    assert verified.result["parity_repeated"] is True
+
+
+def test_verify_finds_a_graph_that_was_swapped_with_its_hash(text_bundle: Path, tmp_path: Path) -> None:
+    copy = copy_bundle(text_bundle, tmp_path / "copy")
+    graph = onnx_ir.load(copy / "model.onnx")
+    change_one_weight(graph)
+    onnx_ir.save(graph, copy / "model.onnx")
+    with pytest.raises(BadConfiguration, match="not the file that was verified"):
+        verify(copy, None)
+    manifest = json.loads((copy / "tfbatch.json").read_text())
+    from tfbatch.bundle import sha256
+
+    manifest["files"]["model.onnx"] = sha256(copy / "model.onnx")
+    (copy / "tfbatch.json").write_text(json.dumps(manifest))
+    with pytest.raises(ExportNotVerified, match="differs from PyTorch"):
+        verify(copy, None)
+
+
+def copy_bundle(bundle: Path, to: Path) -> Path:
+    to.mkdir()
+    for file in bundle.iterdir():
+        (to / file.name).write_bytes(file.read_bytes())
+    return to
+
+
+def test_the_manifest_records_where_the_weights_came_from(text_bundle: Path, text_checkpoint: Path) -> None:
+    manifest = load_bundle(text_bundle).manifest
+    assert manifest.source["name"] == str(text_checkpoint)
+    assert list(manifest.source["weights"]) == ["model.safetensors"]
+    assert manifest.labels == ["negative", "neutral", "positive"]
+    assert {"torch", "transformers", "onnxruntime"} <= set(manifest.versions)
+
+
+def test_a_pickled_checkpoint_is_refused(text_checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pickled"
+    folder.mkdir()
+    (folder / "config.json").write_bytes((text_checkpoint / "config.json").read_bytes())
+    torch.save({"weight": torch.zeros(1)}, folder / "pytorch_model.bin")
+    with pytest.raises(BadConfiguration, match="no .safetensors weights"):
+        export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
+
+
+def test_a_checkpoint_without_a_trained_head_is_refused_by_name(tmp_path: Path) -> None:
+    folder = tmp_path / "headless"
+    config = BertConfig(vocab_size=20, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
+    transformers.BertModel(config).save_pretrained(folder)
+    with pytest.raises(BadConfiguration, match="classifier.bias, classifier.weight"):
+        export(ExportConfig(model=str(folder), output=tmp_path / "bundle", task="text-classification"))
+    with pytest.raises(UsageError, match="saved from BertModel"):
+        export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
+
+
+def test_remote_code_is_refused(text_checkpoint: Path, tmp_path: Path) -> None:
+    folder = copy_bundle(text_checkpoint, tmp_path / "remote")
+    config = json.loads((folder / "config.json").read_text()) | {"auto_map": {"AutoModel": "modeling.Mine"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadConfiguration, match="code of its own"):
+        export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
+
+
+def test_a_model_that_is_nowhere_says_so(tmp_path: Path) -> None:
+    done = run_tfbatch("export", "nobody/nothing", "-o", tmp_path / "bundle", env={"HF_ENDPOINT": "http://127.0.0.1:9"})
+    assert done.code == NoInput.exit_code
+    assert "nobody/nothing is neither a folder nor to be had from the Hub" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_an_unknown_family_names_those_there_are(text_checkpoint: Path, tmp_path: Path) -> None:
+    folder = copy_bundle(text_checkpoint, tmp_path / "unknown")
+    config = json.loads((folder / "config.json").read_text()) | {"model_type": "llama"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="bert, vit"):
+        export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
+
+
+def test_export_replaces_a_bundle_only_when_told_and_nothing_else_ever(
+    text_checkpoint: Path, text_bundle: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(OutputRefused, match="--overwrite"):
+        export(ExportConfig(model=str(text_checkpoint), output=text_bundle))
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(OutputRefused, match="not a bundle"):
+        export(ExportConfig(model=str(text_checkpoint), output=tmp_path, overwrite=True))
+    assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", family_names())
+def test_every_family_keeps_the_contract(name: str) -> None:
+    family = load_family(name)
+    config = transformers.AutoConfig.for_model(name.replace("_", "-"))
+    assert family.layers(config) > 0
+    assert family.expected(config)["Attention"] == family.layers(config)
+    samples, axes = family.trace_inputs(config)
+    assert set(axes) == set(samples) <= set(family.inputs)
+    for batch in family.parity_batches(config).values():
+        assert set(batch) == set(family.inputs)
+
+
+def test_a_graph_loads_in_plain_onnxruntime_with_the_hubs_input_names(text_bundle: Path) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(text_bundle / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [node.name for node in session.get_inputs()] == ["input_ids", "attention_mask", "token_type_ids"]
+    ids = np.full((2, 5), 6, np.int64)
+    (logits,) = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": 0 * ids})
+    assert logits.shape == (2, 3)

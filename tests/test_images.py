@@ -1,0 +1,67 @@
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from tfbatch.bundle import load_bundle
+from tfbatch.images import ImageInput, UnfitPicture, decode, to_eight_bits
+from transformers import AutoImageProcessor
+
+
+def test_pixels_are_those_of_the_hubs_processor(
+    image_bundle: Path, image_checkpoint: Path, picture: Callable[..., bytes]
+) -> None:
+    processor = AutoImageProcessor.from_pretrained(image_checkpoint, backend="pil")
+    for size in ((40, 30), (32, 32), (7, 300), (1, 1)):
+        data = picture(size)
+        work = ImageInput(load_bundle(image_bundle)).prepare(pa.array([data]))
+        found = work.collate(np.array([0]), 17)["pixel_values"]
+        expected = processor(Image.open(io.BytesIO(data)).convert("RGB"), return_tensors="np")["pixel_values"]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        assert found.dtype == np.float32
+
+
+def encoded(picture: Image.Image, form: str, **options: object) -> pa.Buffer:
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **options)
+    return pa.py_buffer(buffer.getvalue())
+
+
+def test_sixteen_bit_greys_are_scaled_not_clipped() -> None:
+    levels = np.array([[0, 257 * 100, 65535]], np.uint16)
+    assert np.asarray(decode(encoded(Image.fromarray(levels), "PNG")))[0, :, 0].tolist() == [0, 100, 255]
+    assert to_eight_bits(Image.new("L", (1, 1))).mode == "L"
+
+
+def test_a_picture_too_large_by_its_header_is_not_decoded() -> None:
+    bomb = encoded(Image.new("1", (10_000, 10_000)), "PNG")
+    with pytest.raises(UnfitPicture, match="too_large: 10000 x 10000"):
+        decode(bomb)
+
+
+@pytest.mark.parametrize("form", ["ICO", "PPM", "EPS", "PDF"])
+def test_formats_outside_the_list_are_not_opened(form: str) -> None:
+    with pytest.raises(UnfitPicture, match="undecodable: not a picture in any of JPEG"):
+        decode(encoded(Image.new("RGB", (32, 32)), form))
+
+
+def test_an_animation_gives_its_first_frame() -> None:
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
+    first = decode(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert first.getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_mutated_pictures_are_row_errors_never_exceptions(image_bundle: Path, picture: Callable[..., bytes]) -> None:
+    random = np.random.default_rng(0)
+    cells = []
+    for index in range(300):
+        data = bytearray(picture(form=("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")[index % 6]))
+        for position in random.integers(0, len(data), 8):
+            data[position] = random.integers(256)
+        cells.append(bytes(data))
+    work = ImageInput(load_bundle(image_bundle)).prepare(pa.array(cells, pa.binary()))
+    assert len(work.lengths) + len(work.errors) == len(cells)
+    assert 0 < len(work.errors) < 300

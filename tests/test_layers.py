@@ -1,0 +1,116 @@
+"""The run stage stands alone, and its files import only what comes before them."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, run_tfbatch, tfbatch_env
+from tfbatch.cells import KINDS
+from tfbatch.config import RunConfig
+from tfbatch.tasks import load_task, task_names
+
+HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "tfbatch_export")
+LAYERS = [
+    ["errors", "protobuf"],
+    ["config", "bundle", "machine", "stages", "plan"],
+    ["batches", "writer"],
+    ["reader", "session", "output", "cells"],
+    ["text", "images", "scores"],
+    ["tasks"],
+    ["scoring", "job", "progress"],
+    ["flow"],
+    ["cli"],
+]
+
+
+def imports(file: Path) -> set[str]:
+    """Modules of the run stage that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tfbatch."):
+            found.add(str(node.module).split(".")[1])
+    return found
+
+
+def test_every_file_imports_only_from_the_layers_before_it() -> None:
+    package = ROOT / "pipeline" / "tfbatch"
+    rank = {name: level for level, names in enumerate(LAYERS) for name in names}
+    files = {file.stem: file for file in package.glob("*.py") if file.stem != "__init__"}
+    files["tasks"] = package / "tasks" / "__init__.py"
+    assert set(files) == set(rank)
+    for name, file in files.items():
+        for imported in imports(file):
+            same = rank[imported] == rank[name] and name in ("protobuf", "plan", "bundle")
+            assert rank[imported] < rank[name] or same, f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize("bundle_and_input", ["text", "image"])
+def test_run_works_where_the_export_stage_cannot_be_imported(
+    bundle_and_input: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    bundle = request.getfixturevalue(f"{bundle_and_input}_bundle")
+    cells = ["good film"] if bundle_and_input == "text" else [request.getfixturevalue("picture")()]
+    pq.write_table(pa.table({"cell": cells}), tmp_path / "in.parquet")
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({HEAVY}))\n"
+        "from tfbatch.cli import main; from tfbatch.tasks import load_task, task_names\n"
+        "[load_task(name) for name in task_names()]; main()"
+    )
+    words = ["run", tmp_path / "in.parquet", "-m", bundle, "-o", tmp_path / "out", "--quiet"]
+    offline = ["unshare", "-rn"] if can_unshare() else []
+    command = [*offline, sys.executable, "-c", program, *map(str, words)]
+    done = subprocess.run(command, env=tfbatch_env(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def can_unshare() -> bool:
+    """Whether a process may be given a network of its own, without any interface."""
+    try:
+        return subprocess.run(["unshare", "-rn", "true"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; from tfbatch.cli import cli; cli.main(['--help'], standalone_mode=False);"
+        "print('HEAVY', sorted({'numpy', 'pyarrow', 'onnxruntime', 'tokenizers', 'PIL', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=tfbatch_env(), capture_output=True, text=True, check=True
+    )
+    assert "HEAVY []" in done.stdout
+    for command in ("export", "run", "tasks", "verify"):
+        assert f"  {command} " in done.stdout
+
+
+def test_the_export_command_says_what_to_install_where_its_packages_are_missing(tmp_path: Path) -> None:
+    program = (
+        "import importlib.util as u, sys; real = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'torch' else real(name, *a)\n"
+        "from tfbatch.cli import main; main()"
+    )
+    command = [sys.executable, "-c", program, "export", "x", "-o", str(tmp_path / "y")]
+    done = subprocess.run(command, env=tfbatch_env(), capture_output=True, text=True, check=False)
+    assert (done.returncode, "pip install 'tfbatch[export]'" in done.stderr) == (78, True)
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_every_task_keeps_the_contract(name: str) -> None:
+    task = load_task(name)
+    assert task.kind in KINDS
+    assert task.window_rows > 0
+    assert isinstance(task.prepares_in_parallel, bool)
+    assert "error" not in task.columns(RunConfig(inputs=())).names
+
+
+def test_tasks_are_listed_with_their_columns() -> None:
+    listed = run_tfbatch("tasks").out
+    for name in task_names():
+        assert name in listed
+    assert "adds predicted_label: string" in listed

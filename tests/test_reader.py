@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tfbatch.batches import cut
+from tfbatch.errors import BadInput
+from tfbatch.plan import Plan, make_plan
+from tfbatch.reader import read_windows
+
+
+def written(path: Path, rows: int, row_group: int) -> str:
+    pq.write_table(pa.table({"n": np.arange(rows), "other": ["x"] * rows}), path, row_group_size=row_group)
+    return str(path)
+
+
+def windows(plan: Plan, parts: list[int] | None = None) -> list[tuple[int, int, list[int]]]:
+    chosen = plan.parts if parts is None else [plan.parts[index] for index in parts]
+    found = read_windows(plan, chosen, ["n"], 50)
+    return [(window.part.first, window.first, window.rows.column("n").to_pylist()) for window in found]
+
+
+@pytest.mark.parametrize("row_group", [1, 7, 50, 64, 1000])
+def test_every_row_is_in_one_window_of_its_part_in_order(row_group: int, tmp_path: Path) -> None:
+    plan = make_plan((written(tmp_path / "in.parquet", 333, row_group),), rows_per_part=100, limit=None)
+    found = windows(plan)
+    assert [n for _, _, rows in found for n in rows] == list(range(333))
+    for part_first, first, rows in found:
+        assert rows[0] == first
+        assert part_first <= first
+        assert rows[-1] < part_first + 100
+        assert len(rows) <= 50
+
+
+@pytest.mark.parametrize("row_group", [1, 7, 64, 1000])
+def test_a_part_has_the_same_windows_whatever_parts_are_read_with_it(row_group: int, tmp_path: Path) -> None:
+    plan = make_plan((written(tmp_path / "in.parquet", 333, row_group),), rows_per_part=40, limit=None)
+    together = windows(plan)
+    for index, part in enumerate(plan.parts):
+        assert windows(plan, [index]) == [window for window in together if window[0] == part.first]
+    assert windows(plan, [1, 6]) == [window for window in together if window[0] in (40, 240)]
+
+
+def test_an_empty_file_is_one_empty_window(tmp_path: Path) -> None:
+    plan = make_plan((written(tmp_path / "in.parquet", 0, 10),), rows_per_part=40, limit=None)
+    assert windows(plan) == [(0, 0, [])]
+
+
+def test_a_damaged_page_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    table = pa.table({"n": np.random.default_rng(0).integers(0, 1 << 60, 10_000)})
+    pq.write_table(table, path, compression="none", use_dictionary=False, write_page_checksum=True)
+    plan = make_plan((str(path),), rows_per_part=10_000, limit=None)
+    data = bytearray(path.read_bytes())
+    data[20_000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match="in.parquet cannot be read"):
+        windows(plan)
+
+
+def test_files_with_other_columns_are_refused_by_name(tmp_path: Path) -> None:
+    written(tmp_path / "a.parquet", 3, 3)
+    pq.write_table(pa.table({"n": ["text"], "other": ["x"]}), tmp_path / "b.parquet")
+    with pytest.raises(BadInput, match="b.parquet has other columns.*n is int64 there, string here"):
+        make_plan((str(tmp_path),), rows_per_part=10, limit=None)
+
+
+def test_batches_hold_every_input_once_longest_first_within_the_budget() -> None:
+    lengths = np.random.default_rng(0).integers(1, 400, 500)
+    for multiple in (1, 8):
+        batches = cut(lengths, 512, multiple)
+        assert sorted(index for batch in batches for index in batch.inputs) == list(range(500))
+        for batch in batches:
+            assert batch.length == -(-lengths[batch.inputs].max() // multiple) * multiple
+            assert batch.tokens <= 512 or len(batch.inputs) == 1
+        longest = [batch.length for batch in batches]
+        assert longest == sorted(longest, reverse=True)
+    computed = sum(batch.tokens for batch in cut(lengths, 512))
+    assert computed < 1.05 * lengths.sum()

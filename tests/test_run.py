@@ -1,0 +1,385 @@
+"""The run command as a scheduler meets it: rows, messages, exit codes, crashes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from conftest import WORDS, part_hashes, read_output, run_tfbatch, tfbatch_env, write_reviews
+
+
+def test_each_row_comes_out_once_and_in_order_with_its_own_columns(
+    reviews: Path, text_bundle: Path, tmp_path: Path
+) -> None:
+    done = run_tfbatch("run", reviews, "-m", text_bundle, "-o", tmp_path / "out", "--rows-per-part", 270)
+    assert done.code == 0, done.err
+    assert done.result["status"] == "done"
+    assert (done.result["rows"], done.result["errors"], done.result["parts"]) == (1000, 0, 4)
+    table, given = read_output(tmp_path / "out"), pq.read_table(reviews)
+    assert table.select(given.column_names).equals(given)
+    assert table.column_names == ["id", "text", "weight", "predicted_label", "predicted_score", "error"]
+    assert table["error"].null_count == 1000
+    assert set(table["predicted_label"].to_pylist()) <= {"negative", "neutral", "positive"}
+
+
+def test_the_last_line_holds_what_a_scheduler_reads(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
+    done = run_tfbatch("run", reviews, "-m", text_bundle, "-o", tmp_path / "out")
+    names = (
+        "status rows errors parts output seconds rows_per_second bundle task device precision "
+        "peak_memory_bytes padding_ratio"
+    )
+    assert set(names.split()) <= set(done.result)
+    assert 1 <= done.result["padding_ratio"] < 1.1
+    assert json.loads((tmp_path / "out" / "_SUCCESS").read_text())["rows"] == 1000
+
+
+def test_bad_rows_have_nulls_and_a_reason_and_change_no_other_row(text_bundle: Path, tmp_path: Path) -> None:
+    good = ["good film", "", "bad plot 🎬", "dull"]
+    bad = pa.array([b"good film", None, b"", "bad plot 🎬".encode(), b"\xff\xfe", b"dull"], pa.binary())
+    text = pa.Array.from_buffers(pa.string(), len(bad), bad.buffers())
+    pq.write_table(pa.table({"text": pa.array(good)}), tmp_path / "good.parquet")
+    pq.write_table(pa.table({"text": text}), tmp_path / "mixed.parquet")
+    for name in ("good", "mixed"):
+        done = run_tfbatch("run", tmp_path / f"{name}.parquet", "-m", text_bundle, "-o", tmp_path / name)
+        assert done.code == 0, done.err
+    mixed = read_output(tmp_path / "mixed").select(["predicted_label", "predicted_score", "error"])
+    errors = mixed["error"].to_pylist()
+    assert [error and error.split(":")[0] for error in errors] == [None, "null", None, None, "invalid_utf8", None]
+    assert mixed.filter(pc.is_valid(mixed["error"]))["predicted_label"].null_count == 2
+    clean = mixed.filter(pc.is_null(mixed["error"]))
+    expected = read_output(tmp_path / "good")
+    assert clean["predicted_label"].to_pylist() == expected["predicted_label"].to_pylist()
+    np.testing.assert_allclose(clean["predicted_score"], expected["predicted_score"], atol=1e-6)
+
+
+def test_too_many_bad_rows_fail_the_job(text_bundle: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["good"] * 97 + [None] * 3}), tmp_path / "in.parquet")
+    words = ["run", tmp_path / "in.parquet", "-m", text_bundle, "-o", tmp_path / "out", "--max-errors"]
+    strict = run_tfbatch(*words, "2%")
+    assert strict.code == 3
+    assert "3 rows have errors" in strict.err
+    assert strict.result == {"status": "failed", "exit_code": 3, "reason": strict.result["reason"]}
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
+    assert run_tfbatch(*words, 3).code == 0
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "string_view", "dictionary"])
+def test_every_kind_of_string_column_gives_the_same_labels(
+    kind: str, reviews: Path, text_bundle: Path, tmp_path: Path
+) -> None:
+    table = pq.read_table(reviews)
+    types = {
+        "string": pa.string(), "large_string": pa.large_string(), "string_view": pa.string_view(),
+        "dictionary": pa.dictionary(pa.int32(), pa.string()),
+    }  # fmt: skip
+    text = table["text"].cast(types[kind])
+    pq.write_table(table.set_column(1, "text", text), tmp_path / "typed.parquet")
+    for source, out in ((reviews, "plain"), (tmp_path / "typed.parquet", "typed")):
+        done = run_tfbatch("run", source, "-m", text_bundle, "-o", tmp_path / out)
+        assert done.code == 0, done.err
+    plain, typed = read_output(tmp_path / "plain"), read_output(tmp_path / "typed")
+    assert typed["predicted_score"].equals(plain["predicted_score"])
+    assert typed["text"].cast(pa.string()).equals(plain["text"])
+
+
+def test_scores_of_all_labels_or_the_best_come_best_first(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
+    run_tfbatch("run", reviews, "-m", text_bundle, "-o", tmp_path / "all", "--all-scores", "--prefix", "m_")
+    run_tfbatch("run", reviews, "-m", text_bundle, "-o", tmp_path / "two", "--top-k", 2, "--keep-columns", "none")
+    everything, two = read_output(tmp_path / "all"), read_output(tmp_path / "two")
+    assert two.column_names == ["predicted_label", "predicted_score", "predicted_scores", "error"]
+    for row, best in zip(everything.to_pylist(), two.to_pylist(), strict=True):
+        scores = [entry["score"] for entry in row["m_predicted_scores"]]
+        assert scores == sorted(scores, reverse=True)
+        assert sum(scores) == pytest.approx(1, abs=1e-5)
+        assert row["m_predicted_scores"][0] == {"label": row["m_predicted_label"], "score": row["m_predicted_score"]}
+        assert best["predicted_scores"] == row["m_predicted_scores"][:2]
+
+
+def test_results_depend_on_neither_budget_nor_threads(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
+    tables = []
+    for index, words in enumerate(
+        (["--threads", 1], ["--threads", 2], ["--batch-tokens", 64], ["--batch-tokens", 9999])
+    ):
+        done = run_tfbatch("run", reviews, "-m", text_bundle, "-o", tmp_path / str(index), *words)
+        assert done.code == 0, done.err
+        tables.append(read_output(tmp_path / str(index)))
+    assert tables[0].equals(tables[1])
+    for table in tables[2:]:
+        assert table["predicted_label"].equals(tables[0]["predicted_label"])
+        np.testing.assert_allclose(table["predicted_score"], tables[0]["predicted_score"], atol=1e-6)
+
+
+def test_hive_folders_are_kept_and_zero_rows_are_a_file_too(text_bundle: Path, tmp_path: Path) -> None:
+    for day, rows in (("2026-01-01", 30), ("2026-01-02", 0), ("2026-01-03", 20)):
+        folder = tmp_path / "in" / f"day={day}"
+        folder.mkdir(parents=True)
+        write_reviews(folder / "rows.parquet", rows)
+    done = run_tfbatch("run", tmp_path / "in", "-m", text_bundle, "-o", tmp_path / "out")
+    assert done.code == 0, done.err
+    assert (done.result["rows"], done.result["parts"]) == (50, 3)
+    found = {path.parent.name: pq.read_metadata(path).num_rows for path in (tmp_path / "out").rglob("part-*")}
+    assert found == {"day=2026-01-01": 30, "day=2026-01-02": 0, "day=2026-01-03": 20}
+
+
+def test_one_file_in_can_be_one_file_out(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.parquet"
+    words = ["run", reviews, "-m", text_bundle, "-o", target, "--rows-per-part", 300]
+    assert run_tfbatch(*words).code == 0
+    assert pq.read_table(target).select(["id", "text", "weight"]).equals(pq.read_table(reviews))
+    assert list((tmp_path / "out.parquet.tfbatch").glob("part-*")) == []
+    assert run_tfbatch(*words).result["status"] == "already done"
+
+
+def test_limit_takes_the_first_rows(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
+    done = run_tfbatch("run", reviews, "-m", text_bundle, "-o", tmp_path / "out", "--limit", 42)
+    assert done.result["rows"] == 42
+    assert read_output(tmp_path / "out")["id"].to_pylist() == list(range(42))
+
+
+def test_settings_come_from_the_command_line_then_the_environment_then_the_file(
+    reviews: Path, text_bundle: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "night.toml"
+    config.write_text(f'bundle = "{text_bundle}"\nlimit = 10\nprefix = "file_"\nkeep-columns = ["id"]\n')
+    words = ["run", reviews, "--config", config, "-o"]
+    environment = {"TFBATCH_PREFIX": "env_", "TFBATCH_LIMIT": "20"}
+    assert run_tfbatch(*words, tmp_path / "a").result["rows"] == 10
+    assert run_tfbatch(*words, tmp_path / "b", env=environment).result["rows"] == 20
+    assert run_tfbatch(*words, tmp_path / "c", "--limit", 30, env=environment).result["rows"] == 30
+    assert read_output(tmp_path / "a").column_names[:2] == ["id", "file_predicted_label"]
+    assert read_output(tmp_path / "c").column_names[:2] == ["id", "env_predicted_label"]
+    config.write_text("limmit = 10\n")
+    done = run_tfbatch(*words, tmp_path / "d")
+    assert (done.code, "no such setting: limmit" in done.err) == (78, True)
+
+
+def test_a_dry_run_says_the_plan_and_makes_nothing(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
+    done = run_tfbatch("run", reviews, "-m", text_bundle, "-o", tmp_path / "out", "--dry-run")
+    assert (done.code, done.result["status"], done.result["rows"]) == (0, "planned", 1000)
+    assert "predicted_label" in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_pictures_of_all_kinds_are_scored_and_broken_ones_explained(
+    image_bundle: Path, picture: Callable[..., bytes], tmp_path: Path
+) -> None:
+    cells = [picture(form="PNG"), picture(form="JPEG"), b"<svg/>", picture()[:200], None, b"", picture(mode="L")]
+    struct = pa.array([{"bytes": cell, "path": None} for cell in cells])
+    pq.write_table(pa.table({"image": struct}), tmp_path / "struct.parquet")
+    pq.write_table(pa.table({"image": pa.array(cells, pa.binary())}), tmp_path / "binary.parquet")
+    for form in ("struct", "binary"):
+        done = run_tfbatch("run", tmp_path / f"{form}.parquet", "-m", image_bundle, "-o", tmp_path / form)
+        assert done.code == 0, done.err
+        codes = [error and error.split(":")[0] for error in read_output(tmp_path / form)["error"].to_pylist()]
+        assert codes == [None, None, "undecodable", "undecodable", "null", "undecodable", None]
+
+
+def test_every_refusal_says_what_was_found_and_what_to_type(
+    reviews: Path, text_bundle: Path, image_bundle: Path, tmp_path: Path
+) -> None:
+    two = tmp_path / "two.parquet"
+    pq.write_table(pa.table({"title": ["a"], "body": ["b"], "n": [1]}), two)
+    taken = tmp_path / "taken.parquet"
+    pq.write_table(pa.table({"text": ["a"], "error": [1]}), taken)
+    broken = tmp_path / "broken.parquet"
+    broken.write_bytes(reviews.read_bytes()[:-20])
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "mine.txt").write_text("mine")
+    m = ["-m", text_bundle]
+    cases: list[tuple[int, list[object], list[str]]] = [
+        (2, [reviews, *m, "--input-column", "body"], ["no column body", "text (string)"]),
+        (2, [two, *m], ["title, body", "--input-column title"]),
+        (2, [reviews, *m, "--input-column", "id"], ["id is int64", "text"]),
+        (2, [reviews, "-m", image_bundle], ["no column holds image", "text (string)"]),
+        (2, [taken, *m, "--input-column", "text"], ["a column error already", "--prefix"]),
+        (2, [reviews, *m, "--keep-columns", "id,nope"], ["nope", "id, text, weight"]),
+        (2, [reviews, *m, "--device", "gpu"], ["auto, cpu, cuda or cuda:N"]),
+        (2, [reviews, *m, "--max-errors", "many"], ["--max-errors", "1%"]),
+        (2, [reviews, *m, "--task", "image-classification"], ["is for text-classification"]),
+        (2, [reviews, *m, "--max-length", "65"], ["3 to 64 tokens"]),
+        (65, [broken, *m], ["broken.parquet is not a readable Parquet file"]),
+        (66, [tmp_path / "nowhere.parquet", *m], ["nowhere.parquet does not exist"]),
+        (73, [reviews, *m, "-o", tmp_path / "foreign"], ["not tfbatch's"]),
+        (78, [reviews, "-m", tmp_path / "nothing"], ["is not a bundle", "tfbatch export"]),
+        (78, [reviews], ["models/sentiment", "make export"]),
+        (78, [reviews, *m, "--precision", "int8"], ["no int8 graph", "fp32"]),
+    ]
+    for code, words, phrases in cases:
+        done = run_tfbatch("run", *words, cwd=tmp_path)
+        assert done.code == code, (words, done)
+        assert done.result["exit_code"] == code
+        assert len(done.err.strip().splitlines()) == 1, done.err
+        for phrase in phrases:
+            assert phrase in done.err, (phrase, done.err)
+    assert not list(tmp_path.glob("*-predictions"))
+
+
+def test_cuda_that_is_not_there_is_refused_not_replaced(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
+    from tfbatch.session import cuda_problem
+
+    if cuda_problem(0) is None:
+        pytest.skip("there is a GPU here")
+    done = run_tfbatch("run", reviews, "-m", text_bundle, "-o", tmp_path / "out", "--device", "cuda")
+    assert done.code == 69
+    assert "--device cpu" in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(text_bundle: Path, tmp_path: Path) -> None:
+    source = write_reviews(tmp_path / "in.parquet", 40_000, row_group=7000)
+    words = ["run", source, "-m", text_bundle, "--rows-per-part", 3000, "-o"]
+    assert run_tfbatch(*words, tmp_path / "whole").code == 0
+    command = [sys.executable, "-m", "tfbatch.cli", *map(str, [*words, tmp_path / "killed"])]
+    killed = 0
+    for parts in (2, 5, 9):
+        process = subprocess.Popen(command, env=tfbatch_env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and len(list((tmp_path / "killed").glob("part-*"))) < parts:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+    assert killed >= 2
+    assert not (tmp_path / "killed" / "_SUCCESS").exists()
+    done = run_tfbatch(*words, tmp_path / "killed")
+    assert (done.code, done.result["rows"]) == (0, 40_000)
+    assert part_hashes(tmp_path / "killed") == part_hashes(tmp_path / "whole")
+    assert list((tmp_path / "killed" / "_tfbatch" / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_keeps_finished_parts(number: int, code: int, text_bundle: Path, tmp_path: Path) -> None:
+    source = write_reviews(tmp_path / "in.parquet", 40_000, row_group=7000)
+    words = [str(word) for word in ("run", source, "-m", text_bundle, "--rows-per-part", 3000, "-o", tmp_path / "out")]
+    command = [sys.executable, "-m", "tfbatch.cli", *words]
+    process = subprocess.Popen(command, env=tfbatch_env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list((tmp_path / "out").glob("part-*")):
+        time.sleep(0.002)
+    process.send_signal(number)
+    out, err = process.communicate()
+    assert process.returncode == code, err
+    assert json.loads(out.splitlines()[-1])["exit_code"] == code
+    assert "goes on from there" in err
+    assert run_tfbatch(*words).result["status"] == "done"
+
+
+def test_a_finished_job_is_done_without_a_session(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
+    words = ["run", reviews, "-m", text_bundle, "-o", tmp_path / "out"]
+    assert run_tfbatch(*words).result["status"] == "done"
+    trap = tmp_path / "trap"
+    trap.mkdir()
+    (trap / "sitecustomize.py").write_text(
+        "import onnxruntime\n"
+        "def refuse(*a, **k): raise SystemExit('a session was made')\n"
+        "onnxruntime.InferenceSession = refuse\n"
+    )
+    paths = {"PYTHONPATH": os.pathsep.join([str(trap), tfbatch_env()["PYTHONPATH"]])}
+    again = run_tfbatch(*words, env=paths)
+    assert (again.code, again.result["status"], again.result["rows"]) == (0, "already done", 1000), again
+    assert run_tfbatch(*words, "--overwrite", env=paths).code != 0  # the trap does spring
+
+
+def test_another_jobs_folder_is_refused_naming_what_changed(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
+    words = ["run", reviews, "-m", text_bundle, "-o", tmp_path / "out"]
+    run_tfbatch(*words)
+    before = part_hashes(tmp_path / "out")
+    other = run_tfbatch(*words, "--max-length", 10)
+    assert other.code == 78
+    assert "another --max-length" in other.err
+    assert "--overwrite" in other.err
+    write_reviews(reviews, 900)
+    changed = run_tfbatch(*words)
+    assert (changed.code, "another input files" in changed.err) == (78, True)
+    assert part_hashes(tmp_path / "out") == before
+    assert run_tfbatch(*words, "--overwrite").result["rows"] == 900
+    assert len(part_hashes(tmp_path / "out")) == 1
+
+
+def test_the_second_writer_of_a_folder_is_told_who_the_first_is(
+    reviews: Path, text_bundle: Path, tmp_path: Path
+) -> None:
+    import fcntl
+
+    state = tmp_path / "out" / "_tfbatch"
+    state.mkdir(parents=True)
+    with (state / "lock").open("w") as lock:
+        lock.write("process 12345 on elsewhere")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = run_tfbatch("run", reviews, "-m", text_bundle, "-o", tmp_path / "out")
+    assert done.code == 75
+    assert "process 12345 on elsewhere" in done.err
+
+
+@pytest.mark.parametrize("name", ["extra", "link", "hard link", "changed", "missing", "escape", "domain"])
+def test_a_tampered_bundle_is_refused(name: str, reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
+    from tfbatch.bundle import sha256
+
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in text_bundle.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    graph, manifest = copy / "model.onnx", copy / "tfbatch.json"
+    content = json.loads(manifest.read_text())
+    if name == "extra":
+        (copy / "more.bin").write_bytes(b"x")
+    elif name == "link":
+        graph.rename(tmp_path / "model.onnx")
+        graph.symlink_to(tmp_path / "model.onnx")
+    elif name == "hard link":
+        os.link(graph, tmp_path / "second name")
+    elif name == "changed":
+        graph.write_bytes(graph.read_bytes()[:-1] + b"x")
+    elif name == "missing":
+        graph.unlink()
+    elif name == "escape":
+        content["files"]["../model.onnx"] = content["files"]["model.onnx"]
+    elif name == "domain":
+        graph.write_bytes(graph.read_bytes().replace(b"com.microsoft", b"com.microsofT"))
+        content["files"]["model.onnx"] = sha256(graph)
+    manifest.write_text(json.dumps(content))
+    done = run_tfbatch("run", reviews, "-m", copy, "-o", tmp_path / "out")
+    assert done.code == 78, done
+    assert not (tmp_path / "out").exists()
+
+
+def test_memory_does_not_grow_with_the_rows(text_bundle: Path, tmp_path: Path) -> None:
+    peaks = {}
+    random = np.random.default_rng(0)
+    for rows in (20_000, 400_000):
+        words = random.choice(WORDS[:-1], (rows, 6))
+        texts = pa.array([" ".join(row) for row in words])
+        table = pa.table({"id": np.arange(rows), "text": texts, "value": random.random(rows)})
+        source = tmp_path / f"{rows}.parquet"
+        pq.write_table(table, source, row_group_size=50_000)
+        done = run_tfbatch("run", source, "-m", text_bundle, "-o", tmp_path / str(rows))
+        assert done.code == 0, done.err
+        peaks[rows] = done.result["peak_memory_bytes"]
+        assert read_output(tmp_path / str(rows)).select(table.column_names).equals(table)
+    assert peaks[400_000] <= 1.10 * peaks[20_000], peaks
+
+
+def test_a_huge_row_group_is_read_piece_by_piece(text_bundle: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    peaks = {}
+    for megabytes in (8, 800):
+        rows = megabytes * 50
+        payload = pa.array([random.bytes(20_000) for _ in range(rows)], pa.binary())
+        texts = [" ".join(random.choice(WORDS[:-1], 5)) for _ in range(rows)]
+        source = tmp_path / f"{megabytes}.parquet"
+        options = {"compression": "none", "use_dictionary": False, "row_group_size": rows}
+        pq.write_table(pa.table({"text": texts, "payload": payload}), source, **options)
+        del payload
+        words = ["run", source, "-m", text_bundle, "-o", tmp_path / f"out{megabytes}", "--input-column", "text"]
+        done = run_tfbatch(*words, "--keep-columns", "payload")
+        assert done.code == 0, done.err
+        peaks[megabytes] = done.result["peak_memory_bytes"]
+        source.unlink()
+    assert peaks[800] - peaks[8] <= 150e6, peaks

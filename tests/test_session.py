@@ -1,0 +1,88 @@
+"""Out of memory, made for real: a session whose arena may not grow."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from tfbatch.batches import Batch, Feeds, Indices, Window, Work
+from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
+from tfbatch.machine import cgroup_quota
+from tfbatch.plan import Part
+from tfbatch.scoring import Scoring
+from tfbatch.session import Session, cuda_problem, find_device
+
+
+@pytest.fixture
+def cramped(text_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
+    """A session of the tiny model with 2 MiB of working memory."""
+    plain = onnxruntime.InferenceSession
+
+    def limited(path: str, options: onnxruntime.SessionOptions, **_: object) -> onnxruntime.InferenceSession:
+        arena = onnxruntime.OrtArenaCfg({"max_mem": 2 << 20, "arena_extend_strategy": 1})
+        memory = onnxruntime.OrtMemoryInfo(
+            "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+        )
+        onnxruntime.create_and_register_allocator(memory, arena)
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        return plain(path, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", limited)
+    return Session(text_bundle / "model.onnx", find_device("cpu"))
+
+
+def work_of(rows: int, length: int) -> Work:
+    def collate(inputs: Indices, length: int) -> Feeds:
+        ids = np.full((len(inputs), length), 6, np.int64)
+        return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+
+    return Work(lengths=np.full(rows, length), collate=collate, input_of_row=np.arange(rows), errors={})
+
+
+def test_a_batch_that_does_not_fit_is_run_in_halves(cramped: Session, text_bundle: Path) -> None:
+    whole = Batch(inputs=np.arange(2000), length=20)
+    window = Window(part=Part(file=0, first=0, stop=2000, folder=Path(), identity=""), first=0, rows=None)
+    scoring = Scoring(window, work_of(2000, 20), (3,))
+    scoring.compute(cramped, whole)
+    assert scoring.reasons == {}
+    roomy = Scoring(window, work_of(2000, 20), (3,))
+    roomy.compute(Session(text_bundle / "model.onnx", find_device("cpu")), Batch(inputs=np.arange(1), length=20))
+    np.testing.assert_allclose(scoring.outputs, np.tile(roomy.outputs[0], (2000, 1)), atol=1e-6)
+
+
+def test_a_device_is_cpu_or_cuda_or_refused() -> None:
+    assert find_device("cpu").provider == "CPUExecutionProvider"
+    for word in ("gpu", "cuda:x", "cuda:-1", "CPU", ""):
+        with pytest.raises(UsageError, match="auto, cpu, cuda or cuda:N"):
+            find_device(word)
+
+
+def test_auto_is_the_cpu_where_cuda_cannot_be_had() -> None:
+    if cuda_problem(0) is None:
+        pytest.skip("there is a GPU here")
+    assert find_device("auto").name == "cpu"
+    with pytest.raises(DeviceUnavailable):
+        find_device("cuda")
+
+
+@pytest.mark.gpu
+def test_the_gpu_gives_the_processors_numbers(text_bundle: Path) -> None:
+    if problem := cuda_problem(0):
+        pytest.skip(problem)
+    feeds = work_of(5, 20).collate(np.arange(5), 20)
+    graph = text_bundle / "model.onnx"
+    on_gpu, on_cpu = (Session(graph, find_device(device)).run(feeds) for device in ("cuda", "cpu"))
+    np.testing.assert_allclose(on_gpu, on_cpu, atol=1e-4)
+
+
+def test_a_graph_that_cannot_be_loaded_is_the_bundles_fault(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"nothing")
+    with pytest.raises(BadConfiguration, match="cannot load"):
+        Session(tmp_path / "model.onnx", find_device("cpu"))
+
+
+@pytest.mark.parametrize(("content", "threads"), [("max 100000", None), ("150000 100000", 2), ("50000 100000", 1)])
+def test_a_cgroups_quota_bounds_the_threads(content: str, threads: int | None, tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text(content)
+    assert cgroup_quota(tmp_path) == threads
+    assert cgroup_quota(tmp_path / "nothing") is None
