@@ -33,12 +33,13 @@ export-bert export-vit: setup
 	$(BIN)/tfbatch export $(MODEL) -o $(or $(OUT),models/$(notdir $(MODEL)))
 endif
 
-models/sentiment/tfbatch.json: .venv/ready examples/merge_sentiment.py examples/sentiment/adapter_model.safetensors
+models/sentiment/tfbatch.json: build/data/ready examples/merge_sentiment.py examples/sentiment/adapter_model.safetensors
 	$(BIN)/python examples/merge_sentiment.py
-	$(BIN)/tfbatch export build/checkpoints/sentiment --overwrite -o models/sentiment
+	$(BIN)/tfbatch export build/checkpoints/sentiment --overwrite -o models/sentiment \
+	  --samples build/data/reviews.parquet --samples-column text
 
-models/fashion/tfbatch.json: .venv/ready examples/fashion/model.safetensors
-	$(BIN)/tfbatch export examples/fashion --overwrite -o models/fashion
+models/fashion/tfbatch.json: build/data/ready examples/fashion/model.safetensors
+	$(BIN)/tfbatch export examples/fashion --overwrite -o models/fashion --samples build/data/fashion.parquet
 
 data: build/data/ready ## Make the demo's Parquet files in build/data
 

@@ -44,16 +44,16 @@ def normalised(pictures: np.ndarray) -> torch.Tensor:
     return ((torch.from_numpy(pictures.copy()).float() / 255 - MEAN) / STD).unsqueeze(1)
 
 
-def augmented(batch: torch.Tensor) -> torch.Tensor:
-    """Mirror every other picture and shift all of them by up to two pixels."""
+def augmented(batch: torch.Tensor, shift: int) -> torch.Tensor:
+    """Mirror every other picture and shift all of them by up to `shift` pixels."""
     mirrored = torch.rand(len(batch), 1, 1, 1) < 0.5
     batch = torch.where(mirrored, batch.flip(-1), batch)
-    down, right = torch.randint(-2, 3, (2,)).tolist()
+    down, right = torch.randint(-shift, shift + 1, (2,)).tolist()
     return batch.roll((down, right), dims=(-2, -1))
 
 
 def train(model: torch.nn.Module, pictures: torch.Tensor, labels: torch.Tensor, *,
-          epochs: int, rate: float, size: int) -> None:  # fmt: skip
+          epochs: int, rate: float, size: int, shift: int) -> None:  # fmt: skip
     """AdamW, 5 % warm-up, then a cosine to zero."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05)
     steps = epochs * (len(pictures) // size)
@@ -68,7 +68,7 @@ def train(model: torch.nn.Module, pictures: torch.Tensor, labels: torch.Tensor, 
         for chosen in torch.randperm(len(pictures)).split(size):
             if len(chosen) < size:
                 continue
-            batch = augmented(pictures[chosen]).expand(-1, 3, -1, -1)
+            batch = augmented(pictures[chosen], shift).expand(-1, 3, -1, -1)
             logits = model(pixel_values=batch).logits
             loss = torch.nn.functional.cross_entropy(logits, labels[chosen])
             loss.backward()
@@ -115,6 +115,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--shift", type=int, default=2, help="pixels by which training pictures are moved at most")
+    parser.add_argument("--start", type=Path, help="go on from this checkpoint")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=FASHION_SAMPLE.parent)
     options = parser.parse_args()
@@ -122,9 +124,9 @@ def main() -> None:
 
     pictures, labels = fashion_mnist(options.folder, "train")
     test_pictures, test_labels = fashion_mnist(options.folder, "t10k")
-    model = build()
+    model = ViTForImageClassification.from_pretrained(options.start, dtype=torch.float32) if options.start else build()
     train(model, normalised(pictures), torch.from_numpy(labels.astype(np.int64)),
-          epochs=options.epochs, rate=options.rate, size=options.batch)  # fmt: skip
+          epochs=options.epochs, rate=options.rate, size=options.batch, shift=options.shift)  # fmt: skip
     score = accuracy(model, normalised(test_pictures), torch.from_numpy(test_labels.astype(np.int64)))
     print(f"{score:.2%} of {len(test_pictures):,} test pictures")
     save(model, options.out)

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import HfApi, snapshot_download
 from optimum.exporters.tasks import TasksManager
 from tfbatch.bundle import sha256
 from tfbatch.errors import BadConfiguration, NoInput, UsageError
 from tfbatch.tasks import task_names
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging
 
 FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
@@ -85,11 +86,11 @@ def infer_task(checkpoint: Checkpoint) -> str:
     Raises:
         UsageError: it names none that tfbatch has.
     """
-    config = checkpoint.config
-    architectures = config.get("architectures") or []
+    config = AutoConfig.from_pretrained(checkpoint.folder)
+    architectures = config.architectures or []
     for task in task_names():
-        model_class = TasksManager.get_model_class_for_task(task, framework="pt", library="transformers")
-        if _class_name(model_class, config.get("model_type")) in architectures:
+        models = auto_class(task)._model_mapping
+        if type(config) in models and models[type(config)].__name__ in architectures:
             return task
     raise UsageError(
         f"{checkpoint.name} was saved from {', '.join(architectures) or 'no known class'}; "
@@ -97,10 +98,9 @@ def infer_task(checkpoint: Checkpoint) -> str:
     )
 
 
-def _class_name(auto_class: Any, model_type: str | None) -> str | None:
-    """The concrete class that an AutoModel class stands for, by name."""
-    names = {config.model_type: model for config, model in auto_class._model_mapping.items()}
-    return names[model_type].__name__ if model_type in names else None
+def auto_class(task: str) -> Any:
+    """The AutoModel class that transformers has for a task."""
+    return TasksManager.get_model_class_for_task(task, framework="pt", library="transformers")
 
 
 def load_model(checkpoint: Checkpoint, task: str) -> PreTrainedModel:
@@ -109,12 +109,10 @@ def load_model(checkpoint: Checkpoint, task: str) -> PreTrainedModel:
     Raises:
         BadConfiguration: weights that the task needs are missing.
     """
-    import torch
-
     with quiet():
-        model, report = TasksManager.get_model_class_for_task(
-            task, framework="pt", library="transformers"
-        ).from_pretrained(checkpoint.folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
+        model, report = auto_class(task).from_pretrained(
+            checkpoint.folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
     if missing := sorted(report["missing_keys"]):
         raise BadConfiguration(f"{checkpoint.name} cannot do {task}: {', '.join(missing)} {UNTRAINED}")
     loaded: PreTrainedModel = model.eval()

@@ -25,6 +25,8 @@ def note(text: str) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The bundle's folder.")
 @click.option("--task", type=click.Choice(task_names()), help="Default: what the checkpoint was saved for.")
 @click.option("--revision", help="A branch, tag or commit of a Hub repository.")
+@click.option("--samples", type=click.Path(path_type=Path), help="Parquet whose first 64 rows are compared on too.")
+@click.option("--samples-column", help="The column of --samples, where more than one fits.")
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there.")
 def export(**settings: Any) -> None:
     """Turn a Hugging Face checkpoint into a verified bundle.

@@ -7,7 +7,7 @@ beside it, which is renamed at the end.
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,13 @@ from transformers import PreTrainedModel
 from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, infer_task, load_model
 from tfbatch_export.families import Family, load_family
 from tfbatch_export.fuse import check_fusion, count_operators, fuse
+from tfbatch_export.samples import real_batches
 from tfbatch_export.trace import UNMASKED, trace
 from tfbatch_export.verify import TOLERANCE, check_parity, measure_parity
 
+GRAPH_FILE = "model.onnx"
 GRAPH_LIMIT = 2**31 - 2**20  # bytes of weights that one protobuf file holds
+Say = Callable[[str], None]
 PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -37,10 +40,12 @@ class ExportConfig:
     output: Path
     task: str | None = None
     revision: str | None = None
+    samples: Path | None = None
+    samples_column: str | None = None
     overwrite: bool = False
 
 
-def export(config: ExportConfig, say: Callable[[str], None] = lambda _: None) -> Bundle:
+def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
     """Make a bundle of a checkpoint.
 
     Raises:
@@ -59,30 +64,37 @@ def export(config: ExportConfig, say: Callable[[str], None] = lambda _: None) ->
     with tempfile.TemporaryDirectory(prefix=f".{config.output.name}.", dir=config.output.parent) as scratch:
         folder = Path(scratch) / "bundle"
         folder.mkdir()
-        manifest = write_files(folder, checkpoint, family, model, task, say)
-        write_manifest(folder, manifest)
-        load_bundle(folder)
+        draft = write_preprocessor(folder, checkpoint, family, model, task)
+        say("tracing and fusing")
+        expected, counts = family.expected(model.config), write_graph(folder / GRAPH_FILE, family, model)
+        say("comparing with PyTorch")
+        batches = family.parity_batches(model.config)
+        if config.samples is not None:
+            batches |= real_batches(Bundle(path=folder, manifest=draft), config.samples, config.samples_column)
+        parity = measure_parity(folder / GRAPH_FILE, model, batches)
+        check_parity(parity, TOLERANCE)
+        graph = Graph(
+            file=GRAPH_FILE,
+            layers=family.layers(model.config),
+            fused={name: counts.get(name, 0) for name in expected},
+            expected=expected,
+            tolerance=TOLERANCE,
+            parity=parity,
+        )
+        write_manifest(folder, replace(draft, graphs={"fp32": graph}, files=hash_files(folder)))
+        bundle = load_bundle(folder)
         if config.overwrite and config.output.is_dir():
             shutil.rmtree(config.output)
         folder.rename(config.output)
-    return Bundle(path=config.output, manifest=manifest)
+    return replace(bundle, path=config.output)
 
 
-def write_files(
-    folder: Path, checkpoint: Checkpoint, family: Family, model: PreTrainedModel, task: str, say: Callable[[str], None]
+def write_preprocessor(
+    folder: Path, checkpoint: Checkpoint, family: Family, model: PreTrainedModel, task: str
 ) -> Manifest:
-    """Everything of a bundle but the manifest, which is returned."""
+    """The bundle's files but the graph, and a manifest without it."""
     settings = family.write_preprocessor(checkpoint.folder, model.config, folder)
     model.config.to_json_file(folder / "config.json")
-    say("tracing and fusing")
-    graph = build_graph(family, model)
-    expected = family.expected(model.config)
-    counts = count_operators(graph)
-    check_fusion(counts, expected)
-    onnx_ir.save(graph, folder / "model.onnx")
-    say("comparing with PyTorch")
-    parity = measure_parity(folder / "model.onnx", model, family.parity_batches(model.config))
-    check_parity(parity, TOLERANCE)
     labels: dict[Any, str] = {**(model.config.id2label or {})}
     return Manifest(
         task=task,
@@ -91,19 +103,23 @@ def write_files(
         labels=[labels[index] for index in range(len(labels))],
         inputs=list(family.inputs),
         settings=settings,
-        graphs={
-            "fp32": Graph(
-                file="model.onnx",
-                layers=family.layers(model.config),
-                fused={name: counts.get(name, 0) for name in expected},
-                expected=expected,
-                tolerance=TOLERANCE,
-                parity=parity,
-            )
-        },
+        graphs={},
         versions={"tfbatch": __version__} | package_versions(),
         files=hash_files(folder),
     )
+
+
+def write_graph(path: Path, family: Family, model: PreTrainedModel) -> dict[str, int]:
+    """Trace, fuse and save a graph; returns its operators by type.
+
+    Raises:
+        ExportNotVerified: it is not fused as it should be.
+    """
+    graph = build_graph(family, model)
+    counts = count_operators(graph)
+    check_fusion(counts, family.expected(model.config))
+    onnx_ir.save(graph, path)
+    return counts
 
 
 def build_graph(family: Family, model: PreTrainedModel) -> onnx_ir.Model:
@@ -123,7 +139,7 @@ def build_graph(family: Family, model: PreTrainedModel) -> onnx_ir.Model:
     return graph
 
 
-def verify(path: Path, source: str | None, say: Callable[[str], None] = lambda _: None) -> tuple[Bundle, bool]:
+def verify(path: Path, source: str | None, say: Say = lambda _: None) -> tuple[Bundle, bool]:
     """Check a bundle again: its files, its fused operators and, where the checkpoint it was made
     of is to be had, its parity.
 

@@ -1,0 +1,35 @@
+"""Real rows as batches to compare on, prepared just as `tfbatch run` prepares them."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+from tfbatch.batches import cut
+from tfbatch.bundle import Bundle
+from tfbatch.config import RunConfig
+from tfbatch.job import choose_column
+from tfbatch.tasks import load_task
+
+from tfbatch_export.families import Tensors
+
+ROWS = 64
+BATCH_TOKENS = 2048
+
+
+def real_batches(bundle: Bundle, path: Path, column: str | None) -> dict[str, Tensors]:
+    """The first rows of a Parquet file, by name of their batch.
+
+    Raises:
+        UsageError: no column fits the bundle's task, or several do.
+    """
+    task = load_task(bundle.manifest.task)(bundle, RunConfig(inputs=()))
+    with pq.ParquetFile(path) as file:
+        name = choose_column(file.schema_arrow, task.kind, column)
+        rows = next(file.iter_batches(ROWS, columns=[name]))
+    work = task.prepare(rows.column(name))
+    return {
+        f"{len(batch.inputs)} real rows of {batch.length} tokens at most": {
+            feed: torch.from_numpy(values) for feed, values in work.collate(batch.inputs, batch.length).items()
+        }
+        for batch in cut(work.lengths, BATCH_TOKENS)
+    }
