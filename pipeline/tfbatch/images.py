@@ -1,6 +1,7 @@
 """Picture cells to pixels: what the Hub's image processor does, with Pillow and numpy alone."""
 
 import io
+import warnings
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ MAX_PIXELS = 50_000_000
 SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 Image.MAX_IMAGE_PIXELS = None  # decode() asks the header itself and makes it that row's error
+warnings.filterwarnings("ignore", module="PIL")  # of odd metadata in pictures that decode all the same
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -38,7 +38,7 @@ Record = dict[str, Any]
 
 
 class Output:
-    """An output folder, held by this process from `__enter__` to `__exit__`.
+    """An output folder, held by this process from `open` to `close`.
 
     `target` is a folder, or one `.parquet` file: then the parts lie in `<target>.tfbatch` until
     `finish` joins them.
@@ -69,13 +69,14 @@ class Output:
             TryAgain: another process writes here.
             BadConfiguration: it is the output of another job.
         """
-        self._refuse_foreign(overwrite)
         try:
+            self._refuse_foreign(overwrite)
             self._done.mkdir(parents=True, exist_ok=True)
             self._take_lock()
             if overwrite:
                 self._clear()
             self._check_run()
+            (self.root / SUCCESS).unlink(missing_ok=True)  # of a job some of whose parts are gone
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary.mkdir()
             write_json(self._state / "run.json", self._run)
@@ -248,8 +249,7 @@ class Output:
         return size
 
     def _record_path(self, part: Part) -> Path:
-        name = part.name(self._fingerprint)
-        return self._done / (name.replace("/", "~") + ".json")
+        return self._done / (Path(part.name(self._fingerprint)).name + ".json")
 
     @contextmanager
     def _failing_as_output(self, path: Path) -> Iterator[None]:
