@@ -23,14 +23,13 @@ setup: .venv/ready ## Make .venv with everything pinned (extra `gpu` where nvidi
 	  --editable '.[$(RUNTIME),export,examples,dev]'
 	@touch $@
 
-export: export-bert export-vit ## Export the default models: models/sentiment and models/fashion
-
 ifeq ($(MODEL),)
+export: export-bert export-vit ## Export the default models: models/sentiment and models/fashion
 export-bert: models/sentiment/tfbatch.json ## Export a BERT: MODEL=folder or Hub id, OUT=bundle; else the default
 export-vit: models/fashion/tfbatch.json ## Export a ViT: MODEL=folder or Hub id, OUT=bundle; else the default
 else
-export-bert export-vit: setup
-	$(BIN)/tfbatch export $(MODEL) -o $(or $(OUT),models/$(notdir $(MODEL)))
+export export-bert export-vit: setup
+	$(BIN)/tfbatch export $(MODEL) -o $(or $(OUT),models/$(notdir $(patsubst %/,%,$(MODEL))))
 endif
 
 models/sentiment/tfbatch.json: build/data/ready examples/merge_sentiment.py examples/sentiment/adapter_model.safetensors

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from data import BUILD, ROOT
 from rich.console import Console
 from rich.table import Table
+from tfbatch.errors import BadConfiguration
 
 console = Console(width=110, highlight=False)
 
@@ -21,7 +22,12 @@ def score(name: str, *options: str) -> tuple[pa.Table, dict[str, Any]]:
     command = ["tfbatch", "run", f"build/data/{name}.parquet", *options]
     console.print(f"\n$ {' '.join(command)}", style="bold")
     executable = Path(sys.executable).with_name("tfbatch")
-    done = subprocess.run([executable, *command[1:]], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run([executable, *command[1:]], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if (
+        done.returncode == BadConfiguration.exit_code and "--overwrite" not in options
+    ):  # an output of older data or an older model
+        return score(name, *options, "--overwrite")
+    done.check_returncode()
     console.print(done.stdout.strip(), style="dim", soft_wrap=True)
     output = ROOT / json.loads(done.stdout.splitlines()[-1])["output"]
     summary = json.loads((output / "_SUCCESS").read_bytes())

@@ -165,6 +165,28 @@ def test_a_pickled_checkpoint_is_refused(text_checkpoint: Path, tmp_path: Path) 
         export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
 
 
+def test_a_checkpoint_without_its_preprocessor_is_refused(
+    text_checkpoint: Path, image_checkpoint: Path, tmp_path: Path
+) -> None:
+    for checkpoint, gone, reason in (
+        (text_checkpoint, ["tokenizer.json", "tokenizer_config.json"], "has no tokenizer"),
+        (image_checkpoint, ["preprocessor_config.json"], "has no preprocessor_config.json"),
+    ):
+        folder = copy_bundle(checkpoint, tmp_path / checkpoint.name)
+        for name in gone:
+            (folder / name).unlink()
+        with pytest.raises(BadConfiguration, match=reason):
+            export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
+
+
+def test_real_rows_are_compared_where_they_are_given(text_checkpoint: Path, reviews: Path, tmp_path: Path) -> None:
+    bundle = export(ExportConfig(model=str(text_checkpoint), output=tmp_path / "bundle", samples=reviews))
+    parity = bundle.manifest.graphs["fp32"].parity
+    assert any("real rows" in record["batch"] for record in parity)
+    with pytest.raises(NoInput, match="--samples"):
+        export(ExportConfig(model=str(text_checkpoint), output=tmp_path / "b", samples=tmp_path / "none.parquet"))
+
+
 def test_a_checkpoint_without_a_trained_head_is_refused_by_name(tmp_path: Path) -> None:
     folder = tmp_path / "headless"
     config = BertConfig(vocab_size=20, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)

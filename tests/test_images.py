@@ -17,7 +17,7 @@ def test_pixels_are_those_of_the_hubs_processor(
     processor = AutoImageProcessor.from_pretrained(image_checkpoint, backend="pil")
     for size in ((40, 30), (32, 32), (7, 300), (1, 1)):
         data = picture(size)
-        work = ImageInput(load_bundle(image_bundle)).prepare(pa.array([data]))
+        work = ImageInput(load_bundle(image_bundle)).prepare(pa.chunked_array([[data]]))
         found = work.collate(np.array([0]), 17)["pixel_values"]
         expected = processor(Image.open(io.BytesIO(data)).convert("RGB"), return_tensors="np")["pixel_values"]
         np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -34,6 +34,8 @@ def test_sixteen_bit_greys_are_scaled_not_clipped() -> None:
     levels = np.array([[0, 257 * 100, 65535]], np.uint16)
     assert np.asarray(decode(encoded(Image.fromarray(levels), "PNG")))[0, :, 0].tolist() == [0, 100, 255]
     assert to_eight_bits(Image.new("L", (1, 1))).mode == "L"
+    assert np.asarray(decode(encoded(Image.new("I", (1, 1), 200), "TIFF"))).tolist() == [[[200, 200, 200]]]
+    assert np.asarray(decode(encoded(Image.new("I", (1, 1), 257 * 200), "TIFF"))).tolist() == [[[200, 200, 200]]]
 
 
 def test_a_picture_too_large_by_its_header_is_not_decoded() -> None:
@@ -62,6 +64,6 @@ def test_mutated_pictures_are_row_errors_never_exceptions(image_bundle: Path, pi
         for position in random.integers(0, len(data), 8):
             data[position] = random.integers(256)
         cells.append(bytes(data))
-    work = ImageInput(load_bundle(image_bundle)).prepare(pa.array(cells, pa.binary()))
+    work = ImageInput(load_bundle(image_bundle)).prepare(pa.chunked_array([pa.array(cells, pa.binary())]))
     assert len(work.lengths) + len(work.errors) == len(cells)
     assert 0 < len(work.errors) < 300

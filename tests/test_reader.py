@@ -17,8 +17,17 @@ def written(path: Path, rows: int, row_group: int) -> str:
 
 def windows(plan: Plan, parts: list[int] | None = None) -> list[tuple[int, int, list[int]]]:
     chosen = plan.parts if parts is None else [plan.parts[index] for index in parts]
-    found = read_windows(plan, chosen, ["n"], 50)
+    found = read_windows(plan, chosen, ["n"], 50, 1 << 20)
     return [(window.part.first, window.first, window.rows.column("n").to_pylist()) for window in found]
+
+
+def test_a_dictionary_within_a_struct_is_read_across_row_groups(tmp_path: Path) -> None:
+    kind = pa.struct([("tag", pa.dictionary(pa.int32(), pa.string()))])
+    table = pa.table({"n": pa.array([{"tag": f"t{index % 5}"} for index in range(100)], kind)})
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=9)
+    plan = make_plan((str(tmp_path / "in.parquet"),), rows_per_part=40, limit=None)
+    found = [row for _, _, rows in windows(plan) for row in rows]
+    assert found == table["n"].to_pylist()
 
 
 @pytest.mark.parametrize("row_group", [1, 7, 50, 64, 1000])

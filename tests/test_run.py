@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from conftest import WORDS, part_hashes, read_output, run_tfbatch, tfbatch_env, write_reviews
+from conftest import ROOT, WORDS, part_hashes, read_output, run_tfbatch, tfbatch_env, write_reviews
 
 
 def test_each_row_comes_out_once_and_in_order_with_its_own_columns(
@@ -68,8 +68,10 @@ def test_too_many_bad_rows_fail_the_job(text_bundle: Path, tmp_path: Path) -> No
     assert strict.code == 3
     assert "3 rows have errors" in strict.err
     assert strict.result == {"status": "failed", "exit_code": 3, "reason": strict.result["reason"]}
+    assert run_tfbatch(*words, "2%").code == 3  # tried again, it fails again
     assert not (tmp_path / "out" / "_SUCCESS").exists()
-    assert run_tfbatch(*words, 3).code == 0
+    assert run_tfbatch(*words, "3%").code == 0
+    assert run_tfbatch(*words, 2).code == 3
 
 
 @pytest.mark.parametrize("kind", ["string", "large_string", "string_view", "dictionary"])
@@ -126,7 +128,7 @@ def test_hive_folders_are_kept_and_zero_rows_are_a_file_too(text_bundle: Path, t
     done = run_tfbatch("run", tmp_path / "in", "-m", text_bundle, "-o", tmp_path / "out")
     assert done.code == 0, done.err
     assert (done.result["rows"], done.result["parts"]) == (50, 3)
-    found = {path.parent.name: pq.read_metadata(path).num_rows for path in (tmp_path / "out").rglob("part-*")}
+    found = {path.parent.name: pq.read_metadata(path).num_rows for path in (tmp_path / "out").rglob("part-*.parquet")}
     assert found == {"day=2026-01-01": 30, "day=2026-01-02": 0, "day=2026-01-03": 20}
 
 
@@ -137,6 +139,12 @@ def test_one_file_in_can_be_one_file_out(reviews: Path, text_bundle: Path, tmp_p
     assert pq.read_table(target).select(["id", "text", "weight"]).equals(pq.read_table(reviews))
     assert list((tmp_path / "out.parquet.tfbatch").glob("part-*")) == []
     assert run_tfbatch(*words).result["status"] == "already done"
+    target.unlink()
+    target.write_text("mine")
+    refused = run_tfbatch(*words)
+    assert (refused.code, target.read_text()) == (73, "mine")
+    assert run_tfbatch(*words, "--overwrite").code == 0
+    assert pq.read_table(target).num_rows == 1000
 
 
 def test_limit_takes_the_first_rows(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
@@ -192,6 +200,8 @@ def test_every_refusal_says_what_was_found_and_what_to_type(
     pq.write_table(pa.table({"text": ["a"], "error": [1]}), taken)
     broken = tmp_path / "broken.parquet"
     broken.write_bytes(reviews.read_bytes()[:-20])
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "rows.parquet").write_bytes(reviews.read_bytes())
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "mine.txt").write_text("mine")
     m = ["-m", text_bundle]
@@ -202,6 +212,7 @@ def test_every_refusal_says_what_was_found_and_what_to_type(
         (2, [reviews, "-m", image_bundle], ["no column holds image", "text (string)"]),
         (2, [taken, *m, "--input-column", "text"], ["a column error already", "--prefix"]),
         (2, [reviews, *m, "--keep-columns", "id,nope"], ["nope", "id, text, weight"]),
+        (2, [reviews, *m, "--batch-tokens", "many"], ["--batch-tokens"]),
         (2, [reviews, *m, "--device", "gpu"], ["auto, cpu, cuda or cuda:N"]),
         (2, [reviews, *m, "--max-errors", "many"], ["--max-errors", "1%"]),
         (2, [reviews, *m, "--task", "image-classification"], ["is for text-classification"]),
@@ -209,6 +220,8 @@ def test_every_refusal_says_what_was_found_and_what_to_type(
         (65, [broken, *m], ["broken.parquet is not a readable Parquet file"]),
         (66, [tmp_path / "nowhere.parquet", *m], ["nowhere.parquet does not exist"]),
         (73, [reviews, *m, "-o", tmp_path / "foreign"], ["not tfbatch's"]),
+        (73, [tmp_path / "review*.parquet", *m, "-o", reviews, "--overwrite"], ["lie in one another"]),
+        (73, [tmp_path / "sub", *m, "-o", tmp_path / "sub" / "out"], ["lie in one another"]),
         (78, [reviews, "-m", tmp_path / "nothing"], ["is not a bundle", "tfbatch export"]),
         (78, [reviews], ["models/sentiment", "make export"]),
         (78, [reviews, *m, "--precision", "int8"], ["no int8 graph", "fp32"]),
@@ -252,6 +265,22 @@ def test_a_killed_run_goes_on_to_the_same_bytes(text_bundle: Path, tmp_path: Pat
     assert (done.code, done.result["rows"]) == (0, 40_000)
     assert part_hashes(tmp_path / "killed") == part_hashes(tmp_path / "whole")
     assert list((tmp_path / "killed" / "_tfbatch" / "tmp").iterdir()) == []
+
+
+def test_a_run_into_one_file_killed_goes_on_to_the_same_bytes(text_bundle: Path, tmp_path: Path) -> None:
+    source = write_reviews(tmp_path / "in.parquet", 20_000, row_group=700)
+    words = ["run", source, "-m", text_bundle, "--rows-per-part", 3000, "-o"]
+    assert run_tfbatch(*words, tmp_path / "whole.parquet").code == 0
+    target = tmp_path / "killed.parquet"
+    command = [sys.executable, "-m", "tfbatch.cli", *map(str, [*words, target])]
+    process = subprocess.Popen(command, env=tfbatch_env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list((tmp_path / "killed.parquet.tfbatch").glob("part-*")):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not target.exists()
+    assert run_tfbatch(*words, target).code == 0
+    assert target.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -318,8 +347,20 @@ def test_the_second_writer_of_a_folder_is_told_who_the_first_is(
     assert "process 12345 on elsewhere" in done.err
 
 
-@pytest.mark.parametrize("name", ["extra", "link", "hard link", "changed", "missing", "escape", "domain"])
-def test_a_tampered_bundle_is_refused(name: str, reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("extra", "more.bin is not named"),
+        ("link", "model.onnx is a link"),
+        ("hard link", "model.onnx is a link"),
+        ("changed", "model.onnx is not the file that was verified"),
+        ("missing", "model.onnx is missing"),
+        ("escape", "../model.onnx is missing"),
+        ("domain", "operators of com.microsofT"),
+        ("settings", "no number `max_length`"),
+    ],
+)
+def test_a_tampered_bundle_is_refused(name: str, reason: str, reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
     from tfbatch.bundle import sha256
 
     copy = tmp_path / "copy"
@@ -344,9 +385,12 @@ def test_a_tampered_bundle_is_refused(name: str, reviews: Path, text_bundle: Pat
     elif name == "domain":
         graph.write_bytes(graph.read_bytes().replace(b"com.microsoft", b"com.microsofT"))
         content["files"]["model.onnx"] = sha256(graph)
+    elif name == "settings":
+        content["settings"] = {}
     manifest.write_text(json.dumps(content))
     done = run_tfbatch("run", reviews, "-m", copy, "-o", tmp_path / "out")
     assert done.code == 78, done
+    assert reason in done.err
     assert not (tmp_path / "out").exists()
 
 
@@ -383,3 +427,60 @@ def test_a_huge_row_group_is_read_piece_by_piece(text_bundle: Path, tmp_path: Pa
         peaks[megabytes] = done.result["peak_memory_bytes"]
         source.unlink()
     assert peaks[800] - peaks[8] <= 150e6, peaks
+
+
+def test_an_image_column_decides_the_default_model(image_bundle: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "fashion").symlink_to(image_bundle)
+    sample = ROOT / "examples" / "fashion" / "sample.parquet"
+    done = run_tfbatch("run", sample, "-o", tmp_path / "out", "--limit", 5, env={"TFBATCH_MODELS": str(models)})
+    assert done.code == 0, done.err
+    assert (done.result["task"], done.result["rows"]) == ("image-classification", 5)
+
+
+def test_folders_patterns_and_repeated_files_give_each_file_once(text_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "in" / "spark.parquet").mkdir(parents=True)
+    (tmp_path / "in" / "_tmp").mkdir()
+    for name in ("a.parquet", "spark.parquet/part-0.parquet", "_tmp/b.parquet"):
+        write_reviews(tmp_path / "in" / name, 10)
+    words = ["-m", text_bundle, "--dry-run"]
+    assert run_tfbatch("run", tmp_path / "in", *words).result["rows"] == 20
+    assert run_tfbatch("run", tmp_path / "i*", *words).result["rows"] == 20
+    assert run_tfbatch("run", "in/a.parquet", tmp_path / "in" / "a.parquet", *words, cwd=tmp_path).result["rows"] == 10
+    within = run_tfbatch("run", ".", "-m", text_bundle, "--dry-run", cwd=tmp_path / "in")
+    assert (within.code, "lie in one another" in within.err) == (73, True)
+
+
+def test_a_full_disk_is_exit_74_and_the_next_run_finishes(text_bundle: Path, tmp_path: Path) -> None:
+    source = write_reviews(tmp_path / "in.parquet", 3000)
+    words = [
+        sys.executable,
+        "-m",
+        "tfbatch.cli",
+        "run",
+        str(source),
+        "-m",
+        str(text_bundle),
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    for blocks in (2, 5, 22, 40):  # of 1,024 bytes: the largest file this shell may write
+        shell = f"ulimit -f {blocks}; trap '' XFSZ; exec \"$@\""
+        done = subprocess.run(["bash", "-c", shell, "bash", *words], env=tfbatch_env(), capture_output=True, text=True)
+        assert done.returncode == 74, done.stderr
+        assert json.loads(done.stdout.splitlines()[-1])["exit_code"] == 74
+        assert not list((tmp_path / "out").glob("part-*"))
+        assert not list((tmp_path / "out" / "_tfbatch" / "tmp").iterdir())
+    assert run_tfbatch(*words[3:]).code == 0
+
+
+def test_tiny_pages_that_decode_large_are_read_in_pieces(text_bundle: Path, tmp_path: Path) -> None:
+    peaks = {}
+    for characters in (50, 50_000):
+        pq.write_table(pa.table({"text": ["good " * (characters // 5)] * 6000}), tmp_path / "in.parquet")
+        out = tmp_path / str(characters)
+        done = run_tfbatch("run", tmp_path / "in.parquet", "-m", text_bundle, "-o", out, "--keep-columns", "none")
+        assert done.code == 0, done.err
+        peaks[characters] = done.result["peak_memory_bytes"]
+    assert peaks[50_000] - peaks[50] < 120e6, peaks

@@ -53,7 +53,7 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
         NoInput, BadConfiguration, UsageError: the checkpoint cannot be exported.
         OutputRefused: there is something at the bundle's path.
     """
-    refuse_output(config)
+    refuse_paths(config)
     torch.manual_seed(0)
     checkpoint = find_checkpoint(config.model, config.revision)
     family = load_family(checkpoint.config.get("model_type", "unknown"))
@@ -187,10 +187,14 @@ def find_source(manifest: Manifest, source: str | None) -> Checkpoint | None:
     return checkpoint
 
 
-def refuse_output(config: ExportConfig) -> None:
-    """Never replace anything but a bundle, and that only when told to."""
+def refuse_paths(config: ExportConfig) -> None:
+    """Refuse samples that are not there, and to replace anything but a bundle that may be replaced."""
+    if config.samples is not None and not config.samples.is_file():
+        raise NoInput(f"--samples {config.samples} does not exist")
     if not config.output.exists():
         return
+    if not config.output.is_dir():
+        raise OutputRefused(f"{config.output} exists and is not a folder")
     if not config.overwrite:
         raise OutputRefused(f"{config.output} exists; --overwrite replaces a bundle")
     if not (config.output / MANIFEST).exists() and any(config.output.iterdir()):

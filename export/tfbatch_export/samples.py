@@ -1,13 +1,17 @@
 """Real rows as batches to compare on, prepared just as `tfbatch run` prepares them."""
 
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePath
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from tfbatch.batches import cut
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
+from tfbatch.errors import UsageError
 from tfbatch.job import choose_column
+from tfbatch.plan import open_input
 from tfbatch.tasks import load_task
 
 from tfbatch_export.families import Tensors
@@ -23,10 +27,12 @@ def real_batches(bundle: Bundle, path: Path, column: str | None) -> dict[str, Te
         UsageError: no column fits the bundle's task, or several do.
     """
     task = load_task(bundle.manifest.task)(bundle, RunConfig(inputs=()))
+    name = choose_column(open_input(path, PurePath()).schema, task.kind, column)
     with pq.ParquetFile(path) as file:
-        name = choose_column(file.schema_arrow, task.kind, column)
-        rows = next(file.iter_batches(ROWS, columns=[name]))
-    work = task.prepare(rows.column(name))
+        batches = list(islice(file.iter_batches(ROWS, columns=[name]), 1))
+    if not batches:
+        raise UsageError(f"--samples {path} has no rows")
+    work = task.prepare(pa.chunked_array([batches[0].column(name)]))
     return {
         f"{len(batch.inputs)} real rows of {batch.length} tokens at most": {
             feed: torch.from_numpy(values) for feed, values in work.collate(batch.inputs, batch.length).items()

@@ -22,7 +22,7 @@ class Window:
 
     part: Part
     first: int
-    rows: pa.RecordBatch
+    rows: pa.Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ def cut(lengths: Indices, budget: int, multiple: int = 1) -> list[Batch]:
     order = np.argsort(-lengths, kind="stable")
     batches, start = [], 0
     while start < len(order):
-        length = -(-int(lengths[order[start]]) // multiple) * multiple
+        length = max(1, -(-int(lengths[order[start]]) // multiple)) * multiple
         rows = max(1, budget // length)
         batches.append(Batch(inputs=order[start : start + rows], length=length))
         start += rows

@@ -12,7 +12,6 @@ the bytes that were verified at export, and the graphs ask for no operators but 
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,6 +80,17 @@ class Bundle:
             )
         return self.path / graphs[precision].file
 
+    def setting(self, name: str) -> int:
+        """A number that the task needs to know of the model's inputs.
+
+        Raises:
+            BadConfiguration: the manifest has none of that name.
+        """
+        value = self.manifest.settings.get(name)
+        if not isinstance(value, int):
+            raise BadConfiguration(f"bundle {self.path}: {MANIFEST} has no number `{name}` in its settings")
+        return value
+
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON file of the bundle, or an empty mapping where it holds none of that name."""
         if name not in self.manifest.files:
@@ -122,9 +132,12 @@ def read_manifest(path: Path) -> Manifest:
         raise BadConfiguration(f"{file} has format {found}, this tfbatch reads {FORMAT}; export again")
     try:
         graphs = {name: Graph(**graph) for name, graph in content["graphs"].items()}
-        return Manifest(**{**content, "graphs": graphs})
+        manifest = Manifest(**{**content, "graphs": graphs})
     except (KeyError, TypeError, AttributeError) as error:
         raise BadConfiguration(f"{file} is not a manifest of format {FORMAT}: {error}") from error
+    if not (isinstance(manifest.files, dict) and isinstance(manifest.settings, dict) and manifest.labels):
+        raise BadConfiguration(f"{file} is not a manifest of format {FORMAT}: files, settings or labels are wrong")
+    return manifest
 
 
 def check_files(path: Path, manifest: Manifest) -> None:
@@ -155,8 +168,3 @@ def hash_files(path: Path) -> dict[str, str]:
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write the manifest into a folder of finished files."""
     (path / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-
-
-def fingerprint(manifest: Manifest) -> Mapping[str, str]:
-    """What of a bundle decides its results: the hashes of its files."""
-    return manifest.files

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from tfbatch.batches import NO_INPUT, Indices
 
 NULL = "null: the cell is null"
+NO_BYTES = "null: the cell holds no picture (only embedded bytes are read)"
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -20,34 +21,39 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def is_image(kind: pa.DataType) -> bool:
-    """binary, large_binary, binary_view, a dictionary of them, or a struct whose field `bytes` is one:
-    the form in which Hugging Face `datasets` stores images."""
+    """Binary, or a struct whose field `bytes` is: the form in which Hugging Face `datasets` stores images."""
     if pa.types.is_struct(kind):
-        return any(field.name == "bytes" and is_image(field.type) for field in kind)
+        return any(field.name == "bytes" and is_binary(field.type) for field in kind)
+    return is_binary(kind)
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    """binary, large_binary, binary_view, or a dictionary of them."""
     if pa.types.is_dictionary(kind):
-        return is_image(kind.value_type)
+        return is_binary(kind.value_type)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
-KINDS: dict[str, Callable[[pa.DataType], bool]] = {"text": is_text, "image": is_image}
+KINDS: dict[str, Callable[[pa.DataType], bool]] = {"image": is_image, "text": is_text}
 
 
-def distinct(cells: pa.Array) -> tuple[pa.Array, Indices, dict[int, str]]:
+def distinct(cells: pa.ChunkedArray) -> tuple[pa.Array, Indices, dict[int, str]]:
     """The distinct values of a column of text or images.
 
     Returns:
         The values, each once and none of them null; for each row its value's index or NO_INPUT;
         and the reason of each row that has none.
     """
+    null = NO_BYTES if pa.types.is_struct(cells.type) else NULL
     if pa.types.is_struct(cells.type):
         cells = pc.struct_field(cells, "bytes")
     if pa.types.is_dictionary(cells.type):
-        cells = cells.dictionary_decode()
+        cells = cells.cast(cells.type.value_type)
     if pa.types.is_string_view(cells.type) or pa.types.is_binary_view(cells.type):
         cells = cells.cast(pa.large_string() if is_text(cells.type) else pa.large_binary())
-    encoded = cells.dictionary_encode()
+    encoded = cells.combine_chunks().dictionary_encode()
     input_of_row = encoded.indices.fill_null(NO_INPUT).to_numpy(zero_copy_only=False).astype(np.int64)
-    errors = {int(row): NULL for row in np.flatnonzero(input_of_row == NO_INPUT)}
+    errors = {int(row): null for row in np.flatnonzero(input_of_row == NO_INPUT)}
     return encoded.dictionary, input_of_row, errors
 
 

@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -57,7 +57,7 @@ def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
     if unknown := sorted(set(settings) - known):
         raise BadConfiguration(f"--config {path} has no such setting: {', '.join(unknown)}")
     if isinstance(columns := settings.get("keep_columns"), list):
-        settings["keep_columns"] = ",".join(columns)
+        settings["keep_columns"] = ",".join(map(str, columns))
     ctx.default_map = settings
 
 
@@ -105,15 +105,12 @@ def run(**settings: Any) -> None:
     Every option can be set by an environment variable too (TFBATCH_BATCH_TOKENS=1024) and in the
     --config file (batch-tokens = 1024); the command line comes first, then the environment.
     """
-    try:
-        say(score_files(RunConfig(**settings)))
-    except TfbatchError as error:
-        say({"status": "failed", "exit_code": error.exit_code, "reason": str(error)})
-        raise
+    say(score_files(RunConfig(**settings)))
 
 
 def score_files(config: RunConfig) -> dict[str, Any]:
     """Settle the job and do it; what is imported here is what `tfbatch --help` does without."""
+    from tfbatch.flow import output_of
     from tfbatch.flow import run as run_job
     from tfbatch.job import make_job
     from tfbatch.machine import available_threads, limit_threads
@@ -122,6 +119,7 @@ def score_files(config: RunConfig) -> dict[str, Any]:
     limit_threads(config.threads or available_threads())
     job = make_job(config)
     if config.dry_run:
+        output_of(job).check(overwrite=config.overwrite)
         click.echo(job.describe(), err=True)
         return {"status": "planned", "rows": job.plan.rows, "parts": len(job.plan.parts), "output": str(job.output)}
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -155,19 +153,26 @@ def say(result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """The command `tfbatch`: errors become one paragraph on standard error and an exit code."""
+    """The command `tfbatch`: an error becomes a paragraph on standard error, an exit code and, for
+    `run`, the last line of standard output."""
     try:
         cli.main(standalone_mode=False)
-    except click.exceptions.Exit as exit_request:
-        sys.exit(exit_request.exit_code)
+    except click.exceptions.Exit as request:
+        sys.exit(request.exit_code)
     except click.ClickException as error:
-        error.show()
-        sys.exit(UsageError.exit_code)
+        fail(UsageError.exit_code, error.format_message())
     except TfbatchError as error:
-        click.echo(f"tfbatch: {error}", err=True)
-        sys.exit(error.exit_code)
+        fail(error.exit_code, str(error))
     except click.Abort:
-        sys.exit(128 + signal.SIGINT)
+        fail(128 + signal.SIGINT, "interrupted")
+
+
+def fail(exit_code: int, reason: str) -> NoReturn:
+    """Say why and end."""
+    click.echo(f"tfbatch: {reason}", err=True)
+    if "run" in sys.argv[1:2]:
+        say({"status": "failed", "exit_code": exit_code, "reason": reason})
+    sys.exit(exit_code)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 file all end here."""
 
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from tfbatch.errors import UsageError
@@ -64,11 +65,11 @@ def error_limit(max_errors: str | None, rows: int) -> int:
         return rows
     try:
         if max_errors.endswith("%"):
-            share = float(max_errors[:-1]) / 100
-            if 0 <= share <= 1:
-                return int(share * rows)
+            percent = Decimal(max_errors[:-1])
+            if 0 <= percent <= 100:
+                return int(percent * rows / 100)
         elif int(max_errors) >= 0:
             return int(max_errors)
-    except ValueError:
+    except (ValueError, ArithmeticError):
         pass
     raise UsageError(f"--max-errors is a count such as 100 or a percentage such as 1%, not {max_errors}")

@@ -2,7 +2,7 @@
 
     in.parquet, row 5003
       make_job       the row is in part 0 (rows 0 to 99,999 of file 0); what can be refused has been
-      read_windows   record batches -> Window(part 0, rows 0 to 8,191)
+      read_windows   record batches -> Window(part 0, rows 4,096 to 6,143)
       task.prepare   on a thread: tokenize or decode; equal cells are one input, a null is an error
       cut            inputs by length, longest first: rows x padded length <= the token budget
       compute        on other threads: a batch of arrays through the session, back into its window
@@ -59,14 +59,18 @@ def run(job: Job, watcher: Watcher) -> Record:
         TfbatchError: see `errors`; finished parts are kept.
     """
     started, tally = time.monotonic(), Tally()
-    output = Output(job.output, job.plan, job.schema, job.facts, job.fingerprint)
+    output = output_of(job)
     if not job.config.overwrite and output.is_finished():
-        return summary(job, "already done", output.records(), tally, started)
+        records = output.records()
+        tally.errors = count_errors(records)
+        check_errors(job, tally)
+        return summary(job, "already done", records, tally, started)
     try:
         output.open(overwrite=job.config.overwrite)
         records = output.records()
         pending = [part for part in job.plan.parts if part not in records]
-        tally.errors = sum(record["errors"] for record in records.values())
+        tally.errors = count_errors(records)
+        check_errors(job, tally)
         watcher.start(job.plan.rows, job.plan.rows - sum(part.rows for part in pending))
         for part, table in score(job, pending, tally):
             if record := output.append(part, table):
@@ -82,6 +86,11 @@ def run(job: Job, watcher: Watcher) -> Record:
     finally:
         watcher.stop()
         output.close()
+
+
+def output_of(job: Job) -> Output:
+    """Where a job's rows go; nothing is touched yet."""
+    return Output(job.output, job.plan, job.schema, job.facts, job.fingerprint)
 
 
 def score(job: Job, parts: list[Part], tally: Tally) -> Iterator[tuple[Part, pa.Table]]:
@@ -101,7 +110,7 @@ def score(job: Job, parts: list[Part], tally: Tally) -> Iterator[tuple[Part, pa.
             step.scoring.compute(session, step.batch)
         return step
 
-    windows = read_windows(job.plan, parts, job.columns_read, job.task.window_rows)
+    windows = read_windows(job.plan, parts, job.columns_read, job.task.window_rows, job.task.window_bytes)
     scorings = overlap(prepare, windows, workers=preparing, ahead=preparing + 1)
     steps = overlap(compute, cut_windows(job, scorings, tally), workers=computing, ahead=2 * computing)
     with closing(steps):
@@ -135,13 +144,18 @@ def check_errors(job: Job, tally: Tally) -> None:
         )
 
 
+def count_errors(records: Mapping[Part, Record]) -> int:
+    """Rows with an error in finished parts."""
+    return sum(record["errors"] for record in records.values())
+
+
 def summary(job: Job, status: str, records: Mapping[Part, Record], tally: Tally, started: float) -> Record:
     """What a scheduler reads of a run; `rows_per_second` is of the rows this process scored."""
     seconds = time.monotonic() - started
     return {
         "status": status,
         "rows": sum(record["rows"] for record in records.values()),
-        "errors": sum(record["errors"] for record in records.values()),
+        "errors": count_errors(records),
         "parts": len(records),
         "output": str(job.output),
         "seconds": round(seconds, 3),

@@ -38,10 +38,10 @@ class ImageInput:
         settings = bundle.read_json("preprocessor_config.json")
         self._size = (int(settings["size"]["width"]), int(settings["size"]["height"]))
         self._resample = Image.Resampling(settings.get("resample", Image.Resampling.BILINEAR))
-        self._tokens = int(bundle.manifest.settings["tokens_per_image"])
+        self._tokens = bundle.setting("tokens_per_image")
         self._levels = normalised_levels(settings)
 
-    def prepare(self, cells: pa.Array) -> Work:
+    def prepare(self, cells: pa.ChunkedArray) -> Work:
         """Decode and resize each distinct picture; null and undecodable ones are row errors."""
         values, input_of_row, errors = distinct(cells)
         pictures: list[Pixels | None] = []
@@ -89,7 +89,7 @@ def decode(data: pa.Buffer) -> Image.Image:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise UnfitPicture(f"too_large: {width} x {height} is over {MAX_PIXELS:,} pixels")
-            return ImageOps.exif_transpose(to_eight_bits(picture)).convert("RGB")
+            return to_eight_bits(ImageOps.exif_transpose(picture)).convert("RGB")
     except UnfitPicture:
         raise
     except UnidentifiedImageError:
@@ -99,8 +99,13 @@ def decode(data: pa.Buffer) -> Image.Image:
 
 
 def to_eight_bits(picture: Image.Image) -> Image.Image:
-    """Scale 16-bit greys to bytes; Pillow's own conversion would clip them to white."""
+    """Scale 16-bit greys to bytes; Pillow's own conversion would clip them to white.
+
+    Mode I holds 32 bits and is used for 16 as for 8: it is scaled where a level is over 255.
+    """
     if picture.mode not in SIXTEEN_BIT:
         return picture
     levels = np.asarray(picture).astype(np.float64)
+    if picture.mode == "I" and levels.max() <= 255:
+        levels *= 257
     return Image.fromarray(np.clip(np.rint(levels / 257), 0, 255).astype(np.uint8))

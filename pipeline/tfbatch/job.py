@@ -129,18 +129,19 @@ def choose_bundle(config: RunConfig, schema: pa.Schema) -> Bundle:
 
 
 def default_task(schema: pa.Schema, asked: str | None) -> str:
-    """The one task with a default model whose kind of column the input has."""
+    """The task with a default model whose kind of column the input has. An image column decides:
+    tables of images have strings beside them, labels and names."""
     tasks = {name: task for name in task_names() if (task := load_task(name)).default_model}
     if asked is not None and asked not in schema.names:
         raise UsageError(f"there is no column {asked}; the input has: {describe(schema)}")
     columns = schema if asked is None else [schema.field(asked)]
-    fitting = [name for name, task in tasks.items() if any(KINDS[task.kind](field.type) for field in columns)]
-    if len(fitting) == 1:
-        return fitting[0]
-    found = f"fits {' and '.join(fitting)}" if fitting else f"fits none of the tasks {', '.join(tasks)}"
+    for kind, fits in KINDS.items():
+        for name, task in tasks.items():
+            if task.kind == kind and any(fits(field.type) for field in columns):
+                return name
     raise UsageError(
-        f"{'the input' if asked is None else f'column {asked}'} {found}; it has: {describe(schema)}. "
-        f"Name the column with --input-column, or the bundle with -m BUNDLE."
+        f"{'no column of the input' if asked is None else f'column {asked}'} fits any of {', '.join(tasks)}; "
+        f"the input has: {describe(schema)}. Name a bundle with -m BUNDLE."
     )
 
 
@@ -190,19 +191,25 @@ def choose_output(config: RunConfig, plan: Plan) -> Path:
 
     Raises:
         UsageError: a file was asked for, but the input is several.
-        OutputRefused: the output would lie in or on the input.
+        OutputRefused: the output would lie in the input, or the input in the output.
     """
-    first = Path(config.inputs[0])
-    if config.output is None:
-        name = first.name if first.is_dir() else plan.files[0].path.stem
-        if len(plan.files) > 1 and not first.is_dir():
-            name = plan.files[0].path.absolute().parent.name
-        return Path(f"{name}-predictions")
-    output = config.output
+    output = config.output or default_output(config, plan)
     if output.suffix == ".parquet" and not output.is_dir() and len(plan.files) > 1:
         raise UsageError(f"-o {output} is one file, but the input is {len(plan.files)} files; name a folder")
-    for text in config.inputs:
-        path = Path(text).resolve()
-        if output.resolve() == path or (path.is_dir() and output.resolve().is_relative_to(path)):
-            raise OutputRefused(f"-o {output} lies in the input {text}; choose a folder outside of it")
+    place = output.resolve()
+    folders = [folder for text in config.inputs if (folder := Path(text).resolve()).is_dir()]
+    for source in [*folders, *(file.path.resolve() for file in plan.files)]:
+        if place == source or place in source.parents or (source.is_dir() and place.is_relative_to(source)):
+            raise OutputRefused(f"output {output} and input {source} lie in one another; choose another with -o")
     return output
+
+
+def default_output(config: RunConfig, plan: Plan) -> Path:
+    """`<name>-predictions` in the working directory, by the name of the input's file or folder."""
+    first = Path(config.inputs[0]).resolve()
+    if first.is_dir():
+        name = first.name
+    else:
+        path = plan.files[0].path.resolve()
+        name = path.stem if len(plan.files) == 1 else path.parent.name
+    return Path(f"{name}-predictions")

@@ -33,6 +33,7 @@ from tfbatch.plan import InputFile, Part, Plan, input_identity
 from tfbatch.writer import PartWriter, sync_folder, write_json
 
 SUCCESS = "_SUCCESS"
+JOINED = "joined.json"  # which file was put at a single target: its size and inode
 PART_NAME = re.compile(r"part-\d+-\d+-\d+-[0-9a-f]{8}-[0-9a-f]{8}\.parquet")
 Record = dict[str, Any]
 
@@ -70,7 +71,7 @@ class Output:
             BadConfiguration: it is the output of another job.
         """
         try:
-            self._refuse_foreign(overwrite)
+            self.check(overwrite=overwrite)
             self._done.mkdir(parents=True, exist_ok=True)
             self._take_lock()
             if overwrite:
@@ -83,14 +84,22 @@ class Output:
         except OSError as error:
             raise OutputRefused(f"output {self.root} cannot be written: {error.strerror}") from error
 
+    def check(self, *, overwrite: bool) -> None:
+        """Refuse what `open` would refuse, lock and disk apart, and touch nothing."""
+        self._refuse_foreign(overwrite)
+        if not overwrite:
+            self._check_run()
+
     def close(self) -> None:
         """Drop the part being written and let go of the folder."""
-        if self._writer is not None:
-            self._writer.drop()
+        try:
+            if self._writer is not None:
+                self._writer.drop()
+        finally:
             self._writer = None
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+            if self._lock >= 0:
+                os.close(self._lock)
+                self._lock = -1
 
     def records(self) -> dict[Part, Record]:
         """The finished parts of the plan: recorded, and there with the recorded size."""
@@ -114,7 +123,7 @@ class Output:
             return None
         if content.get("fingerprint") != self._fingerprint or content.get("inputs") != self._identities:
             return None
-        if self._single and (not self.target.exists() or self.target.stat().st_size != content["bytes"]):
+        if self._single and not self._is_joined():
             return None
         return content
 
@@ -145,10 +154,9 @@ class Output:
         if set(records) != set(self._plan.parts) or rows != self._plan.rows:
             raise OutputFailed(f"{self.root}: {rows:,} rows are recorded of {self._plan.rows:,}; run again")
         with self._failing_as_output(self.target):
-            content = {"fingerprint": self._fingerprint, "inputs": self._identities, **summary}
             if self._single:
-                content["bytes"] = self._join([self.root / records[part]["part"] for part in self._plan.parts])
-            write_json(self.root / SUCCESS, content)
+                self._join([self.root / records[part]["part"] for part in self._plan.parts])
+            write_json(self.root / SUCCESS, {"fingerprint": self._fingerprint, "inputs": self._identities, **summary})
             if self._single:
                 for record in records.values():
                     (self.root / record["part"]).unlink(missing_ok=True)
@@ -156,7 +164,7 @@ class Output:
     def _refuse_foreign(self, overwrite: bool) -> None:
         """Never write among, or clear away, what is not tfbatch's own."""
         ours = (self._state / "lock").exists()
-        if self._single and self.target.exists() and not ours and not overwrite:
+        if self._single and self.target.exists() and not self._is_joined() and not overwrite:
             raise OutputRefused(f"output {self.target} exists; --overwrite replaces it")
         if self.root.exists() and not self.root.is_dir():
             raise OutputRefused(f"output {self.root} exists and is not a folder")
@@ -193,6 +201,8 @@ class Output:
         try:
             earlier = json.loads((self._state / "run.json").read_bytes())
             facts, inputs = earlier["facts"], earlier["inputs"]
+            if not any(self._done.iterdir()):
+                return  # nothing was finished that this job could be mixed with
         except FileNotFoundError:
             return
         except (ValueError, KeyError, TypeError):
@@ -231,8 +241,8 @@ class Output:
         write_json(self._record_path(part), record)
         return record
 
-    def _join(self, parts: list[Path]) -> int:
-        """All parts in one file, row group by row group; its size in bytes."""
+    def _join(self, parts: list[Path]) -> None:
+        """All parts in one file, row group by row group, put in place by one rename."""
         joined = PartWriter(self._temporary / self.target.name, self._schema)
         try:
             for path in parts:
@@ -243,10 +253,19 @@ class Output:
         except BaseException:
             joined.drop()
             raise
-        size = joined.path.stat().st_size
+        status = joined.path.stat()
+        write_json(self._state / JOINED, {"bytes": status.st_size, "inode": status.st_ino})
         joined.path.replace(self.target)
         sync_folder(self.target.parent)
-        return size
+
+    def _is_joined(self) -> bool:
+        """Whether the file at the target is the one that was put there."""
+        try:
+            recorded = json.loads((self._state / JOINED).read_bytes())
+            status = self.target.stat()
+        except (OSError, ValueError):
+            return False
+        return bool(recorded == {"bytes": status.st_size, "inode": status.st_ino})
 
     def _record_path(self, part: Part) -> Path:
         return self._done / (Path(part.name(self._fingerprint)).name + ".json")

@@ -104,24 +104,28 @@ def cut_parts(files: list[InputFile], rows_per_part: int, limit: int | None) -> 
 
 
 def find_files(inputs: tuple[str, ...]) -> list[tuple[Path, PurePath]]:
-    """Each input file once, with its Hive folders: paths as given, folders and patterns sorted."""
-    found: dict[Path, PurePath] = {}
+    """Each input file once, with its Hive folders: as given, what is in folders and patterns sorted."""
+    found: dict[Path, tuple[Path, PurePath]] = {}
     for text in inputs:
-        path = Path(text)
-        if path.is_dir():
-            matches = [file for file in sorted(path.rglob("*.parquet")) if is_data(file.relative_to(path))]
-        elif path.is_file():
-            matches = [path]
+        if Path(text).exists():
+            matches = [Path(text)]
         else:
-            matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207 -- an absolute pattern is none of Path.glob's
-            matches = [match for match in matches if match.is_file()]
-        if not matches:
-            what = "holds no .parquet file" if path.is_dir() else "does not exist or matches nothing"
+            matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207 -- may be absolute
+        files = [file for match in matches for file in files_below(match)]
+        if not files:
+            what = "holds no .parquet file" if matches else "does not exist or matches nothing"
             raise NoInput(f"input {text} {what}")
-        for match in matches:
-            hive = [folder for folder in match.parent.parts if "=" in folder]
-            found.setdefault(match, PurePath(*hive))
-    return list(found.items())
+        for file in files:
+            hive = [folder for folder in file.parent.parts if "=" in folder]
+            found.setdefault(file.resolve(), (file, PurePath(*hive)))
+    return list(found.values())
+
+
+def files_below(path: Path) -> list[Path]:
+    """A file itself, or a folder's Parquet files at any depth, in order of name."""
+    if path.is_file():
+        return [path]
+    return [file for file in sorted(path.rglob("*.parquet")) if file.is_file() and is_data(file.relative_to(path))]
 
 
 def is_data(relative: PurePath) -> bool:

@@ -10,15 +10,15 @@ from tfbatch.batches import Window
 from tfbatch.errors import BadInput
 from tfbatch.plan import InputFile, Part, Plan, first_line
 
-WINDOW_BYTES = 16 << 20
+BATCH_ROWS = 64  # decoded at once, before it is known how large they are
 READ_BUFFER = 1 << 20
 
 
-def read_windows(plan: Plan, parts: Sequence[Part], columns: list[str], rows: int) -> Iterator[Window]:
-    """The rows of some parts in order, as windows of at most `rows` rows and about 16 MiB.
+def read_windows(plan: Plan, parts: Sequence[Part], columns: list[str], rows: int, size: int) -> Iterator[Window]:
+    """The rows of some parts in order, as windows of at most `rows` rows and about `size` bytes.
 
-    Each file is read once from its first wanted row group to its last. A part without rows is one
-    empty window, so that it too is written.
+    Each file is read once, from its first wanted row group on. A part without rows is one empty
+    window, so that it too is written.
 
     Raises:
         BadInput: a page that cannot be read, or fewer rows than the footer promises.
@@ -26,38 +26,77 @@ def read_windows(plan: Plan, parts: Sequence[Part], columns: list[str], rows: in
     for index, group in groupby(parts, key=lambda part: part.file):
         wanted = list(group)
         try:
-            yield from _read_file(plan.files[index], wanted, columns, rows)
+            yield from _read_file(plan.files[index], wanted, columns, rows, size)
         except (OSError, pa.ArrowException) as error:
             raise BadInput(f"{plan.files[index].path} cannot be read: {first_line(error)}") from error
 
 
-def _read_file(source: InputFile, parts: list[Part], columns: list[str], rows: int) -> Iterator[Window]:
+def _read_file(source: InputFile, parts: list[Part], columns: list[str], rows: int, size: int) -> Iterator[Window]:
+    schema = pa.schema([field for field in source.schema if field.name in columns])
+    for part in parts:
+        if part.rows == 0:
+            yield Window(part=part, first=part.first, rows=schema.empty_table())
+    delivered = 0
     with pq.ParquetFile(
         source.path, pre_buffer=False, buffer_size=READ_BUFFER, page_checksum_verification=True
     ) as file:
-        size = min(rows, _rows_per_window(file.metadata))
-        for part in parts:
-            if part.rows == 0:
-                schema = pa.schema([field for field in source.schema if field.name in columns])
-                yield Window(part=part, first=part.first, rows=pa.RecordBatch.from_pylist([], schema=schema))
-        delivered = 0
-        for first, groups in _wanted_row_groups(file.metadata, parts, rows):
+        alone = any(_has_dictionary(child) for field in schema for child in _children(field.type))
+        for first, groups in _wanted_row_groups(file.metadata, parts, 1 if alone else rows):
+            at_once = min(rows, BATCH_ROWS, _rows_within(file.metadata, groups, columns, size))
+            batches = file.iter_batches(at_once, row_groups=groups, columns=columns, use_threads=False)
             position = first
-            for batch in file.iter_batches(size, row_groups=groups, columns=columns, use_threads=False):
-                for window in _split(batch, position, parts):
+            for table in _gather(batches, rows, size):
+                for window in _split(table, position, parts):
                     delivered += window.rows.num_rows
                     yield window
-                position += batch.num_rows
+                position += table.num_rows
+                if position >= parts[-1].stop:
+                    break
     promised = sum(part.rows for part in parts)
     if delivered != promised:
         raise BadInput(f"{source.path}: the footer promises {promised:,} of these rows, the pages hold {delivered:,}")
 
 
-def _rows_per_window(metadata: pq.FileMetaData) -> int:
-    """Rows that take about WINDOW_BYTES, by the widest row group's own word."""
-    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-    widest = max((group.total_byte_size / group.num_rows for group in groups if group.num_rows), default=1.0)
-    return max(1, int(WINDOW_BYTES / max(widest, 1.0)))
+def _gather(batches: Iterator[pa.RecordBatch], rows: int, size: int) -> Iterator[pa.Table]:
+    """Small batches together, up to `rows` rows or `size` bytes: how large decoded rows are is
+    known only then, since a footer tells the size of encoded ones."""
+    waiting: list[pa.RecordBatch] = []
+    held_rows = held_bytes = 0
+    for batch in batches:
+        if waiting and (held_rows + batch.num_rows > rows or held_bytes + batch.nbytes > size):
+            yield pa.Table.from_batches(waiting)
+            waiting, held_rows, held_bytes = [], 0, 0
+        waiting.append(batch)
+        held_rows += batch.num_rows
+        held_bytes += batch.nbytes
+    if waiting:
+        yield pa.Table.from_batches(waiting)
+
+
+def _rows_within(metadata: pq.FileMetaData, groups: list[int], columns: list[str], limit: int) -> int:
+    """How many rows of these row groups take `limit` bytes in the columns that are read, encoded."""
+    chosen, size, rows = set(columns), 0, 0
+    for group in (metadata.row_group(index) for index in groups):
+        chunks = (group.column(index) for index in range(group.num_columns))
+        size += sum(chunk.total_uncompressed_size for chunk in chunks if _top_level(chunk.path_in_schema, chosen))
+        rows += group.num_rows
+    return max(1, limit * rows // max(size, 1))
+
+
+def _top_level(path: str, columns: set[str]) -> bool:
+    """Whether a leaf's path (`image.bytes`) is of one of these columns, whose names may hold dots."""
+    steps = path.split(".")
+    return any(".".join(steps[:count]) in columns for count in range(1, len(steps) + 1))
+
+
+def _children(kind: pa.DataType) -> list[pa.DataType]:
+    """The types nested directly in a type."""
+    return [kind.field(index).type for index in range(kind.num_fields)]
+
+
+def _has_dictionary(kind: pa.DataType) -> bool:
+    """Whether a type is or holds a dictionary; nested ones cannot be read across row groups."""
+    return bool(pa.types.is_dictionary(kind)) or any(_has_dictionary(child) for child in _children(kind))
 
 
 def _wanted_row_groups(metadata: pq.FileMetaData, parts: list[Part], rows: int) -> Iterator[tuple[int, list[int]]]:
@@ -78,9 +117,9 @@ def _wanted_row_groups(metadata: pq.FileMetaData, parts: list[Part], rows: int) 
             lot, first = [], stop
 
 
-def _split(batch: pa.RecordBatch, position: int, parts: list[Part]) -> Iterator[Window]:
-    """The slices of a record batch that belong to parts."""
+def _split(table: pa.Table, position: int, parts: list[Part]) -> Iterator[Window]:
+    """The slices of a table that belong to parts."""
     for part in parts:
-        first, stop = max(part.first, position), min(part.stop, position + batch.num_rows)
+        first, stop = max(part.first, position), min(part.stop, position + table.num_rows)
         if first < stop:
-            yield Window(part=part, first=first, rows=batch.slice(first - position, stop - first))
+            yield Window(part=part, first=first, rows=table.slice(first - position, stop - first))

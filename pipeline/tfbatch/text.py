@@ -1,6 +1,7 @@
 """Text cells to token ids: the checkpoint's own tokenizer, without transformers."""
 
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -10,9 +11,13 @@ from tfbatch.bundle import Bundle
 from tfbatch.cells import distinct, keep_valid
 from tfbatch.errors import UsageError
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 CHARACTERS_PER_TOKEN = 8  # a first guess at how long a prefix must be
 INVALID_UTF8 = "invalid_utf8: the text is not valid UTF-8"
-WORD_END = re.compile(r"[ \t\r\n]")  # white space to Python and to BERT's normalizer alike
+SPACE = re.compile(r"[ \t\r\n]")  # white space to Python and to BERT's normalizer alike
+SPACE_OR_HAN = re.compile(r"[ \t\r\n\u4e00-\u9fff]")  # with Chinese characters, which it makes words of their own
 
 
 class TextInput:
@@ -21,18 +26,18 @@ class TextInput:
     def __init__(self, bundle: Bundle, max_length: int | None) -> None:
         from tokenizers import Tokenizer
 
-        longest = int(bundle.manifest.settings["max_length"])
+        longest = bundle.setting("max_length")
         if max_length is not None and not 3 <= max_length <= longest:
             raise UsageError(f"--max-length {max_length}: this model takes 3 to {longest} tokens")
         self._max_length = max_length or longest
-        self._pad = int(bundle.manifest.settings["pad_token_id"])
+        self._pad = bundle.setting("pad_token_id")
         self._inputs = bundle.manifest.inputs
         self._tokenizer = Tokenizer.from_file(str(bundle.path / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self._max_length)
-        self._prefix_is_exact = has_word_boundaries(self._tokenizer)
+        self._word_end = find_word_end(self._tokenizer)
 
-    def prepare(self, cells: pa.Array) -> Work:
+    def prepare(self, cells: pa.ChunkedArray) -> Work:
         """Tokenize each distinct text of a column; null and invalid UTF-8 are row errors."""
         values, input_of_row, errors = distinct(cells)
         texts, reasons = decode(values)
@@ -75,25 +80,26 @@ class TextInput:
 
     def _prefix(self, text: str, characters: int) -> str:
         """The text up to the first end of a word at or after so many characters."""
-        if not self._prefix_is_exact or len(text) <= 2 * characters:
+        if self._word_end is None or len(text) <= 2 * characters:
             return text
-        end = WORD_END.search(text, characters)
+        end = self._word_end.search(text, characters)
         return text[: end.start()] if end else text
 
 
-def has_word_boundaries(tokenizer: object) -> bool:
-    """Whether nothing this tokenizer does reaches across white space, so that a prefix's tokens
-    are the whole's first tokens: true of BERT's word pieces, not proved for other kinds."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+def find_word_end(tokenizer: "Tokenizer") -> re.Pattern[str] | None:
+    """What no token of this tokenizer reaches across, so that the tokens of a prefix that ends
+    before it are the whole's first tokens: known of BERT's word pieces, None for other kinds."""
+    from tokenizers import models, normalizers, pre_tokenizers
 
-    assert isinstance(tokenizer, Tokenizer)
+    normalizer = tokenizer.normalizer
     added = tokenizer.get_added_tokens_decoder().values()
-    return (
+    if not (
         isinstance(tokenizer.model, models.WordPiece)
         and isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
-        and isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
-        and not any(WORD_END.search(token.content) for token in added)
-    )
+        and isinstance(normalizer, normalizers.BertNormalizer)
+    ) or any(SPACE_OR_HAN.search(token.content) for token in added):
+        return None
+    return SPACE_OR_HAN if normalizer.handle_chinese_chars else SPACE
 
 
 def decode(values: pa.Array) -> tuple[list[str], dict[int, str]]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import pyarrow.parquet as pq
 
 from tfbatch.errors import OutputFailed
 
-ROW_GROUP_ROWS = 65_536
-ROW_GROUP_BYTES = 32 << 20
+ROW_GROUP_ROWS = 16_384
+ROW_GROUP_BYTES = 16 << 20
 
 
 class PartWriter:
@@ -22,6 +23,7 @@ class PartWriter:
         self.rows = 0
         self.errors = 0
         self._waiting: list[pa.Table] = []
+        self._waiting_rows = self._waiting_bytes = 0
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = os.fdopen(os.open(path, flags, 0o644), "wb")
         self._parquet = pq.ParquetWriter(self._file, schema, compression="zstd", write_page_checksum=True)
@@ -31,8 +33,9 @@ class PartWriter:
         self.rows += table.num_rows
         self.errors += table.num_rows - table.column(table.num_columns - 1).null_count
         self._waiting.append(table)
-        rows = sum(waiting.num_rows for waiting in self._waiting)
-        if rows >= ROW_GROUP_ROWS or sum(waiting.nbytes for waiting in self._waiting) >= ROW_GROUP_BYTES:
+        self._waiting_rows += table.num_rows
+        self._waiting_bytes += table.nbytes
+        if self._waiting_rows >= ROW_GROUP_ROWS or self._waiting_bytes >= ROW_GROUP_BYTES:
             self._write_row_group()
 
     def finish(self) -> None:
@@ -53,13 +56,15 @@ class PartWriter:
         """Forget the file."""
         self._waiting = []
         self._parquet.is_open = False  # else its destructor writes a footer
-        self._file.close()
         self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # what is still in its buffer may be what did not fit on the disk
+            self._file.close()
 
     def _write_row_group(self) -> None:
         if self._waiting:
             table = pa.concat_tables(self._waiting)
             self._waiting = []
+            self._waiting_rows = self._waiting_bytes = 0
             self._parquet.write_table(table, row_group_size=max(table.num_rows, 1))
 
 

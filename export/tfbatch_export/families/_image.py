@@ -46,6 +46,10 @@ class ImageFamily:
 
     def write_preprocessor(self, checkpoint: Path, config: Any, folder: Path) -> dict[str, Any]:
         """`preprocessor_config.json`, held to the steps that the run stage takes."""
+        if not (checkpoint / "preprocessor_config.json").is_file():
+            raise BadConfiguration(
+                f"{checkpoint} has no preprocessor_config.json: how pictures are prepared is unknown"
+            )
         with tempfile.TemporaryDirectory() as scratch:
             AutoImageProcessor.from_pretrained(checkpoint, backend="pil").save_pretrained(scratch)
             content = (Path(scratch) / "preprocessor_config.json").read_bytes()

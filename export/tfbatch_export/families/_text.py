@@ -14,6 +14,7 @@ from tfbatch_export.fuse import mask_by_row_lengths
 
 BATCH_SIZES = (1, 2, 7)
 LENGTHS = (2, 17, 128, 512)
+VOCABULARIES = ("tokenizer.json", "vocab.txt")  # without one transformers makes up a tokenizer of five tokens
 AXES = {0: "batch", 1: "sequence"}
 
 
@@ -47,7 +48,13 @@ class TextFamily:
 
     def write_preprocessor(self, checkpoint: Path, config: Any, folder: Path) -> dict[str, Any]:
         """`tokenizer.json` and `tokenizer_config.json`, made where the checkpoint has a vocabulary alone."""
+        if not any((checkpoint / name).is_file() for name in VOCABULARIES):
+            raise BadConfiguration(f"{checkpoint} has no tokenizer: one of {', '.join(VOCABULARIES)} is needed")
         tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+        if len(tokenizer) > config.vocab_size:
+            raise BadConfiguration(
+                f"{checkpoint}: the tokenizer has {len(tokenizer):,} tokens, the model knows {config.vocab_size:,}"
+            )
         with tempfile.TemporaryDirectory() as scratch:
             tokenizer.save_pretrained(scratch)
             for name in ("tokenizer.json", "tokenizer_config.json"):

@@ -19,7 +19,7 @@ class Task(Protocol):
     """Turns a column into model inputs, and model outputs into columns.
 
     `kind` is the kind of input column, a key of `cells.KINDS`; `default_model` the name of
-    the bundle to use when none is named; `window_rows` how many rows are prepared at once, and
+    the bundle to use when none is named; `window_rows` and `window_bytes` how much is prepared at once, and
     `prepares_in_parallel` says that this uses several threads by itself;
     `output_shape` that of one row's model output.
     """
@@ -27,6 +27,7 @@ class Task(Protocol):
     kind: ClassVar[str]
     default_model: ClassVar[str | None]
     window_rows: ClassVar[int]
+    window_bytes: ClassVar[int]
     prepares_in_parallel: ClassVar[bool]
     output_shape: tuple[int, ...]
 
@@ -36,7 +37,7 @@ class Task(Protocol):
     def columns(config: RunConfig) -> pa.Schema:
         """What the task adds to the input's columns."""
 
-    def prepare(self, cells: pa.Array) -> Work:
+    def prepare(self, cells: pa.ChunkedArray) -> Work:
         """Rows (R,) of the input column to distinct model inputs and row errors."""
 
     def finish(self, outputs: Floats) -> list[pa.Array]:

@@ -16,6 +16,7 @@ class ImageClassification:
     kind: ClassVar[str] = "image"
     default_model: ClassVar[str] = "fashion"
     window_rows: ClassVar[int] = 64  # decoded pictures are large: 38 MB at 448 x 448
+    window_bytes: ClassVar[int] = 16 << 20
     prepares_in_parallel: ClassVar[bool] = False
 
     def __init__(self, bundle: Bundle, config: RunConfig) -> None:
@@ -29,7 +30,7 @@ class ImageClassification:
     def columns(config: RunConfig) -> pa.Schema:
         return score_columns(config)
 
-    def prepare(self, cells: pa.Array) -> Work:
+    def prepare(self, cells: pa.ChunkedArray) -> Work:
         return self._input.prepare(cells)
 
     def finish(self, outputs: Floats) -> list[pa.Array]:

@@ -14,7 +14,8 @@ from tfbatch.text import TextInput
 class TextClassification:
     kind: ClassVar[str] = "text"
     default_model: ClassVar[str] = "sentiment"
-    window_rows: ClassVar[int] = 8192
+    window_rows: ClassVar[int] = 2048  # enough to find rows of like length among
+    window_bytes: ClassVar[int] = 4 << 20
     prepares_in_parallel: ClassVar[bool] = True
 
     def __init__(self, bundle: Bundle, config: RunConfig) -> None:
@@ -26,7 +27,7 @@ class TextClassification:
     def columns(config: RunConfig) -> pa.Schema:
         return score_columns(config)
 
-    def prepare(self, cells: pa.Array) -> Work:
+    def prepare(self, cells: pa.ChunkedArray) -> Work:
         return self._input.prepare(cells)
 
     def finish(self, outputs: Floats) -> list[pa.Array]:

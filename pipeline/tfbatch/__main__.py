@@ -1,0 +1,5 @@
+"""`python -m tfbatch`."""
+
+from tfbatch.cli import main
+
+main()
