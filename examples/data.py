@@ -85,7 +85,7 @@ def minilm() -> Path:
 
 def sentences() -> Iterator[Sentence]:
     """Every rated sentence, in the order of the published files (the film file is sorted)."""
-    archive = download("vaderSentiment==3.3.2", "--no-binary", ":all:", "--no-build-isolation")
+    archive = download("vaderSentiment==3.3.2", "--no-binary", ":all:")
     with tarfile.open(archive) as sdist:
         (member,) = (m for m in sdist.getmembers() if m.name.endswith("hutto_ICWSM_2014.tar.gz"))
         inner = sdist.extractfile(member)
