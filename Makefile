@@ -5,7 +5,6 @@ BIN := .venv/bin
 RUNTIME := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 MODEL ?=
 OUT ?=
-export HF_HUB_DISABLE_PROGRESS_BARS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup export export-bert export-vit data demo test check format clean

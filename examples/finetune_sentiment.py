@@ -20,7 +20,12 @@ import torch
 from data import ROOT, Sentence, minilm, sentences
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    get_cosine_schedule_with_warmup,
+)
 
 LABELS = ("negative", "positive")
 OUT = ROOT / "examples" / "sentiment"
@@ -64,11 +69,7 @@ def train(model: torch.nn.Module, examples: Examples, *, epochs: int, rate: floa
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=0.01)
     steps = epochs * math.ceil(len(examples) / size)
-    warm = steps // 10
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(step / warm, 0.5 + 0.5 * math.cos(math.pi * max(step - warm, 0) / (steps - warm))),
-    )
+    schedule = get_cosine_schedule_with_warmup(optimizer, steps // 10, steps)
     model.train()
     started, step = time.monotonic(), 0
     for epoch in range(epochs):

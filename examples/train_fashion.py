@@ -10,7 +10,6 @@ The three input channels are the grey picture three times, so that any photograp
 
 import argparse
 import io
-import math
 import time
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 import torch
 from data import FASHION_SAMPLE, fashion_mnist
 from PIL import Image
-from transformers import ViTConfig, ViTForImageClassification
+from transformers import ViTConfig, ViTForImageClassification, get_cosine_schedule_with_warmup
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 LABELS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
@@ -45,7 +44,7 @@ def normalised(pictures: np.ndarray) -> torch.Tensor:
 
 
 def augmented(batch: torch.Tensor, shift: int) -> torch.Tensor:
-    """Mirror every other picture and shift all of them by up to `shift` pixels."""
+    """Mirror each picture or not, by chance, and roll all of them by up to `shift` pixels."""
     mirrored = torch.rand(len(batch), 1, 1, 1) < 0.5
     batch = torch.where(mirrored, batch.flip(-1), batch)
     down, right = torch.randint(-shift, shift + 1, (2,)).tolist()
@@ -57,11 +56,7 @@ def train(model: torch.nn.Module, pictures: torch.Tensor, labels: torch.Tensor, 
     """AdamW, 5 % warm-up, then a cosine to zero."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05)
     steps = epochs * (len(pictures) // size)
-    warm = steps // 20
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(step / warm, 0.5 + 0.5 * math.cos(math.pi * max(step - warm, 0) / (steps - warm))),
-    )
+    schedule = get_cosine_schedule_with_warmup(optimizer, steps // 20, steps)
     model.train()
     started, step = time.monotonic(), 0
     for epoch in range(epochs):
@@ -127,6 +122,7 @@ def main() -> None:
     model = ViTForImageClassification.from_pretrained(options.start, dtype=torch.float32) if options.start else build()
     train(model, normalised(pictures), torch.from_numpy(labels.astype(np.int64)),
           epochs=options.epochs, rate=options.rate, size=options.batch, shift=options.shift)  # fmt: skip
+    model = model.half().float()  # what is saved is what is measured
     score = accuracy(model, normalised(test_pictures), torch.from_numpy(test_labels.astype(np.int64)))
     print(f"{score:.2%} of {len(test_pictures):,} test pictures")
     save(model, options.out)

@@ -67,6 +67,7 @@ def test_too_many_bad_rows_fail_the_job(text_bundle: Path, tmp_path: Path) -> No
     strict = run_tfbatch(*words, "2%")
     assert strict.code == 3
     assert "3 rows have errors" in strict.err
+    assert f"row 97 (from 0) of {tmp_path / 'in.parquet'}, null: the cell is null" in strict.err
     assert strict.result == {"status": "failed", "exit_code": 3, "reason": strict.result["reason"]}
     assert run_tfbatch(*words, "2%").code == 3  # tried again, it fails again
     assert not (tmp_path / "out" / "_SUCCESS").exists()
@@ -222,6 +223,11 @@ def test_every_refusal_says_what_was_found_and_what_to_type(
         (73, [reviews, *m, "-o", tmp_path / "foreign"], ["not tfbatch's"]),
         (73, [tmp_path / "review*.parquet", *m, "-o", reviews, "--overwrite"], ["lie in one another"]),
         (73, [tmp_path / "sub", *m, "-o", tmp_path / "sub" / "out"], ["lie in one another"]),
+        (73, [tmp_path / "su*", *m, "-o", tmp_path / "sub" / "out"], ["lie in one another"]),
+        (73, [tmp_path / "sub" / "**", *m, "-o", tmp_path / "sub" / "out"], ["lie in one another"]),
+        (73, [tmp_path / "rev*.parquet", *m, "-o", tmp_path / "rev2.parquet"], ["would be input the next time"]),
+        (73, [reviews, *m, "-o", tmp_path / "two.parquet" / "out", "--dry-run"], ["cannot be used"]),
+        (66, [tmp_path / ("a" * 300), *m], ["File name too long"]),
         (78, [reviews, "-m", tmp_path / "nothing"], ["is not a bundle", "tfbatch export"]),
         (78, [reviews], ["models/sentiment", "make export"]),
         (78, [reviews, *m, "--precision", "int8"], ["no int8 graph", "fp32"]),
@@ -484,3 +490,45 @@ def test_tiny_pages_that_decode_large_are_read_in_pieces(text_bundle: Path, tmp_
         assert done.code == 0, done.err
         peaks[characters] = done.result["peak_memory_bytes"]
     assert peaks[50_000] - peaks[50] < 120e6, peaks
+
+
+def test_an_unrecorded_part_of_another_job_is_not_left_beside_this_ones(
+    reviews: Path, text_bundle: Path, tmp_path: Path
+) -> None:
+    words = ["run", reviews, "-m", text_bundle, "-o", tmp_path / "out"]
+    assert run_tfbatch(*words).code == 0
+    (tmp_path / "out" / "_SUCCESS").unlink()
+    for record in (tmp_path / "out" / "_tfbatch" / "done").iterdir():
+        record.unlink()  # as if the process had died between the link and the record
+    done = run_tfbatch(*words, "--max-length", 10)
+    assert (done.code, done.result["rows"]) == (0, 1000)
+    assert read_output(tmp_path / "out").num_rows == 1000
+
+
+def test_one_file_is_not_joined_again_after_a_crash_before_success(
+    reviews: Path, text_bundle: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.parquet"
+    words = ["run", reviews, "-m", text_bundle, "-o", target]
+    assert run_tfbatch(*words).code == 0
+    inode = target.stat().st_ino
+    (tmp_path / "out.parquet.tfbatch" / "_SUCCESS").unlink()
+    assert run_tfbatch(*words).result["status"] == "done"
+    assert target.stat().st_ino == inode
+    assert run_tfbatch(*words, "--overwrite").code == 0
+    assert target.stat().st_ino != inode
+
+
+def test_a_dictionary_column_costs_no_more_than_its_strings(text_bundle: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    values = [f"category {number} of many, with a long name" for number in range(5000)]
+    column = pa.array([values[index] for index in random.integers(0, 5000, 20_000)])
+    sizes = {}
+    for kind, cells in (("plain", column), ("dictionary", column.dictionary_encode())):
+        pq.write_table(pa.table({"text": ["good film"] * 20_000, "kind": cells}), tmp_path / f"{kind}.parquet")
+        words = ["-m", text_bundle, "-o", tmp_path / kind, "--input-column", "text"]
+        done = run_tfbatch("run", tmp_path / f"{kind}.parquet", *words)
+        assert done.code == 0, done.err
+        assert read_output(tmp_path / kind)["kind"].cast(pa.string()).equals(pa.chunked_array([column]))
+        sizes[kind] = sum(path.stat().st_size for path in (tmp_path / kind).glob("part-*"))
+    assert sizes["dictionary"] < 1.5 * sizes["plain"], sizes

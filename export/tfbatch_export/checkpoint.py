@@ -5,6 +5,7 @@ repository's is run either.
 """
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch
 from huggingface_hub import HfApi, snapshot_download
 from optimum.exporters.tasks import TasksManager
 from tfbatch.bundle import sha256
-from tfbatch.errors import BadConfiguration, NoInput, UsageError
+from tfbatch.errors import BadConfiguration, NoInput, UsageError, first_line
 from tfbatch.tasks import task_names
 from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging
@@ -122,15 +123,14 @@ def load_model(checkpoint: Checkpoint, task: str) -> PreTrainedModel:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Transformers without its bars and reports; what matters of them is checked."""
-    level = logging.get_verbosity()
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(level)
-        logging.enable_progress_bar()
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        if bars:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # where HF_HUB_DISABLE_PROGRESS_BARS is set
+                logging.enable_progress_bar()

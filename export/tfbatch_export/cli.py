@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 from tfbatch.bundle import Bundle
+from tfbatch.errors import ExportNotVerified
 from tfbatch.tasks import task_names
 
 from tfbatch_export.export import ExportConfig
@@ -35,7 +36,10 @@ def export(**settings: Any) -> None:
     is fused and compared with PyTorch; where it is not equal, nothing is written (exit code 70).
     """
     started = time.monotonic()
-    bundle = export_checkpoint(ExportConfig(**settings), note)
+    try:
+        bundle = export_checkpoint(ExportConfig(**settings), note)
+    except ExportNotVerified as error:
+        raise ExportNotVerified(f"{error} No bundle was written.") from error
     report(bundle, "exported", started)
 
 

@@ -144,7 +144,7 @@ def verify(path: Path, source: str | None, say: Say = lambda _: None) -> tuple[B
     of is to be had, its parity.
 
     Returns:
-        The bundle, and whether parity was measured.
+        The bundle, with the parity just measured, and whether it was.
 
     Raises:
         BadConfiguration: a file is not what it was.
@@ -161,9 +161,12 @@ def verify(path: Path, source: str | None, say: Say = lambda _: None) -> tuple[B
     say(f"comparing with {checkpoint.name}")
     model = load_model(checkpoint, manifest.task)
     batches = load_family(manifest.family).parity_batches(model.config)
-    for graph in manifest.graphs.values():
-        check_parity(measure_parity(path / graph.file, model, batches), graph.tolerance)
-    return bundle, True
+    measured = {}
+    for precision, graph in manifest.graphs.items():
+        parity = measure_parity(path / graph.file, model, batches)
+        check_parity(parity, graph.tolerance)
+        measured[precision] = replace(graph, parity=parity)
+    return replace(bundle, manifest=replace(manifest, graphs=measured)), True
 
 
 def find_source(manifest: Manifest, source: str | None) -> Checkpoint | None:

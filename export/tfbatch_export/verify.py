@@ -48,5 +48,5 @@ def check_parity(parity: list[Parity], tolerance: float) -> None:
             raise ExportNotVerified(
                 f"the graph is not the checkpoint: on a batch of {record['batch']} it differs from PyTorch by "
                 f"{record['max_abs_difference']:.2e} ({tolerance:.0e} is allowed) and gives the same label for "
-                f"{record['label_agreement']:.1%} of rows. No bundle was written."
+                f"{record['label_agreement']:.1%} of rows."
             )

@@ -80,6 +80,12 @@ class Bundle:
             )
         return self.path / graphs[precision].file
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the bundle's results: its files' hashes, and what the manifest says of them."""
+        manifest = asdict(self.manifest)
+        return {name: manifest[name] for name in ("task", "labels", "inputs", "settings", "files")}
+
     def setting(self, name: str) -> int:
         """A number that the task needs to know of the model's inputs.
 

@@ -67,8 +67,13 @@ class BadConfiguration(TfbatchError):
 
 
 class Interrupted(TfbatchError):
-    """Ends the job at the next window; the process ends with 128 + the signal's number."""
+    """Ends the job where it is; the process ends with 128 + the signal's number."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__("interrupted: finished parts are kept, the same command goes on from there")
         self.exit_code = 128 + signal_number  # type: ignore[misc]  # one class serves both signals
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's message: some go on with a stack."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

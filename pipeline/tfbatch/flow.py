@@ -17,8 +17,6 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from tfbatch.batches import Batch, Window, cut
 from tfbatch.config import error_limit
 from tfbatch.errors import TooManyRowErrors
@@ -35,12 +33,22 @@ from tfbatch.stages import overlap
 
 @dataclass
 class Tally:
-    """What is counted on the way. Padding makes computed tokens more than real ones."""
+    """What is counted on the way: rows scored now, all errors, the first one met now and where, and
+    tokens, of which padding makes more than there really are."""
 
     rows: int = 0
     errors: int = 0
+    first_error: tuple[Part, int, str] | None = None
     real_tokens: int = 0
     computed_tokens: int = 0
+
+    def count(self, window: Window, errors: Mapping[int, str]) -> None:
+        """Add the rows of a window; `errors` are by position in it."""
+        self.rows += window.rows.num_rows
+        self.errors += len(errors)
+        if errors and self.first_error is None:
+            row = min(errors)
+            self.first_error = (window.part, window.first + row, errors[row])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +80,13 @@ def run(job: Job, watcher: Watcher) -> Record:
         tally.errors = count_errors(records)
         check_errors(job, tally)
         watcher.start(job.plan.rows, job.plan.rows - sum(part.rows for part in pending))
-        for part, table in score(job, pending, tally):
-            if record := output.append(part, table):
-                records[part] = record
-            errors = table.num_rows - table.column(-1).null_count
-            watcher.advance(table.num_rows, errors)
-            tally.rows += table.num_rows
-            tally.errors += errors
+        for scoring in score(job, pending, tally):
+            window = scoring.window
+            table, errors = scoring.table(job.task, job.schema, job.kept)
+            if record := output.append(window.part, table, len(errors)):
+                records[window.part] = record
+            watcher.advance(table.num_rows, len(errors))
+            tally.count(window, errors)
             check_errors(job, tally)
         result = summary(job, "done", records, tally, started)
         output.finish(records, result)
@@ -93,8 +101,8 @@ def output_of(job: Job) -> Output:
     return Output(job.output, job.plan, job.schema, job.facts, job.fingerprint)
 
 
-def score(job: Job, parts: list[Part], tally: Tally) -> Iterator[tuple[Part, pa.Table]]:
-    """The output rows of some parts, in order, a window at a time."""
+def score(job: Job, parts: list[Part], tally: Tally) -> Iterator[Scoring]:
+    """The windows of some parts, in order, with all of their batches computed."""
     if not parts:
         return
     threads = job.config.threads or available_threads()
@@ -116,8 +124,7 @@ def score(job: Job, parts: list[Part], tally: Tally) -> Iterator[tuple[Part, pa.
     with closing(steps):
         for step in steps:
             if step.is_last:
-                scoring = step.scoring
-                yield scoring.window.part, scoring.table(job.task, job.schema, job.kept)
+                yield step.scoring
 
 
 def cut_windows(job: Job, scorings: Generator[Scoring, None, None], tally: Tally) -> Iterator[Step]:
@@ -138,9 +145,12 @@ def check_errors(job: Job, tally: Tally) -> None:
     """Fail the job as soon as more rows are bad than allowed."""
     limit = error_limit(job.config.max_errors, job.plan.rows)
     if tally.errors > limit:
+        where = f"the error column of the parts in {job.output} says which and why"
+        if tally.first_error is not None:
+            part, row, reason = tally.first_error
+            where = f"the first met now is row {row:,} (from 0) of {job.plan.files[part.file].path}, {reason}"
         raise TooManyRowErrors(
-            f"{tally.errors:,} rows have errors, --max-errors {job.config.max_errors} allows {limit:,}; "
-            f"the parts that are finished, in {job.output}, say which and why in their error column"
+            f"{tally.errors:,} rows have errors, --max-errors {job.config.max_errors} allows {limit:,}; {where}"
         )
 
 

@@ -4,6 +4,7 @@ refused here, before a row is read or a folder made."""
 import hashlib
 import json
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tfbatch.bundle import Bundle, load_bundle
 from tfbatch.cells import KINDS
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration, OutputRefused, UsageError
-from tfbatch.plan import Plan, make_plan
+from tfbatch.plan import Plan, input_folders, make_plan
 from tfbatch.session import Device, find_device
 from tfbatch.tasks import Task, load_task, task_names
 
@@ -92,7 +93,7 @@ def make_job(config: RunConfig) -> Job:
         output=choose_output(config, plan),
         facts={
             "tfbatch": __version__,
-            "bundle": bundle.manifest.files,
+            "bundle": bundle.identity,
             "input column": column,
             "precision": precision,
             "device": device.provider,
@@ -197,10 +198,12 @@ def choose_output(config: RunConfig, plan: Plan) -> Path:
     if output.suffix == ".parquet" and not output.is_dir() and len(plan.files) > 1:
         raise UsageError(f"-o {output} is one file, but the input is {len(plan.files)} files; name a folder")
     place = output.resolve()
-    folders = [folder for text in config.inputs if (folder := Path(text).resolve()).is_dir()]
+    folders = [folder.resolve() for text in config.inputs for folder in input_folders(text)]
     for source in [*folders, *(file.path.resolve() for file in plan.files)]:
-        if place == source or place in source.parents or (source.is_dir() and place.is_relative_to(source)):
+        if place == source or place in source.parents or (source in folders and place.is_relative_to(source)):
             raise OutputRefused(f"output {output} and input {source} lie in one another; choose another with -o")
+    if any(fnmatch(str(output), text) for text in config.inputs):
+        raise OutputRefused(f"output {output} would be input the next time; choose another with -o")
     return output
 
 

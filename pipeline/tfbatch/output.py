@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfbatch.bundle import sha256
-from tfbatch.errors import BadConfiguration, BadInput, OutputFailed, OutputRefused, TryAgain
+from tfbatch.errors import BadConfiguration, BadInput, OutputFailed, OutputRefused, TryAgain, first_line
 from tfbatch.plan import InputFile, Part, Plan, input_identity
 from tfbatch.writer import PartWriter, sync_folder, write_json
 
@@ -61,6 +61,7 @@ class Output:
         self._temporary = self._state / "tmp"
         self._lock = -1
         self._writer: PartWriter | None = None
+        self._errors = 0  # of the part being written
 
     def open(self, *, overwrite: bool) -> None:
         """Take the folder: make it if need be, lock it, hold it to what it was made for.
@@ -70,13 +71,14 @@ class Output:
             TryAgain: another process writes here.
             BadConfiguration: it is the output of another job.
         """
+        self.check(overwrite=overwrite)
         try:
-            self.check(overwrite=overwrite)
             self._done.mkdir(parents=True, exist_ok=True)
             self._take_lock()
-            if overwrite:
+            if not overwrite:
+                self._check_run()  # again, now that nobody else can change it
+            if overwrite or not any(self._done.iterdir()):
                 self._clear()
-            self._check_run()
             (self.root / SUCCESS).unlink(missing_ok=True)  # of a job some of whose parts are gone
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary.mkdir()
@@ -86,9 +88,12 @@ class Output:
 
     def check(self, *, overwrite: bool) -> None:
         """Refuse what `open` would refuse, lock and disk apart, and touch nothing."""
-        self._refuse_foreign(overwrite)
-        if not overwrite:
-            self._check_run()
+        try:
+            self._refuse_foreign(overwrite)
+            if not overwrite:
+                self._check_run()
+        except OSError as error:
+            raise OutputRefused(f"output {self.root} cannot be used: {error.strerror}") from error
 
     def close(self) -> None:
         """Drop the part being written and let go of the folder."""
@@ -104,11 +109,10 @@ class Output:
     def records(self) -> dict[Part, Record]:
         """The finished parts of the plan: recorded, and there with the recorded size."""
         found = {}
-        success = self.success()
+        joined = self._is_joined(self._fingerprint, self._identities)
         for part in self._plan.parts:
             try:
                 record = json.loads(self._record_path(part).read_bytes())
-                joined = self._single and success is not None
                 if joined or (self.root / record["part"]).stat().st_size == record["bytes"]:
                     found[part] = record
             except (OSError, ValueError, KeyError, TypeError):
@@ -123,7 +127,7 @@ class Output:
             return None
         if content.get("fingerprint") != self._fingerprint or content.get("inputs") != self._identities:
             return None
-        if self._single and not self._is_joined():
+        if self._single and not self._is_joined(self._fingerprint, self._identities):
             return None
         return content
 
@@ -131,12 +135,14 @@ class Output:
         """Whether this very job is done and all of its parts are still there."""
         return self.success() is not None and len(self.records()) == len(self._plan.parts)
 
-    def append(self, part: Part, table: pa.Table) -> Record | None:
-        """Add the next rows of a part; returns its record when they were the last."""
+    def append(self, part: Part, table: pa.Table, errors: int) -> Record | None:
+        """Add the next rows of a part, some with errors; returns its record when they were the last."""
         with self._failing_as_output(self.root):
             if self._writer is None:
                 self._writer = PartWriter(self._temporary / Path(part.name(self._fingerprint)).name, self._schema)
+                self._errors = 0
             self._writer.append(table)
+            self._errors += errors
             if self._writer.rows < part.rows:
                 return None
             self._writer.finish()
@@ -154,16 +160,19 @@ class Output:
         if set(records) != set(self._plan.parts) or rows != self._plan.rows:
             raise OutputFailed(f"{self.root}: {rows:,} rows are recorded of {self._plan.rows:,}; run again")
         with self._failing_as_output(self.target):
-            if self._single:
+            if self._single and not self._is_joined(self._fingerprint, self._identities):
                 self._join([self.root / records[part]["part"] for part in self._plan.parts])
-            write_json(self.root / SUCCESS, {"fingerprint": self._fingerprint, "inputs": self._identities, **summary})
             if self._single:
                 for record in records.values():
                     (self.root / record["part"]).unlink(missing_ok=True)
+            write_json(self.root / SUCCESS, {"fingerprint": self._fingerprint, "inputs": self._identities, **summary})
 
     def _refuse_foreign(self, overwrite: bool) -> None:
         """Never write among, or clear away, what is not tfbatch's own."""
-        ours = (self._state / "lock").exists()
+        nearest = next(parent for parent in self.root.absolute().parents if parent.exists())
+        if not nearest.is_dir():
+            raise OutputRefused(f"output {self.root} cannot be used: {nearest} is not a folder")
+        ours = self._state.is_dir()
         if self._single and self.target.exists() and not self._is_joined() and not overwrite:
             raise OutputRefused(f"output {self.target} exists; --overwrite replaces it")
         if self.root.exists() and not self.root.is_dir():
@@ -184,10 +193,11 @@ class Output:
         os.write(self._lock, f"process {os.getpid()} on {socket.gethostname()} since {started}\n".encode())
 
     def _clear(self) -> None:
-        """Remove what earlier jobs wrote here, and nothing else."""
+        """Remove what earlier jobs wrote here, parts that were never recorded too, and nothing else."""
         (self.root / SUCCESS).unlink(missing_ok=True)
+        others = {state.parent for state in self.root.rglob("_tfbatch") if state != self._state}
         for path in list(self.root.rglob("part-*.parquet")):
-            if PART_NAME.fullmatch(path.name):
+            if PART_NAME.fullmatch(path.name) and others.isdisjoint(path.parents):
                 path.unlink()
         for path in (self._done, self._temporary, self._state / "run.json"):
             if path.is_dir():
@@ -195,6 +205,8 @@ class Output:
             else:
                 path.unlink(missing_ok=True)
         self._done.mkdir()
+        if entries := self._joined():  # the target stays ours, but is no job's result any more
+            write_json(self._state / JOINED, {"files": [{**entry, "fingerprint": None} for entry in entries]})
 
     def _check_run(self) -> None:
         """Refuse to mix two jobs in one folder."""
@@ -203,7 +215,7 @@ class Output:
             facts, inputs = earlier["facts"], earlier["inputs"]
             if not any(self._done.iterdir()):
                 return  # nothing was finished that this job could be mixed with
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         except (ValueError, KeyError, TypeError):
             raise BadConfiguration(
@@ -226,7 +238,7 @@ class Output:
         record = {
             "part": name,
             "rows": writer.rows,
-            "errors": writer.errors,
+            "errors": self._errors,
             "bytes": writer.path.stat().st_size,
             "sha256": sha256(writer.path),
         }
@@ -254,18 +266,36 @@ class Output:
             joined.drop()
             raise
         status = joined.path.stat()
-        write_json(self._state / JOINED, {"bytes": status.st_size, "inode": status.st_ino})
+        entry = {
+            "bytes": status.st_size,
+            "inode": status.st_ino,
+            "fingerprint": self._fingerprint,
+            "inputs": self._identities,
+        }
+        # The entry before stays: until the rename, the file in place is the one it describes.
+        write_json(self._state / JOINED, {"files": [*self._joined()[-1:], entry]})
         joined.path.replace(self.target)
         sync_folder(self.target.parent)
 
-    def _is_joined(self) -> bool:
-        """Whether the file at the target is the one that was put there."""
-        try:
-            recorded = json.loads((self._state / JOINED).read_bytes())
-            status = self.target.stat()
-        except (OSError, ValueError):
+    def _is_joined(self, *job: object) -> bool:
+        """Whether the file at a single target was put there: by any job, or by that of this
+        fingerprint and these inputs."""
+        if not self._single or not self.target.exists():
             return False
-        return bool(recorded == {"bytes": status.st_size, "inode": status.st_ino})
+        status = self.target.stat()
+        return any(
+            (entry["bytes"], entry["inode"]) == (status.st_size, status.st_ino)
+            and (not job or (entry["fingerprint"], entry["inputs"]) == job)
+            for entry in self._joined()
+        )
+
+    def _joined(self) -> list[Record]:
+        """The files that were put at the target, the newest last."""
+        try:
+            entries: list[Record] = json.loads((self._state / JOINED).read_bytes())["files"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+        return entries
 
     def _record_path(self, part: Part) -> Path:
         return self._done / (Path(part.name(self._fingerprint)).name + ".json")
@@ -274,8 +304,9 @@ class Output:
     def _failing_as_output(self, path: Path) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
-            raise OutputFailed(f"writing to {path} failed: {error.strerror or error}") from error
+        except (OSError, pa.ArrowException) as error:
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise OutputFailed(f"writing to {path} failed: {reason}") from error
 
 
 def check_unchanged(source: InputFile) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tfbatch.errors import BadInput, NoInput
+from tfbatch.errors import BadInput, NoInput, first_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,14 +104,18 @@ def cut_parts(files: list[InputFile], rows_per_part: int, limit: int | None) -> 
 
 
 def find_files(inputs: tuple[str, ...]) -> list[tuple[Path, PurePath]]:
-    """Each input file once, with its Hive folders: as given, what is in folders and patterns sorted."""
+    """Each input file once, with its Hive folders: as given, what is in folders and patterns sorted.
+
+    Raises:
+        NoInput: a path or pattern that gives none.
+    """
     found: dict[Path, tuple[Path, PurePath]] = {}
     for text in inputs:
-        if Path(text).exists():
-            matches = [Path(text)]
-        else:
-            matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207 -- may be absolute
-        files = [file for match in matches for file in files_below(match)]
+        try:
+            matches = find_matches(text)
+            files = [file for match in matches for file in files_below(match)]
+        except OSError as error:
+            raise NoInput(f"input {text} cannot be looked up: {error.strerror}") from error
         if not files:
             what = "holds no .parquet file" if matches else "does not exist or matches nothing"
             raise NoInput(f"input {text} {what}")
@@ -121,11 +125,26 @@ def find_files(inputs: tuple[str, ...]) -> list[tuple[Path, PurePath]]:
     return list(found.values())
 
 
+def find_matches(text: str) -> list[Path]:
+    """The file or folder of this name, or those that match it as a pattern."""
+    if Path(text).exists():
+        return [Path(text)]
+    return [Path(match) for match in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207 -- may be absolute
+
+
 def files_below(path: Path) -> list[Path]:
     """A file itself, or a folder's Parquet files at any depth, in order of name."""
     if path.is_file():
         return [path]
     return [file for file in sorted(path.rglob("*.parquet")) if file.is_file() and is_data(file.relative_to(path))]
+
+
+def input_folders(text: str) -> list[Path]:
+    """Folders all of whose files an input takes in: itself, those it matches, where ** begins."""
+    folders = [match for match in find_matches(text) if match.is_dir()]
+    if "**" in text:
+        folders.append(Path(text[: text.index("**")]))
+    return folders
 
 
 def is_data(relative: PurePath) -> bool:
@@ -157,8 +176,3 @@ def input_identity(path: Path) -> str:
         footer = file.read()
     facts = f"{status.st_size} {status.st_mtime_ns} {status.st_ino} ".encode()
     return hashlib.sha256(facts + footer).hexdigest()[:8]
-
-
-def first_line(error: Exception) -> str:
-    """The first line of a library's message: Arrow's go on with a stack."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfbatch.batches import Window
-from tfbatch.errors import BadInput
-from tfbatch.plan import InputFile, Part, Plan, first_line
+from tfbatch.errors import BadInput, first_line
+from tfbatch.plan import InputFile, Part, Plan
 
-BATCH_ROWS = 64  # decoded at once, before it is known how large they are
+BATCH_ROWS = 64  # decoded at once, before it is known how large they are; more where each has a whole dictionary
 READ_BUFFER = 1 << 20
 
 
@@ -41,8 +41,9 @@ def _read_file(source: InputFile, parts: list[Part], columns: list[str], rows: i
         source.path, pre_buffer=False, buffer_size=READ_BUFFER, page_checksum_verification=True
     ) as file:
         alone = any(_has_dictionary(child) for field in schema for child in _children(field.type))
+        few = rows if any(_has_dictionary(field.type) for field in schema) else BATCH_ROWS
         for first, groups in _wanted_row_groups(file.metadata, parts, 1 if alone else rows):
-            at_once = min(rows, BATCH_ROWS, _rows_within(file.metadata, groups, columns, size))
+            at_once = min(rows, few, _rows_within(file.metadata, groups, columns, size))
             batches = file.iter_batches(at_once, row_groups=groups, columns=columns, use_threads=False)
             position = first
             for table in _gather(batches, rows, size):

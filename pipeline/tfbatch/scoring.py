@@ -35,8 +35,9 @@ class Scoring:
             for half in batch.halves():
                 self.compute(session, half)
 
-    def table(self, task: Task, schema: pa.Schema, kept: list[str]) -> pa.Table:
-        """The window's rows as the output has them: kept columns, the task's, `error`."""
+    def table(self, task: Task, schema: pa.Schema, kept: list[str]) -> tuple[pa.Table, dict[int, str]]:
+        """The window's rows as the output has them (kept columns, the task's, `error`), and the
+        reasons by position of the rows that have one."""
         finite = np.isfinite(self.outputs).all(axis=tuple(range(1, self.outputs.ndim)))
         reasons = {int(index): NOT_FINITE for index in np.flatnonzero(~finite)} | self.reasons
         self.outputs[list(reasons)] = 0
@@ -49,4 +50,4 @@ class Scoring:
         added = [column.take(rows) for column in task.finish(self.outputs)]
         texts = pa.array([errors.get(row) for row in range(len(rows))] if errors else [None] * len(rows), pa.string())
         kept_columns = [self.window.rows.column(name) for name in kept]
-        return pa.Table.from_arrays([*kept_columns, *added, texts], schema=schema)
+        return pa.Table.from_arrays([*kept_columns, *added, texts], schema=schema), errors

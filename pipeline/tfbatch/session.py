@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tfbatch.batches import Feeds, Floats
-from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
+from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError, first_line
 
 OUT_OF_MEMORY = re.compile(
     "AllocateRawInternal|Failed to allocate memory|CUDA error 2|CUBLAS_STATUS_ALLOC_FAILED|bad allocation|bad_alloc"
@@ -128,8 +128,8 @@ class Session:
             self._session = runtime.InferenceSession(str(graph), options, providers=providers, enable_fallback=0)
         except Exception as error:  # onnxruntime's errors share no base but Exception
             if device.is_cuda:
-                raise DeviceUnavailable(f"{device.name} was found, but does not run: {_line(error)}") from error
-            raise BadConfiguration(f"onnxruntime cannot load {graph}: {_line(error)}") from error
+                raise DeviceUnavailable(f"{device.name} was found, but does not run: {first_line(error)}") from error
+            raise BadConfiguration(f"onnxruntime cannot load {graph}: {first_line(error)}") from error
         if (used := self._session.get_providers()[0]) != device.provider:
             raise DeviceUnavailable(
                 f"{device.name} was asked for, but onnxruntime fell back to {used}: its CUDA or cuDNN libraries "
@@ -150,7 +150,3 @@ class Session:
                 raise OutOfMemory from error
             raise
         return outputs
-
-
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0]

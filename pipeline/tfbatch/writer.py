@@ -21,7 +21,6 @@ class PartWriter:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path = path
         self.rows = 0
-        self.errors = 0
         self._waiting: list[pa.Table] = []
         self._waiting_rows = self._waiting_bytes = 0
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -31,7 +30,6 @@ class PartWriter:
     def append(self, table: pa.Table) -> None:
         """Add rows; they reach the file a row group at a time."""
         self.rows += table.num_rows
-        self.errors += table.num_rows - table.column(table.num_columns - 1).null_count
         self._waiting.append(table)
         self._waiting_rows += table.num_rows
         self._waiting_bytes += table.nbytes
@@ -62,7 +60,7 @@ class PartWriter:
 
     def _write_row_group(self) -> None:
         if self._waiting:
-            table = pa.concat_tables(self._waiting)
+            table = pa.concat_tables(self._waiting).unify_dictionaries()
             self._waiting = []
             self._waiting_rows = self._waiting_bytes = 0
             self._parquet.write_table(table, row_group_size=max(table.num_rows, 1))

@@ -2,16 +2,13 @@
 
 from typing import ClassVar
 
-import pyarrow as pa
-
-from tfbatch.batches import Floats, Work
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
-from tfbatch.scores import Scores, score_columns
+from tfbatch.tasks._classification import Classification
 from tfbatch.text import TextInput
 
 
-class TextClassification:
+class TextClassification(Classification):
     kind: ClassVar[str] = "text"
     default_model: ClassVar[str] = "sentiment"
     window_rows: ClassVar[int] = 2048  # enough to find rows of like length among
@@ -19,19 +16,7 @@ class TextClassification:
     prepares_in_parallel: ClassVar[bool] = True
 
     def __init__(self, bundle: Bundle, config: RunConfig) -> None:
-        self._input = TextInput(bundle, config.max_length)
-        self._scores = Scores(bundle, config)
-        self.output_shape = (len(self._scores.labels),)
-
-    @staticmethod
-    def columns(config: RunConfig) -> pa.Schema:
-        return score_columns(config)
-
-    def prepare(self, cells: pa.ChunkedArray) -> Work:
-        return self._input.prepare(cells)
-
-    def finish(self, outputs: Floats) -> list[pa.Array]:
-        return self._scores.finish(outputs)
+        super().__init__(bundle, config, TextInput(bundle, config.max_length))
 
 
 TASK = TextClassification
