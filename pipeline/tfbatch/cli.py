@@ -142,8 +142,10 @@ def tasks() -> None:
     for name in task_names():
         task = load_task(name)
         click.echo(f"{name}\n  reads {task.kind}, default model: {task.default_model or 'none'}")
+        always = task.columns(RunConfig(inputs=())).names
         for field in task.columns(RunConfig(inputs=(), all_scores=True)):
-            click.echo(f"  adds {field.name}: {field.type}")
+            asked = "" if field.name in always else " (where asked for)"
+            click.echo(f"  adds {field.name}: {field.type}{asked}")
         click.echo("  adds error: string")
 
 
