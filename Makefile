@@ -27,7 +27,7 @@ export: export-bert export-vit ## Export the default models: models/sentiment an
 export-bert: models/sentiment/tfbatch.json ## Export a BERT: MODEL=folder or Hub id, OUT=bundle; else the default
 export-vit: models/fashion/tfbatch.json ## Export a ViT: MODEL=folder or Hub id, OUT=bundle; else the default
 else
-export export-bert export-vit: setup
+export-bert export-vit export: setup
 	$(BIN)/tfbatch export $(MODEL) -o $(or $(OUT),models/$(notdir $(patsubst %/,%,$(MODEL))))
 endif
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from conftest import ROOT, tfbatch_env
 from tfbatch import errors
 from tfbatch.cli import cli
@@ -66,3 +67,12 @@ def test_every_option_in_the_readmes_commands_exists() -> None:
     known |= {name for command in (export, verify) for option in command.params for name in option.opts}
     used = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README))
     assert used <= known | {"--help"}
+
+
+@pytest.mark.parametrize("target", ["export-bert", "export-vit", "export"])
+def test_make_exports_the_model_it_is_given(target: str) -> None:
+    words = ["make", "--dry-run", "--directory", str(ROOT), target, "MODEL=some/model/", "OUT=some/bundle"]
+    planned = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line for line in planned if "tfbatch export" in line] == [
+        ".venv/bin/tfbatch export some/model/ -o some/bundle"
+    ]

@@ -18,11 +18,12 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from tfbatch.batches import Batch, Window, cut
+from tfbatch.claim import Record
 from tfbatch.config import error_limit
 from tfbatch.errors import TooManyRowErrors
 from tfbatch.job import Job
 from tfbatch.machine import available_threads, peak_memory
-from tfbatch.output import Output, Record
+from tfbatch.output import Output
 from tfbatch.plan import Part
 from tfbatch.progress import Watcher
 from tfbatch.reader import read_windows

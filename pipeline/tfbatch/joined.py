@@ -1,0 +1,71 @@
+"""One output file, joined from parts: put in place by one rename, and known again by its inode."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tfbatch.writer import PartWriter, sync_folder, write_json
+
+
+class JoinedFile:
+    """The file at a target path; `record` is the small file that says which one was put there.
+
+    `job` names the job whose result it is: its fingerprint and the identities of its inputs.
+    """
+
+    def __init__(self, target: Path, record: Path, job: list[Any]) -> None:
+        self.target = target
+        self._record = record
+        self._job = job
+
+    def is_ours(self) -> bool:
+        """Whether the file that is there was put there by tfbatch."""
+        return bool(self._entries_in_place())
+
+    def is_this_jobs(self) -> bool:
+        """Whether the file that is there is this job's result."""
+        return any(entry["job"] == self._job for entry in self._entries_in_place())
+
+    def disown(self) -> None:
+        """Keep the file as tfbatch's, but as no job's result."""
+        if entries := self._entries():
+            write_json(self._record, {"files": [{**entry, "job": None} for entry in entries]})
+
+    def join(self, parts: list[Path], temporary: Path, schema: pa.Schema) -> None:
+        """Write all parts into one file, row group by row group, and put it in place."""
+        writer = PartWriter(temporary / self.target.name, schema)
+        try:
+            for path in parts:
+                with pq.ParquetFile(path) as file:
+                    for index in range(file.num_row_groups):
+                        writer.append(file.read_row_group(index))
+            writer.finish()
+        except BaseException:
+            writer.drop()
+            raise
+        status = writer.path.stat()
+        entry = {"bytes": status.st_size, "inode": status.st_ino, "job": self._job}
+        # The entry before stays: until the rename, the file in place is the one it describes.
+        write_json(self._record, {"files": [*self._entries()[-1:], entry]})
+        writer.path.replace(self.target)
+        sync_folder(self.target.parent)
+
+    def _entries_in_place(self) -> list[dict[str, Any]]:
+        """What is recorded of the file that is there."""
+        try:
+            status = self.target.stat()
+        except OSError:
+            return []
+        found = (status.st_size, status.st_ino)
+        return [entry for entry in self._entries() if (entry["bytes"], entry["inode"]) == found]
+
+    def _entries(self) -> list[dict[str, Any]]:
+        """The files that were put at the target, the newest last."""
+        try:
+            entries: list[dict[str, Any]] = json.loads(self._record.read_bytes())["files"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+        return entries
