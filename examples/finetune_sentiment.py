@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 import random
+import tempfile
 import time
 from pathlib import Path
 
@@ -104,10 +105,12 @@ def accuracy(model: torch.nn.Module, examples: Examples) -> float:
 
 def save(model: PeftModel, folder: Path) -> None:
     """The adapter alone, in fp16: half the bytes, and no label flips."""
-    model.save_pretrained(folder)
-    weights = folder / "adapter_model.safetensors"
-    save_file({name: weight.half() for name, weight in load_file(weights).items()}, weights)
-    config = json.loads((folder / "adapter_config.json").read_text())
+    with tempfile.TemporaryDirectory() as scratch:  # peft writes a model card too, and ours is in the folder
+        model.save_pretrained(scratch)
+        weights = load_file(Path(scratch) / "adapter_model.safetensors")
+        config = json.loads((Path(scratch) / "adapter_config.json").read_text())
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: weight.half() for name, weight in weights.items()}, folder / "adapter_model.safetensors")
     config["base_model_name_or_path"] = "sentence-transformers/all-MiniLM-L6-v2"
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 

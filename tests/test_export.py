@@ -12,10 +12,11 @@ from onnx_ir import Node
 from tfbatch.bundle import load_bundle
 from tfbatch.errors import BadConfiguration, ExportNotVerified, NoInput, OutputRefused, UsageError
 from tfbatch_export import export as export_module
-from tfbatch_export.export import ExportConfig, build_graph, export, verify
+from tfbatch_export.export import ExportConfig, build_graph, export
 from tfbatch_export.families import family_names, load_family
 from tfbatch_export.fuse import count_operators
-from tfbatch_export.verify import measure_parity
+from tfbatch_export.parity import measure_parity
+from tfbatch_export.verify import verify
 from transformers import BertConfig, BertForSequenceClassification, ViTConfig, ViTForImageClassification
 
 BASE_FUSED = {"Attention": 12, "SkipLayerNormalization": 24, "BiasGelu": 12, "Softmax": 0}

@@ -14,7 +14,7 @@ from tfbatch.tasks import task_names
 
 from tfbatch_export.export import ExportConfig
 from tfbatch_export.export import export as export_checkpoint
-from tfbatch_export.export import verify as verify_bundle
+from tfbatch_export.verify import verify as verify_bundle
 
 
 def note(text: str) -> None:

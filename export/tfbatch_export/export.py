@@ -16,15 +16,15 @@ import onnx_ir
 import torch
 from tfbatch import __version__
 from tfbatch.bundle import MANIFEST, Bundle, Graph, Manifest, hash_files, load_bundle, write_manifest
-from tfbatch.errors import ExportNotVerified, NoInput, OutputRefused, UsageError
+from tfbatch.errors import NoInput, OutputRefused, UsageError
 from transformers import PreTrainedModel
 
 from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, infer_task, load_model
 from tfbatch_export.families import Family, load_family
 from tfbatch_export.fuse import check_fusion, count_operators, fuse
+from tfbatch_export.parity import TOLERANCE, check_parity, measure_parity
 from tfbatch_export.samples import real_batches
 from tfbatch_export.trace import UNMASKED, trace
-from tfbatch_export.verify import TOLERANCE, check_parity, measure_parity
 
 GRAPH_FILE = "model.onnx"
 GRAPH_LIMIT = 2**31 - 2**20  # bytes of weights that one protobuf file holds
@@ -137,57 +137,6 @@ def build_graph(family: Family, model: PreTrainedModel) -> onnx_ir.Model:
     graph = fuse(graph)
     family.complete(graph)
     return graph
-
-
-def verify(path: Path, source: str | None, say: Say = lambda _: None) -> tuple[Bundle, bool]:
-    """Check a bundle again: its files, its fused operators and, where the checkpoint it was made
-    of is to be had, its parity.
-
-    Returns:
-        The bundle, with the parity just measured, and whether it was.
-
-    Raises:
-        BadConfiguration: a file is not what it was.
-        ExportNotVerified: an operator or a number is not what it was.
-    """
-    bundle = load_bundle(path)
-    manifest = bundle.manifest
-    checkpoint = find_source(manifest, source)
-    for graph in manifest.graphs.values():
-        say(f"counting operators of {graph.file}")
-        check_fusion(count_operators(onnx_ir.load(path / graph.file)), graph.expected)
-    if checkpoint is None:
-        return bundle, False
-    say(f"comparing with {checkpoint.name}")
-    model = load_model(checkpoint, manifest.task)
-    batches = load_family(manifest.family).parity_batches(model.config)
-    measured = {}
-    for precision, graph in manifest.graphs.items():
-        parity = measure_parity(path / graph.file, model, batches)
-        check_parity(parity, graph.tolerance)
-        measured[precision] = replace(graph, parity=parity)
-    return replace(bundle, manifest=replace(manifest, graphs=measured)), True
-
-
-def find_source(manifest: Manifest, source: str | None) -> Checkpoint | None:
-    """The checkpoint a bundle was made of: the one named, or the recorded one if it is still there.
-
-    Raises:
-        ExportNotVerified: its weights are not those that were exported.
-    """
-    recorded = manifest.source
-    name = source or recorded["name"]
-    if source is None and recorded["commit"] is None and not Path(name).is_dir():
-        return None
-    try:
-        checkpoint = find_checkpoint(name, recorded["commit"] if not Path(name).is_dir() else None)
-    except NoInput:
-        if source is not None:
-            raise
-        return None
-    if checkpoint.weights != recorded["weights"]:
-        raise ExportNotVerified(f"the weights in {checkpoint.name} are not those that the bundle was made of")
-    return checkpoint
 
 
 def refuse_paths(config: ExportConfig) -> None:

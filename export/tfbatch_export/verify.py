@@ -1,52 +1,65 @@
-"""Proof that a graph computes what its checkpoint does."""
+"""A finished bundle, checked again: its files, its operators and, where it can be, its parity."""
 
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from tfbatch.errors import ExportNotVerified
-from tfbatch.session import Session, find_device
-from transformers import PreTrainedModel
+import onnx_ir
+from tfbatch.bundle import Bundle, Manifest, load_bundle
+from tfbatch.errors import ExportNotVerified, NoInput
 
-from tfbatch_export.families import Tensors
-
-TOLERANCE = 1e-4  # largest absolute difference of logits, float32
-
-Parity = dict[str, Any]
+from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, load_model
+from tfbatch_export.export import Say
+from tfbatch_export.families import load_family
+from tfbatch_export.fuse import check_fusion, count_operators
+from tfbatch_export.parity import check_parity, measure_parity
 
 
-@torch.inference_mode()
-def measure_parity(graph: Path, model: PreTrainedModel, batches: Mapping[str, Tensors]) -> list[Parity]:
-    """Compare a graph with PyTorch on each batch, in float32 on the CPU.
+def verify(path: Path, source: str | None, say: Say = lambda _: None) -> tuple[Bundle, bool]:
+    """Check a bundle again: its files, its fused operators and, where the checkpoint it was made
+    of is to be had, its parity.
 
     Returns:
-        For each batch its shape, the largest absolute difference of the outputs, and the share of
-        rows whose largest logit is the same.
-    """
-    session = Session(graph, find_device("cpu"))
-    model.set_attn_implementation("sdpa")
-    parity = []
-    for name, inputs in batches.items():
-        reference = model(**inputs).logits.numpy()
-        found = session.run({name: tensor.numpy() for name, tensor in inputs.items()})
-        difference = float(np.abs(found - reference).max()) if found.shape == reference.shape else float("inf")
-        agreement = float((found.argmax(-1) == reference.argmax(-1)).mean()) if np.isfinite(difference) else 0.0
-        parity.append({"batch": name, "max_abs_difference": difference, "label_agreement": agreement})
-    return parity
-
-
-def check_parity(parity: list[Parity], tolerance: float) -> None:
-    """Hold a graph to its checkpoint.
+        The bundle, with the parity just measured, and whether it was.
 
     Raises:
-        ExportNotVerified: a difference over the tolerance (or not a number), or another label.
+        BadConfiguration: a file is not what it was.
+        ExportNotVerified: an operator or a number is not what it was.
     """
-    for record in parity:
-        if not record["max_abs_difference"] <= tolerance or record["label_agreement"] < 1:
-            raise ExportNotVerified(
-                f"the graph is not the checkpoint: on a batch of {record['batch']} it differs from PyTorch by "
-                f"{record['max_abs_difference']:.2e} ({tolerance:.0e} is allowed) and gives the same label for "
-                f"{record['label_agreement']:.1%} of rows."
-            )
+    bundle = load_bundle(path)
+    manifest = bundle.manifest
+    checkpoint = find_source(manifest, source)
+    for graph in manifest.graphs.values():
+        say(f"counting operators of {graph.file}")
+        check_fusion(count_operators(onnx_ir.load(path / graph.file)), graph.expected)
+    if checkpoint is None:
+        return bundle, False
+    say(f"comparing with {checkpoint.name}")
+    model = load_model(checkpoint, manifest.task)
+    batches = load_family(manifest.family).parity_batches(model.config)
+    measured = {}
+    for precision, graph in manifest.graphs.items():
+        parity = measure_parity(path / graph.file, model, batches)
+        check_parity(parity, graph.tolerance)
+        measured[precision] = replace(graph, parity=parity)
+    return replace(bundle, manifest=replace(manifest, graphs=measured)), True
+
+
+def find_source(manifest: Manifest, source: str | None) -> Checkpoint | None:
+    """The checkpoint a bundle was made of: the one named, or the recorded one if it is still there.
+
+    Raises:
+        ExportNotVerified: its weights are not those that were exported.
+    """
+    recorded = manifest.source
+    name = source or recorded["name"]
+    if source is None and recorded["commit"] is None and not Path(name).is_dir():
+        return None
+    try:
+        checkpoint = find_checkpoint(name, recorded["commit"] if not Path(name).is_dir() else None)
+    except NoInput:
+        if source is not None:
+            raise
+        return None
+    if checkpoint.weights != recorded["weights"]:
+        raise ExportNotVerified(f"the weights in {checkpoint.name} are not those that the bundle was made of")
+    return checkpoint
