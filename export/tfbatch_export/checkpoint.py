@@ -17,9 +17,10 @@ from huggingface_hub import HfApi, snapshot_download
 from optimum.exporters.tasks import TasksManager
 from tfbatch.bundle import sha256
 from tfbatch.errors import BadConfiguration, NoInput, UsageError, first_line
-from tfbatch.tasks import task_names
 from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging
+
+from tfbatch_export.families import Family, tasks_of
 
 FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
 UNTRAINED = "was newly initialized: the checkpoint was not trained for it"
@@ -85,33 +86,37 @@ def infer_task(checkpoint: Checkpoint) -> str:
     """The task of the class that the checkpoint was saved from.
 
     Raises:
-        UsageError: it names none that tfbatch has.
+        UsageError: it names none that its family is exported for.
     """
     config = AutoConfig.from_pretrained(checkpoint.folder)
     architectures = config.architectures or []
-    for task in task_names():
-        models = auto_class(task)._model_mapping
-        if type(config) in models and models[type(config)].__name__ in architectures:
+    tasks = tasks_of(config.model_type)
+    for task, family in tasks.items():
+        models = auto_class(task, family)._model_mapping
+        found = models[type(config)] if type(config) in models else ()
+        if any(kind.__name__ in architectures for kind in (found if isinstance(found, tuple) else (found,))):
             return task
     raise UsageError(
         f"{checkpoint.name} was saved from {', '.join(architectures) or 'no known class'}; "
-        f"say what it is for with --task: {', '.join(task_names())}"
+        f"say what it is for with --task: {', '.join(tasks)}"
     )
 
 
-def auto_class(task: str) -> Any:
-    """The AutoModel class that transformers has for a task."""
-    return TasksManager.get_model_class_for_task(task, framework="pt", library="transformers")
+def auto_class(task: str, family: Family) -> Any:
+    """The AutoModel class that transformers has for a task, or that the family asks for."""
+    return TasksManager.get_model_class_for_task(
+        task, framework="pt", model_class_name=family.hub_class, library="transformers"
+    )
 
 
-def load_model(checkpoint: Checkpoint, task: str) -> PreTrainedModel:
+def load_model(checkpoint: Checkpoint, task: str, family: Family) -> PreTrainedModel:
     """The model in float32, in evaluation mode, with all of its weights trained.
 
     Raises:
         BadConfiguration: weights that the task needs are missing.
     """
     with quiet():
-        model, report = auto_class(task).from_pretrained(
+        model, report = auto_class(task, family).from_pretrained(
             checkpoint.folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
     if missing := sorted(report["missing_keys"]):

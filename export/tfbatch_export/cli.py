@@ -71,8 +71,8 @@ def report(bundle: Bundle, status: str, started: float, **more: Any) -> None:
         for heading in ("batch", "largest difference", "same label"):
             table.add_column(heading, justify="left" if heading == "batch" else "right")
         for record in graph.parity:
-            difference, agreement = record["max_abs_difference"], record["label_agreement"]
-            table.add_row(record["batch"], f"{difference:.1e}", f"{agreement:.0%}")
+            difference, agreement = record["max_abs_difference"], record.get("label_agreement")
+            table.add_row(record["batch"], f"{difference:.1e}", "-" if agreement is None else f"{agreement:.0%}")
         console.print(table)
         console.print(f"{bundle.path / graph.file}: {size / 1e6:.1f} MB, {time.monotonic() - started:.0f} s")
     result = {

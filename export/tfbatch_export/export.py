@@ -20,11 +20,11 @@ from tfbatch.errors import NoInput, OutputRefused, UsageError
 from transformers import PreTrainedModel
 
 from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, infer_task, load_model
-from tfbatch_export.families import Family, load_family
+from tfbatch_export.families import Family, load_family, tasks_of
 from tfbatch_export.fuse import check_fusion, count_operators, fuse
 from tfbatch_export.parity import TOLERANCE, check_parity, measure_parity
 from tfbatch_export.samples import real_batches
-from tfbatch_export.trace import UNMASKED, trace
+from tfbatch_export.trace import trace
 
 GRAPH_FILE = "model.onnx"
 GRAPH_LIMIT = 2**31 - 2**20  # bytes of weights that one protobuf file holds
@@ -56,10 +56,12 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
     refuse_paths(config)
     torch.manual_seed(0)
     checkpoint = find_checkpoint(config.model, config.revision)
-    family = load_family(checkpoint.config.get("model_type", "unknown"))
+    model_type = checkpoint.config.get("model_type", "unknown")
+    tasks_of(model_type)  # an unknown family is the first thing to say
     task = config.task or infer_task(checkpoint)
+    family = load_family(model_type, task)
     say(f"loading {checkpoint.name} for {task}")
-    model = load_model(checkpoint, task)
+    model = load_model(checkpoint, task, family)
     config.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{config.output.name}.", dir=config.output.parent) as scratch:
         folder = Path(scratch) / "bundle"
@@ -71,7 +73,7 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
         batches = family.parity_batches(model.config)
         if config.samples is not None:
             batches |= real_batches(Bundle(path=folder, manifest=draft), config.samples, config.samples_column)
-        parity = measure_parity(folder / GRAPH_FILE, model, batches)
+        parity = measure_parity(folder / GRAPH_FILE, family, model, batches)
         check_parity(parity, TOLERANCE)
         graph = Graph(
             file=GRAPH_FILE,
@@ -95,7 +97,7 @@ def write_preprocessor(
     """The bundle's files but the graph, and a manifest without it."""
     settings = family.write_preprocessor(checkpoint.folder, model.config, folder)
     model.config.to_json_file(folder / "config.json")
-    labels: dict[Any, str] = {**(model.config.id2label or {})}
+    labels: dict[Any, str] = {**(model.config.id2label or {})} if family.output == "logits" else {}
     return Manifest(
         task=task,
         family=model.config.model_type,
@@ -128,12 +130,14 @@ def build_graph(family: Family, model: PreTrainedModel) -> onnx_ir.Model:
     if bytes_of_weights > GRAPH_LIMIT:
         raise UsageError(f"the weights take {bytes_of_weights:,} bytes in fp32; one ONNX file holds {GRAPH_LIMIT:,}")
     implementation = model.config._attn_implementation
-    model.set_attn_implementation(UNMASKED)
+    if family.attention is not None:
+        model.set_attn_implementation(family.attention)
     try:
         inputs, axes = family.trace_inputs(model.config)
-        graph = trace(family.wrap(model), inputs, axes, output="logits")
+        graph = trace(family.wrap(model), inputs, axes, output=family.output)
     finally:
-        model.set_attn_implementation(implementation)
+        if family.attention is not None:
+            model.set_attn_implementation(implementation)
     graph = fuse(graph)
     family.complete(graph)
     return graph

@@ -27,6 +27,12 @@ ALL_ATTENTION_FUNCTIONS.register(UNMASKED, sdpa_attention_forward)
 ALL_MASK_ATTENTION_FUNCTIONS.register(UNMASKED, no_mask)
 
 
+def dimension(name: str) -> Any:
+    """A dynamic axis by its name, `batch`, or `8*rows` where it is always a multiple."""
+    multiple, _, base = name.rpartition("*")
+    return int(multiple) * torch.export.Dim(base) if multiple else torch.export.Dim(base)
+
+
 def trace(
     wrapper: torch.nn.Module,
     samples: dict[str, torch.Tensor],
@@ -39,7 +45,7 @@ def trace(
     not the model alone.
     """
     wrapper.eval()
-    dimensions = {name: torch.export.Dim(name) for axes in dynamic_axes.values() for name in axes.values()}
+    dimensions = {name: dimension(name) for axes in dynamic_axes.values() for name in axes.values()}
     shapes = {name: {axis: dimensions[label] for axis, label in axes.items()} for name, axes in dynamic_axes.items()}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():

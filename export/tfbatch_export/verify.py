@@ -34,11 +34,12 @@ def verify(path: Path, source: str | None, say: Say = lambda _: None) -> tuple[B
     if checkpoint is None:
         return bundle, False
     say(f"comparing with {checkpoint.name}")
-    model = load_model(checkpoint, manifest.task)
-    batches = load_family(manifest.family).parity_batches(model.config)
+    family = load_family(manifest.family, manifest.task)
+    model = load_model(checkpoint, manifest.task, family)
+    batches = family.parity_batches(model.config)
     measured = {}
     for precision, graph in manifest.graphs.items():
-        parity = measure_parity(path / graph.file, model, batches)
+        parity = measure_parity(path / graph.file, family, model, batches)
         check_parity(parity, graph.tolerance)
         measured[precision] = replace(graph, parity=parity)
     return replace(bundle, manifest=replace(manifest, graphs=measured)), True

@@ -141,7 +141,7 @@ def read_manifest(path: Path) -> Manifest:
         manifest = Manifest(**{**content, "graphs": graphs})
     except (KeyError, TypeError, AttributeError) as error:
         raise BadConfiguration(f"{file} is not a manifest of format {FORMAT}: {error}") from error
-    if not (isinstance(manifest.files, dict) and isinstance(manifest.settings, dict) and manifest.labels):
+    if not (isinstance(manifest.files, dict) and isinstance(manifest.settings, dict) and isinstance(manifest.labels, list)):
         raise BadConfiguration(f"{file} is not a manifest of format {FORMAT}: files, settings or labels are wrong")
     return manifest
 

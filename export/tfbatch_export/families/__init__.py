@@ -1,6 +1,7 @@
 """Model families. One file a family, named as `model_type` in a checkpoint's config.json is.
 
-`families/bert.py` serves `"model_type": "bert"` and ends in `FAMILY = ItsClass()`.
+`families/bert.py` serves `"model_type": "bert"` and ends in `TASKS`, which has an object for each
+task that the family does.
 """
 
 from importlib import import_module
@@ -17,12 +18,17 @@ Axes = dict[str, dict[int, str]]
 
 
 class Family(Protocol):
-    """What export must know of one kind of model.
+    """What export must know of one kind of model for one task.
 
-    `inputs` names the finished graph's inputs, as the Hub's models name their arguments.
+    `inputs` names the finished graph's inputs, as the Hub's models name their arguments, and
+    `output` what comes out; `attention` is the implementation that is traced, None where the
+    model has only its own; `hub_class` the Auto class to load with where the task's is not it.
     """
 
     inputs: tuple[str, ...]
+    output: str
+    attention: str | None
+    hub_class: str | None
 
     def layers(self, config: Any) -> int:
         """How many attention layers the model has."""
@@ -31,7 +37,7 @@ class Family(Protocol):
         """Operators by type as the fused graph must have them; zero where none may be left."""
 
     def wrap(self, model: PreTrainedModel) -> torch.nn.Module:
-        """The model as a function from named inputs to its logits."""
+        """The model as a function from named inputs to one output."""
 
     def trace_inputs(self, config: Any) -> tuple[Tensors, Axes]:
         """An example of the inputs that are traced, and the names of their dynamic axes."""
@@ -42,6 +48,9 @@ class Family(Protocol):
     def write_preprocessor(self, checkpoint: Path, config: Any, folder: Path) -> dict[str, Any]:
         """Write the preprocessor's files into a folder; returns the settings for the run stage."""
 
+    def reference(self, model: PreTrainedModel, inputs: Tensors) -> torch.Tensor:
+        """What PyTorch makes of the graph's inputs, by the model's own `forward`."""
+
     def parity_batches(self, config: Any) -> dict[str, Tensors]:
         """Inputs, by name of their shape, on which graph and model are compared."""
 
@@ -51,14 +60,26 @@ def family_names() -> list[str]:
     return sorted(file.stem for file in Path(__file__).parent.glob("[!_]*.py"))
 
 
-def load_family(model_type: str) -> Family:
-    """The family of a `model_type`, importing its file alone.
+def tasks_of(model_type: str) -> dict[str, Family]:
+    """What a `model_type` can be exported for, importing its file alone.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no such family.
     """
     name = model_type.replace("-", "_")
     if name not in family_names():
         raise UsageError(f"models of type {model_type} cannot be exported yet; there are: {', '.join(family_names())}")
-    family: Family = import_module(f"{__name__}.{name}").FAMILY
-    return family
+    tasks: dict[str, Family] = import_module(f"{__name__}.{name}").TASKS
+    return tasks
+
+
+def load_family(model_type: str, task: str) -> Family:
+    """A family's object for a task.
+
+    Raises:
+        UsageError: there is no such family, or it does not do this.
+    """
+    tasks = tasks_of(model_type)
+    if task not in tasks:
+        raise UsageError(f"models of type {model_type} are exported for {', '.join(tasks)}, not for {task}")
+    return tasks[task]

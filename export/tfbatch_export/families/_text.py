@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from tfbatch_export.families import Axes, Tensors
 from tfbatch_export.fuse import mask_by_row_lengths
+from tfbatch_export.trace import UNMASKED
 
 BATCH_SIZES = (1, 2, 7)
 LENGTHS = (2, 17, 128, 512)
@@ -35,6 +36,9 @@ class TextFamily:
     """A text encoder with absolute positions and token types."""
 
     inputs = ("input_ids", "attention_mask", "token_type_ids")
+    output = "logits"
+    attention = UNMASKED
+    hub_class: str | None = None
 
     def wrap(self, model: PreTrainedModel) -> torch.nn.Module:
         return TextWrapper(model)
@@ -69,6 +73,10 @@ class TextFamily:
             "max_length": min(tokenizer.model_max_length, config.max_position_embeddings),
             "pad_token_id": tokenizer.pad_token_id or 0,
         }
+
+    def reference(self, model: PreTrainedModel, inputs: Tensors) -> torch.Tensor:
+        logits: torch.Tensor = model(**inputs).logits
+        return logits
 
     def parity_batches(self, config: Any) -> dict[str, Tensors]:
         """Random tokens in every size and length, unpadded and with rows of random lengths."""

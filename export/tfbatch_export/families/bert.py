@@ -8,4 +8,4 @@ class Bert(Encoder, TextFamily):
     """Absolute positions, token types."""
 
 
-FAMILY = Bert()
+TASKS = {"text-classification": Bert()}

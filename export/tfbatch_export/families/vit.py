@@ -1,11 +1,16 @@
 """ViT (Dosovitskiy et al., 2020): normalisation before each half of a layer."""
 
 from tfbatch_export.families._encoder import Encoder
-from tfbatch_export.families._image import ImageFamily
+from tfbatch_export.families._image import ImageClassifier
+from tfbatch_export.families._masked import MaskedImages
 
 
-class Vit(Encoder, ImageFamily):
+class Vit(Encoder, ImageClassifier):
     """Square patches behind one class token."""
 
 
-FAMILY = Vit()
+class MaskedVit(Encoder, MaskedImages):
+    """The same with a mask token and a convolution that makes pixels of patches (SimMIM, Xie et al., 2021)."""
+
+
+TASKS = {"image-classification": Vit(), "masked-im": MaskedVit()}

@@ -1,0 +1,33 @@
+"""Swin (Liu et al., 2021) trained by SimMIM (Xie et al., 2021): attention in windows, four stages."""
+
+from typing import Any
+
+from tfbatch_export.families._masked import MaskedImages
+from tfbatch_export.families._windows import WINDOWED
+
+
+class MaskedSwin(MaskedImages):
+    """A layer is one MultiHeadAttention with `attention_bias`, and as a ViT's otherwise.
+
+    A stage begins with a LayerNormalization that has nothing to add, since its patches were just
+    merged, which takes another; the first stage's adds the mask token instead, and the patch
+    embedding has one of its own.
+    """
+
+    attention: str | None = WINDOWED
+
+    def layers(self, config: Any) -> int:
+        return sum(config.depths)
+
+    def expected(self, config: Any) -> dict[str, int]:
+        layers, stages = self.layers(config), len(config.depths)
+        return {
+            "MultiHeadAttention": layers,
+            "SkipLayerNormalization": 2 * layers - stages + 2,
+            "BiasGelu": layers if config.hidden_act == "gelu" else 0,
+            "LayerNormalization": 2 * stages - 1,
+            "Softmax": 0,
+        }
+
+
+TASKS = {"masked-im": MaskedSwin()}
