@@ -119,9 +119,7 @@ def main() -> None:
 
     pictures = normalised(fashion_mnist(options.folder, "train")[0])
     tested = normalised(fashion_mnist(options.folder, "t10k")[0])[:2000]
-    model = (
-        ViTForMaskedImageModeling.from_pretrained(options.start, dtype=torch.float32) if options.start else build()
-    )
+    model = ViTForMaskedImageModeling.from_pretrained(options.start, dtype=torch.float32) if options.start else build()
     average = copy.deepcopy(model).eval()
     train(model, pictures, average, epochs=options.epochs, rate=options.rate, size=options.batch)
     average.half().save_pretrained(options.out)

@@ -114,7 +114,9 @@ def train(model: torch.nn.Module, average: torch.nn.Module, data: list[tuple[tor
     started, step, said = time.monotonic(), 0, 0.0
     while (share := (time.monotonic() - started) / (60 * minutes)) < 1:
         chosen = random.choice(len(data), size, p=areas / areas.sum())
-        small, large = (torch.stack(part) for part in zip(*(crop(data[index], random) for index in chosen)))
+        small, large = (
+            torch.stack(part) for part in zip(*(crop(data[index], random) for index in chosen), strict=True)
+        )
         loss = (model(pixel_values=small).reconstruction - large).abs().mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
@@ -156,9 +158,9 @@ def table(model: torch.nn.Module) -> list[str]:
         )
         made = model(pixel_values=padded(small[None].float() / 255)).reconstruction[0]
         made = made[:, : whole.shape[1], : whole.shape[2]]
-        cubic_dB, made_dB = (psnr(luma(result), luma(whole.float() / 255)) for result in (cubic, made))
-        gains.append(made_dB - cubic_dB)
-        lines.append(f"{name}: bicubic {cubic_dB:.2f}, model {made_dB:.2f} dB")
+        cubic_psnr, made_psnr = (psnr(luma(result), luma(whole.float() / 255)) for result in (cubic, made))
+        gains.append(made_psnr - cubic_psnr)
+        lines.append(f"{name}: bicubic {cubic_psnr:.2f}, model {made_psnr:.2f} dB")
     return [*lines, f"mean gain {np.mean(gains):.2f} dB ({', '.join(f'{gain:.2f}' for gain in gains)})"]
 
 
@@ -183,9 +185,7 @@ def main() -> None:
 
     data = pairs(list(training(options.folder)))
     model = (
-        Swin2SRForImageSuperResolution.from_pretrained(options.start, dtype=torch.float32)
-        if options.start
-        else build()
+        Swin2SRForImageSuperResolution.from_pretrained(options.start, dtype=torch.float32) if options.start else build()
     )
     average = copy.deepcopy(model).eval()
     print(f"{len(data)} photographs; to begin with: {table(average)[-1]}", flush=True)

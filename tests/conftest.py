@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,68 @@ def image_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ViTForImageClassification(config).save_pretrained(folder)
     ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
+
+
+def make_picture_model(name: str, folder: Path) -> Path:
+    """A checkpoint of a family that makes pictures, a few layers, 16 or 32 wide, untrained."""
+    import torch
+    from transformers import (
+        DeiTConfig,
+        DeiTForMaskedImageModeling,
+        Swin2SRConfig,
+        Swin2SRForImageSuperResolution,
+        SwinConfig,
+        SwinForMaskedImageModeling,
+        ViTConfig,
+        ViTForMaskedImageModeling,
+        ViTMAEConfig,
+        ViTMAEForPreTraining,
+    )  # fmt: skip
+    from transformers.models.swin2sr.image_processing_pil_swin2sr import Swin2SRImageProcessorPil
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    torch.manual_seed(1)
+    plain = {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
+        "image_size": 32, "patch_size": 8, "initializer_range": 0.3,
+    }  # fmt: skip
+    decoder = {
+        "decoder_hidden_size": 32, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2,
+        "decoder_intermediate_size": 64, "norm_pix_loss": True,
+    }  # fmt: skip
+    windows = {"embed_dim": 16, "depths": [2, 2], "image_size": 32}
+    match name:
+        case "vit":
+            model: Any = ViTForMaskedImageModeling(ViTConfig(**plain, encoder_stride=8))
+        case "deit":
+            model = DeiTForMaskedImageModeling(DeiTConfig(**plain, encoder_stride=8))
+        case "vit_mae":
+            model = ViTMAEForPreTraining(ViTMAEConfig(**plain, **decoder))
+        case "swin":
+            config = SwinConfig(**windows, num_heads=[2, 4], patch_size=2, window_size=4, encoder_stride=4)
+            model = SwinForMaskedImageModeling(config)
+        case "swin2sr":
+            config = Swin2SRConfig(**windows, num_heads=[2, 2], window_size=8, upsampler="pixelshuffledirect")
+            model = Swin2SRForImageSuperResolution(config)
+    model.save_pretrained(folder)
+    if name == "swin2sr":
+        Swin2SRImageProcessorPil().save_pretrained(folder)
+    else:
+        ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def picture_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Path]]:
+    """The checkpoint and the bundle of a family that makes pictures, made once each."""
+    root = tmp_path_factory.mktemp("picture-models")
+
+    @cache
+    def make(name: str) -> tuple[Path, Path]:
+        checkpoint = make_picture_model(name, root / name)
+        return checkpoint, export_once(checkpoint)
+
+    return make
 
 
 @pytest.fixture(scope="session")

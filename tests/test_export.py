@@ -11,42 +11,92 @@ from conftest import run_tfbatch
 from onnx_ir import Node
 from tfbatch.bundle import load_bundle
 from tfbatch.errors import BadConfiguration, ExportNotVerified, NoInput, OutputRefused, UsageError
+from tfbatch.tasks import task_names
 from tfbatch_export import export as export_module
 from tfbatch_export.export import ExportConfig, build_graph, export
-from tfbatch_export.families import family_names, load_family
+from tfbatch_export.families import family_names, load_family, tasks_of
 from tfbatch_export.fuse import count_operators
 from tfbatch_export.parity import measure_parity
 from tfbatch_export.verify import verify
-from transformers import BertConfig, BertForSequenceClassification, ViTConfig, ViTForImageClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DeiTConfig,
+    DeiTForMaskedImageModeling,
+    Swin2SRConfig,
+    Swin2SRForImageSuperResolution,
+    SwinConfig,
+    SwinForMaskedImageModeling,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTForMaskedImageModeling,
+    ViTMAEConfig,
+    ViTMAEForPreTraining,
+)
 
 BASE_FUSED = {"Attention": 12, "SkipLayerNormalization": 24, "BiasGelu": 12, "Softmax": 0}
 
 
 @pytest.mark.parametrize(
-    ("family", "model_class", "config"),
+    ("name", "model_class", "config"),
     [
         ("bert", BertForSequenceClassification, BertConfig()),
         ("vit", ViTForImageClassification, ViTConfig()),
     ],
 )
 def test_a_base_model_is_fused_in_every_layer_and_equal_to_torch(
-    family: str, model_class: Any, config: Any, tmp_path: Path
+    name: str, model_class: Any, config: Any, tmp_path: Path
 ) -> None:
-    torch.manual_seed(0)
-    model = model_class(config).eval()
-    graph = build_graph(load_family(family), model)
-    counts = count_operators(graph)
-    assert {name: counts.get(name, 0) for name in BASE_FUSED} == BASE_FUSED
-    onnx_ir.save(graph, tmp_path / "model.onnx")
-    batches = load_family(family).parity_batches(model.config)
-    parity = measure_parity(tmp_path / "model.onnx", model, batches)
-    assert len(parity) == (24 if family == "bert" else 3)
-    assert max(record["max_abs_difference"] for record in parity) < 1e-4
+    task = "text-classification" if name == "bert" else "image-classification"
+    counts, parity = fused_and_compared(name, task, model_class(config), tmp_path)
+    assert {operator: counts.get(operator, 0) for operator in BASE_FUSED} == BASE_FUSED
+    assert len(parity) == (24 if name == "bert" else 3)
     assert min(record["label_agreement"] for record in parity) == 1
 
 
+def fused_and_compared(name: str, task: str, model: Any, folder: Path) -> tuple[dict[str, int], list[dict[str, Any]]]:
+    """The operators of a model's graph, and its parity, which is held to the tolerance."""
+    family = load_family(name, task)
+    model.eval()
+    graph = build_graph(family, model)
+    counts = count_operators(graph)
+    assert {operator: counts.get(operator, 0) for operator in family.expected(model.config)} == family.expected(
+        model.config
+    )
+    onnx_ir.save(graph, folder / "model.onnx")
+    parity = measure_parity(folder / "model.onnx", family, model, family.parity_batches(model.config))
+    assert max(record["max_abs_difference"] for record in parity) < 1e-4
+    return counts, parity
+
+
+PICTURE_MODELS = {
+    "vit": ("masked-im", ViTForMaskedImageModeling, ViTConfig(), {"Attention": 12}),
+    "deit": ("masked-im", DeiTForMaskedImageModeling, DeiTConfig(num_hidden_layers=3), {"Attention": 3}),
+    "vit_mae": ("masked-im", ViTMAEForPreTraining, ViTMAEConfig(), {"Attention": 20}),
+    "swin": (
+        "masked-im", SwinForMaskedImageModeling, SwinConfig(depths=[2, 2, 2, 2]), {"MultiHeadAttention": 8},
+    ),
+    "swin2sr": (
+        "image-to-image", Swin2SRForImageSuperResolution,
+        Swin2SRConfig(embed_dim=60, depths=[2, 2], num_heads=[6, 6]), {"MultiHeadAttention": 4},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PICTURE_MODELS)
+def test_a_model_that_makes_pictures_is_fused_in_every_layer_and_equal_to_torch(name: str, tmp_path: Path) -> None:
+    task, model_class, config, attention = PICTURE_MODELS[name]
+    torch.manual_seed(0)
+    counts, parity = fused_and_compared(name, task, model_class(config), tmp_path)
+    assert {operator: counts[operator] for operator in attention} == attention
+    sizes = {record["batch"].split()[0] for record in parity}
+    assert sizes == {"1", "3", "8"}
+    if name == "swin2sr":
+        assert len({record["batch"].split(" x ", 1)[1] for record in parity}) == 5
+
+
 def test_text_parity_covers_every_size_and_length_padded_and_not() -> None:
-    names = set(load_family("bert").parity_batches(BertConfig()))
+    names = set(load_family("bert", "text-classification").parity_batches(BertConfig()))
     assert names == {
         f"{size} x {length}{padding}"
         for size in (1, 2, 7)
@@ -232,14 +282,18 @@ def test_export_replaces_a_bundle_only_when_told_and_nothing_else_ever(
     assert (tmp_path / "precious.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", family_names())
-def test_every_family_keeps_the_contract(name: str) -> None:
-    family = load_family(name)
-    config = transformers.AutoConfig.for_model(name.replace("_", "-"))
+@pytest.mark.parametrize(("name", "task"), [(name, task) for name in family_names() for task in tasks_of(name)])
+def test_every_family_keeps_the_contract(name: str, task: str) -> None:
+    family = load_family(name, task)
+    assert task in task_names()
+    (model_type,) = {name, name.replace("_", "-")} & set(transformers.models.auto.CONFIG_MAPPING)
+    config = transformers.AutoConfig.for_model(model_type)
     assert family.layers(config) > 0
-    assert family.expected(config)["Attention"] == family.layers(config)
+    expected = family.expected(config)
+    assert family.layers(config) in (expected.get("Attention"), expected.get("MultiHeadAttention"))
+    assert expected["Softmax"] == 0
     samples, axes = family.trace_inputs(config)
-    assert set(axes) == set(samples) <= set(family.inputs)
+    assert set(axes) <= set(samples) <= set(family.inputs)
     for batch in family.parity_batches(config).values():
         assert set(batch) == set(family.inputs)
 

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 from tfbatch.bundle import load_bundle
-from tfbatch.images import ImageInput, UnfitPicture, decode, to_eight_bits
+from tfbatch.images import UnfitPicture, decode, to_eight_bits
+from tfbatch.pixels import ImageInput
 from transformers import AutoImageProcessor
 
 

@@ -16,9 +16,10 @@ LAYERS = [
     ["errors", "protobuf"],
     ["config", "bundle", "machine", "stages", "plan"],
     ["batches", "writer"],
-    ["reader", "session", "claim", "joined", "cells"],
-    ["output"],
-    ["text", "images", "scores"],
+    ["reader", "session", "claim", "joined", "cells", "images"],
+    ["image_files", "pixels", "generated", "contact_sheet"],
+    ["output", "masks"],
+    ["text", "scores"],
     ["tasks"],
     ["scoring", "job", "progress"],
     ["flow"],
@@ -109,6 +110,7 @@ def test_every_task_keeps_the_contract(name: str) -> None:
     task = load_task(name)
     assert task.kind in KINDS
     assert task.window_rows > 0
+    assert set(task.options) <= set(RunConfig.__dataclass_fields__)
     assert isinstance(task.prepares_in_parallel, bool)
     assert "error" not in task.columns(RunConfig(inputs=())).names
 

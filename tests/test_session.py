@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from tfbatch.batches import Batch, Feeds, Indices, Window, Work
+from tfbatch.batches import Batch, Feeds, Indices, Window, Work, one_result_each
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
 from tfbatch.machine import cgroup_quota
 from tfbatch.plan import Part
@@ -36,18 +36,18 @@ def work_of(rows: int, length: int) -> Work:
         ids = np.full((len(inputs), length), 6, np.int64)
         return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
 
-    return Work(lengths=np.full(rows, length), collate=collate, input_of_row=np.arange(rows), errors={})
+    return one_result_each(np.full(rows, length), np.arange(rows), {}, collate)
 
 
 def test_a_batch_that_does_not_fit_is_run_in_halves(cramped: Session, text_bundle: Path) -> None:
     whole = Batch(inputs=np.arange(2000), length=20)
     window = Window(part=Part(file=0, first=0, stop=2000, folder=Path(), identity=""), first=0, rows=None)
-    scoring = Scoring(window, work_of(2000, 20), (3,))
+    scoring = Scoring(window, work_of(2000, 20))
     scoring.compute(cramped, whole)
     assert scoring.reasons == {}
-    roomy = Scoring(window, work_of(2000, 20), (3,))
+    roomy = Scoring(window, work_of(2000, 20))
     roomy.compute(Session(text_bundle / "model.onnx", find_device("cpu")), Batch(inputs=np.arange(1), length=20))
-    np.testing.assert_allclose(scoring.outputs, np.tile(roomy.outputs[0], (2000, 1)), atol=1e-6)
+    np.testing.assert_allclose(scoring.work.results, np.tile(roomy.work.results[0], (2000, 1)), atol=1e-6)
 
 
 def test_a_device_is_cpu_or_cuda_or_refused() -> None:

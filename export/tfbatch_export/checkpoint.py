@@ -93,7 +93,8 @@ def infer_task(checkpoint: Checkpoint) -> str:
     tasks = tasks_of(config.model_type)
     for task, family in tasks.items():
         models = auto_class(task, family)._model_mapping
-        found = models[type(config)] if type(config) in models else ()
+        kind = type(config)
+        found = models[kind] if kind in models else ()  # noqa: SIM401 -- its get() takes no default
         if any(kind.__name__ in architectures for kind in (found if isinstance(found, tuple) else (found,))):
             return task
     raise UsageError(

@@ -18,9 +18,7 @@ Parity = dict[str, Any]
 
 
 @torch.inference_mode()
-def measure_parity(
-    graph: Path, family: Family, model: PreTrainedModel, batches: Mapping[str, Tensors]
-) -> list[Parity]:
+def measure_parity(graph: Path, family: Family, model: PreTrainedModel, batches: Mapping[str, Tensors]) -> list[Parity]:
     """Compare a graph with PyTorch on each batch, in float32 on the CPU.
 
     Returns:

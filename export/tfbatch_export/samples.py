@@ -6,12 +6,12 @@ from pathlib import Path, PurePath
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from tfbatch.batches import cut
+from tfbatch.batches import Window, cut
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.errors import UsageError
 from tfbatch.job import choose_column
-from tfbatch.plan import open_input
+from tfbatch.plan import Part, open_input
 from tfbatch.tasks import load_task
 
 from tfbatch_export.families import Tensors
@@ -26,16 +26,18 @@ def real_batches(bundle: Bundle, path: Path, column: str | None) -> dict[str, Te
     Raises:
         UsageError: no column fits the bundle's task, or several do.
     """
-    task = load_task(bundle.manifest.task)(bundle, RunConfig(inputs=()))
-    name = choose_column(open_input(path, PurePath()).schema, task.kind, column)
+    task_class = load_task(bundle.manifest.task)
+    name = choose_column(open_input(path, PurePath()).schema, task_class.kind, column)
+    task = task_class(bundle, RunConfig(inputs=()), name)
     with pq.ParquetFile(path) as file:
         batches = list(islice(file.iter_batches(ROWS, columns=[name]), 1))
     if not batches:
         raise UsageError(f"--samples {path} has no rows")
-    work = task.prepare(pa.chunked_array([batches[0].column(name)]))
+    part = Part(file=0, first=0, stop=batches[0].num_rows, folder=PurePath(), identity="")
+    work = task.prepare(Window(part=part, first=0, rows=pa.Table.from_batches(batches)))
     return {
         f"{len(batch.inputs)} real rows of {batch.length} tokens at most": {
             feed: torch.from_numpy(values) for feed, values in work.collate(batch.inputs, batch.length).items()
         }
-        for batch in cut(work.lengths, BATCH_TOKENS)
+        for batch in cut(work.lengths, work.groups, BATCH_TOKENS)
     }

@@ -1,7 +1,8 @@
 """Rows on their way through the model: windows of rows, their distinct inputs, batches of those."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,31 +14,62 @@ Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Feeds = dict[str, npt.NDArray[np.generic]]
 
-NO_INPUT = -1  # in Work.input_of_row: the row has an error and nothing is computed for it
+NO_RESULT = -1  # in Work.result_of_row: the row has an error and nothing is computed for it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """Some consecutive rows of one part; `first` counts from the start of the input file."""
+    """Some consecutive rows of one part; `first` counts from the start of the input file, `weight`
+    is about how many bytes they take on their way."""
 
     part: Part
     first: int
     rows: pa.Table
+    weight: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What a task makes of the input column of a window.
+    """What a task makes of a window: model inputs, and where their outputs go.
 
-    Equal cells are one input, computed once. `lengths` (I,) is what each input costs in tokens;
+    A result is what a row gets. `result_of_row` (R,) points into `results` or is NO_RESULT, and
+    then `errors` has the reason; equal cells share one. An input goes through the model:
+    `result_of_input` (I,) says what result it is for, which may be made of none or of several.
+    `lengths` (I,) is what each input costs in tokens; only inputs of one group (I,) share a batch.
     `collate` turns B inputs into model inputs, each padded to a length L that fits them all;
-    `input_of_row` (R,) points into the inputs or is NO_INPUT, and then `errors` has the reason.
+    `receive` puts B outputs where their results are made.
     """
 
     lengths: Indices
-    collate: Callable[[Indices, int], Feeds]
-    input_of_row: Indices
+    groups: Indices
+    result_of_input: Indices
+    result_of_row: Indices
+    results: list[Any]
     errors: dict[int, str]
+    collate: Callable[[Indices, int], Feeds]
+    receive: Callable[[Indices, Floats], None]
+
+
+def one_result_each(
+    lengths: Indices, result_of_row: Indices, errors: dict[int, str], collate: Callable[[Indices, int], Feeds]
+) -> Work:
+    """Work in which every input's output, as it is, is a result."""
+    results: list[Any] = [None] * len(lengths)
+
+    def receive(inputs: Indices, outputs: Floats) -> None:
+        for index, output in zip(inputs, outputs, strict=True):
+            results[index] = output
+
+    return Work(
+        lengths=lengths,
+        groups=np.zeros(len(lengths), np.int64),
+        result_of_input=np.arange(len(lengths)),
+        result_of_row=result_of_row,
+        results=results,
+        errors=errors,
+        collate=collate,
+        receive=receive,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,17 +89,37 @@ class Batch:
         return len(self.inputs) * self.length
 
 
-def cut(lengths: Indices, budget: int, multiple: int = 1) -> list[Batch]:
-    """Cut inputs into batches of like length: longest first, rows x padded length <= `budget`.
+def cut(lengths: Indices, groups: Indices, budget: int, multiple: int = 1) -> list[Batch]:
+    """Cut inputs into batches of one group and like length: longest first, rows x padded length <= `budget`.
 
     `multiple` is what lengths are padded to a multiple of. An input longer than the budget is a
     batch of its own. The order is stable, so that the same lengths always give the same batches.
     """
-    order = np.argsort(-lengths, kind="stable")
+    order = np.lexsort((groups, -lengths)) if groups.any() else np.argsort(-lengths, kind="stable")
     batches, start = [], 0
     while start < len(order):
         length = max(1, -(-int(lengths[order[start]]) // multiple)) * multiple
-        rows = max(1, budget // length)
-        batches.append(Batch(inputs=order[start : start + rows], length=length))
-        start += rows
+        inputs = order[start : start + max(1, budget // length)]
+        alike = groups[inputs] == groups[inputs[0]]
+        if not alike.all():
+            inputs = inputs[: int(np.argmin(alike))]
+        batches.append(Batch(inputs=inputs, length=length))
+        start += len(inputs)
     return batches
+
+
+def evenly(window: Window) -> Indices:
+    """The weight of each row where all that is large is the window's own columns."""
+    count = window.rows.num_rows
+    return np.full(count, window.rows.nbytes // max(count, 1), np.int64)
+
+
+def divide(window: Window, weights: Indices, limit: int) -> Iterator[Window]:
+    """A window in pieces of rows that weigh `limit` together, or of one row that weighs more."""
+    start = held = 0
+    for row, weight in enumerate(weights.tolist()):
+        if row > start and held + weight > limit:
+            yield replace(window, first=window.first + start, rows=window.rows.slice(start, row - start), weight=held)
+            start, held = row, 0
+        held += weight
+    yield replace(window, first=window.first + start, rows=window.rows.slice(start), weight=held)

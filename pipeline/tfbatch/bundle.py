@@ -141,8 +141,9 @@ def read_manifest(path: Path) -> Manifest:
         manifest = Manifest(**{**content, "graphs": graphs})
     except (KeyError, TypeError, AttributeError) as error:
         raise BadConfiguration(f"{file} is not a manifest of format {FORMAT}: {error}") from error
-    if not (isinstance(manifest.files, dict) and isinstance(manifest.settings, dict) and isinstance(manifest.labels, list)):
-        raise BadConfiguration(f"{file} is not a manifest of format {FORMAT}: files, settings or labels are wrong")
+    kinds = {"files": dict, "settings": dict, "labels": list}
+    if wrong := [name for name, kind in kinds.items() if not isinstance(getattr(manifest, name), kind)]:
+        raise BadConfiguration(f"{file} is not a manifest of format {FORMAT}: {', '.join(wrong)} cannot be read")
     return manifest
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfbatch.batches import NO_INPUT, Indices
+from tfbatch.batches import NO_RESULT, Indices
 
 NULL = "null: the cell is null"
 NO_BYTES = "null: the cell holds no picture (only embedded bytes are read)"
@@ -34,14 +34,25 @@ def is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
-KINDS: dict[str, Callable[[pa.DataType], bool]] = {"image": is_image, "text": is_text}
+def is_patch_list(kind: pa.DataType) -> bool:
+    """A list of booleans or integers, one for each patch of a picture."""
+    listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(listed and (pa.types.is_boolean(kind.value_type) or pa.types.is_integer(kind.value_type)))
+
+
+def is_mask(kind: pa.DataType) -> bool:
+    """An image, or a list with an entry for each patch."""
+    return is_image(kind) or is_patch_list(kind)
+
+
+KINDS: dict[str, Callable[[pa.DataType], bool]] = {"image": is_image, "text": is_text, "mask": is_mask}
 
 
 def distinct(cells: pa.ChunkedArray) -> tuple[pa.Array, Indices, dict[int, str]]:
     """The distinct values of a column of text or images.
 
     Returns:
-        The values, each once and none of them null; for each row its value's index or NO_INPUT;
+        The values, each once and none of them null; for each row its value's index or NO_RESULT;
         and the reason of each row that has none.
     """
     null = NO_BYTES if pa.types.is_struct(cells.type) else NULL
@@ -52,19 +63,19 @@ def distinct(cells: pa.ChunkedArray) -> tuple[pa.Array, Indices, dict[int, str]]
     if pa.types.is_string_view(cells.type) or pa.types.is_binary_view(cells.type):
         cells = cells.cast(pa.large_string() if is_text(cells.type) else pa.large_binary())
     encoded = cells.combine_chunks().dictionary_encode()
-    input_of_row = encoded.indices.fill_null(NO_INPUT).to_numpy(zero_copy_only=False).astype(np.int64)
-    errors = {int(row): null for row in np.flatnonzero(input_of_row == NO_INPUT)}
-    return encoded.dictionary, input_of_row, errors
+    result_of_row = encoded.indices.fill_null(NO_RESULT).to_numpy(zero_copy_only=False).astype(np.int64)
+    errors = {int(row): null for row in np.flatnonzero(result_of_row == NO_RESULT)}
+    return encoded.dictionary, result_of_row, errors
 
 
 def keep_valid(
-    values: list[Any], reasons: dict[int, str], input_of_row: Indices, errors: dict[int, str]
+    values: list[Any], reasons: dict[int, str], result_of_row: Indices, errors: dict[int, str]
 ) -> tuple[list[Any], Indices, dict[int, str]]:
     """Take bad inputs out of `values` and give their reasons to all rows that hold them."""
     if not reasons:
-        return values, input_of_row, errors
+        return values, result_of_row, errors
     kept = [index for index in range(len(values)) if index not in reasons]
-    renumbered = np.full(len(values) + 1, NO_INPUT, np.int64)  # the last entry is NO_INPUT's own
+    renumbered = np.full(len(values) + 1, NO_RESULT, np.int64)  # the last entry is NO_RESULT's own
     renumbered[kept] = np.arange(len(kept))
-    bad = {int(row): reasons[int(index)] for row, index in enumerate(input_of_row) if int(index) in reasons}
-    return [values[index] for index in kept], renumbered[input_of_row], errors | bad
+    bad = {int(row): reasons[int(index)] for row, index in enumerate(result_of_row) if int(index) in reasons}
+    return [values[index] for index in kept], renumbered[result_of_row], errors | bad

@@ -18,7 +18,9 @@ from tfbatch.errors import BadConfiguration, OutputRefused, TryAgain
 from tfbatch.writer import write_json
 
 SUCCESS = "_SUCCESS"
-PART_NAME = re.compile(r"part-\d+-\d+-\d+-[0-9a-f]{8}-[0-9a-f]{8}\.parquet")
+IMAGES = "images"
+PART_IMAGES = re.compile(r"part-\d+-\d+-\d+-[0-9a-f]{8}-[0-9a-f]{8}")
+PART_NAME = re.compile(PART_IMAGES.pattern + r"\.parquet")
 Record = dict[str, Any]
 
 
@@ -31,6 +33,7 @@ class Claim:
         self.state = root / "_tfbatch"
         self.done = self.state / "done"
         self.temporary = self.state / "tmp"
+        self.contact_sheet = self.state / "contact_sheet.png"
         self._run = run
         self._lock = -1
 
@@ -106,7 +109,8 @@ class Claim:
         for path in list(self.root.rglob("part-*.parquet")):
             if PART_NAME.fullmatch(path.name) and others.isdisjoint(path.parents):
                 path.unlink()
-        for path in (self.done, self.temporary, self.state / "run.json"):
+        images = [path for path in (self.root / IMAGES).glob("part-*") if PART_IMAGES.fullmatch(path.name)]
+        for path in (*images, self.done, self.temporary, self.contact_sheet, self.state / "run.json"):
             if path.is_dir():
                 shutil.rmtree(path)
             else:

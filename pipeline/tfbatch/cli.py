@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from tfbatch import __version__
-from tfbatch.config import PRECISIONS, RunConfig
+from tfbatch.config import IMAGE_FORMATS, IMAGE_SINKS, PRECISIONS, RunConfig
 from tfbatch.errors import BadConfiguration, Interrupted, TfbatchError, UsageError
 
 EXPORT_PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxscript")
@@ -85,6 +85,17 @@ def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], C
 @setting("--keep-columns", metavar="A,B|all|none", help="Input columns that the output repeats.")
 @setting("--all-scores", is_flag=True, help="Add predicted_scores, with every label.")
 @setting("--top-k", type=click.IntRange(min=1), help="Add predicted_scores, with the best K labels.")
+@setting("--mask-ratio", type=click.FloatRange(0, 1, min_open=True),
+         help="Share of a picture to hide; default: the model's own.")  # fmt: skip
+@setting("--mask-column", help="What to hide: an image (all but black is made anew), or a list with an entry a patch.")
+@setting("--seed", type=click.IntRange(min=0), help="Of the random choice of what is hidden.")
+@setting("--keep-mask", is_flag=True, help="Add masked_image, what the model saw.")
+@setting("--original-size", is_flag=True, help="Paste what was made into the full picture.")
+@setting("--images", type=click.Choice(IMAGE_SINKS), help="Pictures in the column, or in files with their paths in it.")
+@setting("--image-format", type=click.Choice(IMAGE_FORMATS), help="How pictures are encoded.")
+@setting("--image-quality", type=click.IntRange(1, 100), help="Of jpeg and webp; default: 90.")
+@setting("--contact-sheet", type=click.IntRange(1, 100), metavar="N",
+         help="Draw the first N rows in OUTPUT/_tfbatch/contact_sheet.png.")  # fmt: skip
 @setting("--prefix", help="Put before the names of the new columns.")
 @setting("--rows-per-part", type=click.IntRange(min=1), help="Rows of an output file.")
 @setting("--max-errors", metavar="N|P%", help="Fail with exit code 3 when more rows than this have errors.")
@@ -137,16 +148,18 @@ def interrupt(number: int, _: FrameType | None) -> None:
 @cli.command()
 def tasks() -> None:
     """List the tasks: the column they read, the columns they add."""
+    from tfbatch.job import option_of
     from tfbatch.tasks import load_task, task_names
 
     for name in task_names():
         task = load_task(name)
         click.echo(f"{name}\n  reads {task.kind}, default model: {task.default_model or 'none'}")
         always = task.columns(RunConfig(inputs=())).names
-        for field in task.columns(RunConfig(inputs=(), all_scores=True)):
+        for field in task.columns(RunConfig(inputs=(), all_scores=True, keep_mask=True)):
             asked = "" if field.name in always else " (where asked for)"
             click.echo(f"  adds {field.name}: {field.type}{asked}")
         click.echo("  adds error: string")
+        click.echo(f"  options: {', '.join(map(option_of, task.options))}")
 
 
 def say(result: dict[str, Any]) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from tfbatch.errors import UsageError
 
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
+IMAGE_SINKS = ("column", "files", "both")
+IMAGE_FORMATS = ("png", "jpeg", "webp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,15 @@ class RunConfig:
     keep_columns: str = "all"
     all_scores: bool = False
     top_k: int | None = None
+    mask_ratio: float | None = None
+    mask_column: str | None = None
+    seed: int = 0
+    keep_mask: bool = False
+    original_size: bool = False
+    images: str = "column"
+    image_format: str = "png"
+    image_quality: int | None = None
+    contact_sheet: int | None = None
     prefix: str = ""
     rows_per_part: int = 100_000
     max_errors: str | None = None
@@ -39,7 +50,15 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.all_scores and self.top_k:
             raise UsageError("--all-scores and --top-k exclude each other: all scores are the top of all labels")
+        if self.mask_ratio is not None and self.mask_column is not None:
+            raise UsageError("--mask-ratio and --mask-column exclude each other: a mask says what is hidden")
+        if self.image_quality is not None and self.image_format == "png":
+            raise UsageError("--image-quality is for --image-format jpeg or webp; png loses nothing")
         error_limit(self.max_errors, 0)
+
+    def is_default(self, name: str) -> bool:
+        """Whether a setting was left as it is."""
+        return bool(getattr(self, name) == self.__dataclass_fields__[name].default)
 
     def kept_columns(self, names: list[str]) -> list[str]:
         """The input columns that the output repeats, in the file's order.

@@ -2,14 +2,16 @@
 
     in.parquet, row 5003
       make_job       the row is in part 0 (rows 0 to 99,999 of file 0); what can be refused has been
-      read_windows   record batches -> Window(part 0, rows 4,096 to 6,143)
+      read_windows   record batches -> Window(part 0, rows 4,096 to 6,143), no heavier than WINDOW
       task.prepare   on a thread: tokenize or decode; equal cells are one input, a null is an error
       cut            inputs by length, longest first: rows x padded length <= the token budget
       compute        on other threads: a batch of arrays through the session, back into its window
-      table          softmax and labels; every row gets its input's columns, or nulls and its error
+      finish         on other threads: labels, or pictures encoded; every row gets its input's
+                     columns, or nulls and its error
       append         on this thread: to the part's temporary file; part full -> sync, link, record
 
-The stages are generators that pull from one another, `overlap` a few items ahead on threads.
+The stages are generators that pull from one another, `overlap` a few items ahead on threads, fewer
+where the items are heavy: what is under way in all of them together is counted in a Room.
 """
 
 import time
@@ -17,9 +19,10 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
-from tfbatch.batches import Batch, Window, cut
+from tfbatch.batches import NO_RESULT, Batch, Window, cut, divide
 from tfbatch.claim import Record
 from tfbatch.config import error_limit
+from tfbatch.contact_sheet import ContactSheet
 from tfbatch.errors import TooManyRowErrors
 from tfbatch.job import Job
 from tfbatch.machine import available_threads, peak_memory
@@ -27,9 +30,13 @@ from tfbatch.output import Output
 from tfbatch.plan import Part
 from tfbatch.progress import Watcher
 from tfbatch.reader import read_windows
-from tfbatch.scoring import Scoring
+from tfbatch.scoring import Finished, Scoring
 from tfbatch.session import Session
-from tfbatch.stages import overlap
+from tfbatch.stages import Room, overlap
+from tfbatch.tasks import MakesPictures
+
+WINDOW = 64 << 20  # bytes that the rows of a window take on their way, or one row takes more
+ROOM = 384 << 20  # bytes under way
 
 
 @dataclass
@@ -81,14 +88,18 @@ def run(job: Job, watcher: Watcher) -> Record:
         tally.errors = count_errors(records)
         check_errors(job, tally)
         watcher.start(job.plan.rows, job.plan.rows - sum(part.rows for part in pending))
-        for scoring in score(job, pending, tally):
-            window = scoring.window
-            table, errors = scoring.table(job.task, job.schema, job.kept)
-            if record := output.append(window.part, table, len(errors)):
-                records[window.part] = record
+        sheet = sheet_of(job, output)
+        for finished in score(job, pending, tally):
+            table, errors = finished.table, finished.errors
+            if record := output.append(finished.window.part, table, len(errors)):
+                records[finished.window.part] = record
             watcher.advance(table.num_rows, len(errors))
-            tally.count(window, errors)
+            tally.count(finished.window, errors)
             check_errors(job, tally)
+            if sheet is not None:
+                show(finished, job, sheet)
+        if sheet is not None:
+            sheet.save(output.contact_sheet)
         result = summary(job, "done", records, tally, started)
         output.finish(records, result)
         return result
@@ -99,47 +110,90 @@ def run(job: Job, watcher: Watcher) -> Record:
 
 def output_of(job: Job) -> Output:
     """Where a job's rows go; nothing is touched yet."""
-    return Output(job.output, job.plan, job.schema, job.facts, job.fingerprint)
+    return Output(job.output, job.plan, job.schema, job.facts, job.fingerprint, job.sink)
 
 
-def score(job: Job, parts: list[Part], tally: Tally) -> Iterator[Scoring]:
-    """The windows of some parts, in order, with all of their batches computed."""
+def score(job: Job, parts: list[Part], tally: Tally) -> Iterator[Finished]:
+    """The windows of some parts, in order, each with the table it became."""
     if not parts:
         return
     threads = job.config.threads or available_threads()
     preparing = 1 if job.task.prepares_in_parallel else threads
     computing = 1 if job.device.is_cuda else threads
     session = Session(job.bundle.graph_path(job.precision), job.device)
+    room = Room(ROOM)
 
     def prepare(window: Window) -> Scoring:
-        return Scoring(window, job.task.prepare(window.rows.column(job.column)), job.task.output_shape)
+        return Scoring(window, job.task.prepare(window))
 
     def compute(step: Step) -> Step:
         if step.batch:
             step.scoring.compute(session, step.batch)
         return step
 
+    def finish(scoring: Scoring) -> Finished:
+        return scoring.finish(job.task, job.schema, job.kept)
+
+    windows = light_windows(job, parts, room)
+    scorings = overlap(prepare, windows, workers=preparing, ahead=preparing + 1, is_full=lambda _: room.is_full)
+    batches = cut_windows(job, scorings, tally)
+    steps = overlap(
+        compute, batches, workers=computing, ahead=2 * computing, is_full=lambda step: step.is_last and room.is_full
+    )
+    tables = overlap(finish, complete(steps), workers=threads, ahead=threads, is_full=lambda _: room.is_full)
+    with closing(tables):
+        for finished in tables:
+            yield finished
+            room.release(finished.window.weight)
+
+
+def light_windows(job: Job, parts: list[Part], room: Room) -> Generator[Window, None, None]:
+    """The rows of some parts in windows that do not weigh much; each takes its room."""
     windows = read_windows(job.plan, parts, job.columns_read, job.task.window_rows, job.task.window_bytes)
-    scorings = overlap(prepare, windows, workers=preparing, ahead=preparing + 1)
-    steps = overlap(compute, cut_windows(job, scorings, tally), workers=computing, ahead=2 * computing)
+    with closing(windows):
+        for window in windows:
+            for light in divide(window, job.task.weigh(window), WINDOW):
+                room.take(light.weight)
+                yield light
+
+
+def cut_windows(job: Job, scorings: Generator[Scoring, None, None], tally: Tally) -> Generator[Step, None, None]:
+    """The batches of each window in turn."""
+    budget = job.config.batch_tokens or job.device.batch_tokens
+    with closing(scorings):
+        for scoring in scorings:
+            work = scoring.work
+            batches = cut(work.lengths, work.groups, budget, job.device.length_multiple)
+            tally.real_tokens += int(work.lengths.sum())
+            tally.computed_tokens += sum(batch.tokens for batch in batches)
+            for batch in batches[:-1]:
+                yield Step(scoring=scoring, batch=batch, is_last=False)
+            yield Step(scoring=scoring, batch=batches[-1] if batches else None, is_last=True)
+
+
+def complete(steps: Generator[Step, None, None]) -> Generator[Scoring, None, None]:
+    """The windows whose last batch has been computed."""
     with closing(steps):
         for step in steps:
             if step.is_last:
                 yield step.scoring
 
 
-def cut_windows(job: Job, scorings: Generator[Scoring, None, None], tally: Tally) -> Iterator[Step]:
-    """The batches of each window in turn."""
-    budget = job.config.batch_tokens or job.device.batch_tokens
-    with closing(scorings):
-        for scoring in scorings:
-            lengths = scoring.work.lengths
-            batches = cut(lengths, budget, job.device.length_multiple)
-            tally.real_tokens += int(lengths.sum())
-            tally.computed_tokens += sum(batch.tokens for batch in batches)
-            for batch in batches[:-1]:
-                yield Step(scoring=scoring, batch=batch, is_last=False)
-            yield Step(scoring=scoring, batch=batches[-1] if batches else None, is_last=True)
+def sheet_of(job: Job, output: Output) -> ContactSheet | None:
+    """An empty contact sheet where one was asked for and is not there yet."""
+    if job.config.contact_sheet is None or output.contact_sheet.exists():
+        return None
+    return ContactSheet(f"{job.bundle.manifest.task}, {job.bundle.path}", job.config.contact_sheet)
+
+
+def show(finished: Finished, job: Job, sheet: ContactSheet) -> None:
+    """Put rows without an error on the contact sheet, as long as it has place."""
+    assert isinstance(job.task, MakesPictures)
+    for row, result in enumerate(finished.result_of_row.tolist()):
+        if sheet.is_complete:
+            return
+        if result != NO_RESULT:
+            sheet.add(f"row {finished.window.first + row:,}", job.task.panels(finished.results[result]))
 
 
 def check_errors(job: Job, tally: Tally) -> None:

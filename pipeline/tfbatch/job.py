@@ -15,6 +15,8 @@ from tfbatch.bundle import Bundle, load_bundle
 from tfbatch.cells import KINDS
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration, OutputRefused, UsageError
+from tfbatch.generated import IMAGE, declare_images
+from tfbatch.image_files import ImageSink
 from tfbatch.plan import Plan, input_folders, make_plan
 from tfbatch.session import Device, find_device
 from tfbatch.tasks import Task, load_task, task_names
@@ -26,7 +28,8 @@ ERROR_COLUMN = "error"
 class Job:
     """What will be done, settled.
 
-    `schema` is that of the output: the kept input columns, the task's (with the prefix), `error`.
+    `schema` is that of the output: the kept input columns, the task's (with the prefix), `error`;
+    `sink` says which of its columns are pictures in files.
     `facts` decide the bytes of the output, and `fingerprint` is their hash: not the size of a
     batch, threads or paths.
     """
@@ -40,6 +43,7 @@ class Job:
     column: str
     kept: list[str]
     schema: pa.Schema
+    sink: ImageSink | None
     output: Path
     facts: dict[str, Any]
 
@@ -58,7 +62,8 @@ class Job:
 
     @property
     def columns_read(self) -> list[str]:
-        return list(dict.fromkeys([*self.kept, self.column]))
+        mask = [] if self.config.mask_column is None else [self.config.mask_column]
+        return list(dict.fromkeys([*self.kept, self.column, *mask]))
 
 
 def make_job(config: RunConfig) -> Job:
@@ -74,12 +79,16 @@ def make_job(config: RunConfig) -> Job:
         raise UsageError(f"{plan.files[0].path} has more than one column named {', '.join(twice)}; rename them")
     bundle = choose_bundle(config, plan.schema)
     task_class = load_task(bundle.manifest.task)
+    refuse_options(config, bundle.manifest.task)
     column = choose_column(plan.schema, task_class.kind, config.input_column)
+    if config.mask_column is not None:
+        choose_column(plan.schema, "mask", config.mask_column)
     device = find_device(config.device)
     precision = device.precision(config.precision, list(bundle.manifest.graphs))
     bundle.graph_path(precision)
-    task = task_class(bundle, config)
+    task = task_class(bundle, config, column)
     kept = config.kept_columns(names)
+    added = task_class.columns(config)
     return Job(
         config=config,
         plan=plan,
@@ -89,7 +98,8 @@ def make_job(config: RunConfig) -> Job:
         precision=precision,
         column=column,
         kept=kept,
-        schema=output_schema(plan.schema, kept, task_class.columns(config), config.prefix),
+        schema=output_schema(plan.schema, kept, added, config),
+        sink=image_sink(added, config),
         output=choose_output(config, plan),
         facts={
             "tfbatch": __version__,
@@ -98,14 +108,25 @@ def make_job(config: RunConfig) -> Job:
             "precision": precision,
             "device": device.provider,
             "--keep-columns": kept,
-            "--max-length": config.max_length,
-            "--all-scores": config.all_scores,
-            "--top-k": config.top_k,
             "--prefix": config.prefix,
             "--rows-per-part": config.rows_per_part,
             "--limit": config.limit,
+            **{option_of(name): getattr(config, name) for name in task_class.options if name != "contact_sheet"},
         },
     )
+
+
+def refuse_options(config: RunConfig, name: str) -> None:
+    """Refuse settings of other tasks, which would be without effect."""
+    own = load_task(name).options
+    others = {option for other in task_names() for option in load_task(other).options} - set(own)
+    if unfit := sorted(option_of(option) for option in others if not config.is_default(option)):
+        raise UsageError(f"{', '.join(unfit)}: not for {name}, which has {', '.join(map(option_of, own)) or 'none'}")
+
+
+def option_of(name: str) -> str:
+    """A setting as it is typed."""
+    return "--" + name.replace("_", "-")
 
 
 def choose_bundle(config: RunConfig, schema: pa.Schema) -> Bundle:
@@ -154,7 +175,7 @@ def choose_column(schema: pa.Schema, kind: str, asked: str | None) -> str:
             raise UsageError(f"there is no column {asked}; the input has: {describe(schema)}")
         if asked not in fitting:
             raise UsageError(
-                f"column {asked} is {schema.field(asked).type}, which is not {kind}; "
+                f"column {asked} is {schema.field(asked).type}, which is no {kind}; "
                 f"columns that are: {', '.join(fitting) or 'none'}"
             )
         return asked
@@ -172,10 +193,12 @@ def describe(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name} ({field.type})" for field in schema) or "no columns"
 
 
-def output_schema(schema: pa.Schema, kept: list[str], added: pa.Schema, prefix: str) -> pa.Schema:
-    """Kept columns, then the task's and `error`, these with the prefix."""
+def output_schema(schema: pa.Schema, kept: list[str], added: pa.Schema, config: RunConfig) -> pa.Schema:
+    """Kept columns, then the task's and `error`, these with the prefix; a picture in a file is its path."""
     fields = [schema.field(name) for name in kept]
-    new = [field.with_name(prefix + field.name) for field in [*added, pa.field(ERROR_COLUMN, pa.string())]]
+    new = [field.with_name(config.prefix + field.name) for field in [*added, pa.field(ERROR_COLUMN, pa.string())]]
+    if config.images == "files":
+        new = [field.with_type(pa.string()) if field.type == IMAGE else field for field in new]
     if taken := [field.name for field in new if field.name in kept]:
         raise UsageError(
             f"the input has a column {', '.join(taken)} already, which the output adds. "
@@ -184,7 +207,19 @@ def output_schema(schema: pa.Schema, kept: list[str], added: pa.Schema, prefix: 
     metadata = {
         key: value for key, value in (schema.metadata or {}).items() if key == b"pandas" and kept == schema.names
     }
-    return pa.schema([*fields, *new], metadata=metadata)
+    result = pa.schema([*fields, *new])
+    images = [field.name for field in new if field.type == IMAGE]
+    return result.with_metadata(metadata | declare_images(result, images, schema))
+
+
+def image_sink(added: pa.Schema, config: RunConfig) -> ImageSink | None:
+    """The columns of pictures that go to files; the first one's files are named by their row alone."""
+    names = [field.name for field in added if field.type == IMAGE]
+    if config.images == "column" or not names:
+        return None
+    suffix = f".{config.image_format}"
+    endings = {config.prefix + name: f"-{name}{suffix}" if name != names[0] else suffix for name in names}
+    return ImageSink(endings=endings, in_column_too=config.images == "both")
 
 
 def choose_output(config: RunConfig, plan: Plan) -> Path:
@@ -197,6 +232,10 @@ def choose_output(config: RunConfig, plan: Plan) -> Path:
     output = config.output or default_output(config, plan)
     if output.suffix == ".parquet" and not output.is_dir() and len(plan.files) > 1:
         raise UsageError(f"-o {output} is one file, but the input is {len(plan.files)} files; name a folder")
+    if output.suffix == ".parquet" and not output.is_dir() and config.images != "column":
+        raise UsageError(
+            f"--images {config.images} puts files beside the parts; -o {output} is one file, name a folder"
+        )
     place = output.resolve()
     folders = [folder.resolve() for text in config.inputs for folder in input_folders(text)]
     for source in [*folders, *(file.path.resolve() for file in plan.files)]:

@@ -1,21 +1,25 @@
 """The output folder: parts that are complete or absent, and which of them are finished.
 
     OUT/part-<file>-<first row>-<last row>-<input id>-<fingerprint>.parquet
+    OUT/images/part-.../         its pictures, where they go to files
     OUT/_tfbatch/run.json        what this folder is the output of
     OUT/_tfbatch/lock            held while a job writes here
     OUT/_tfbatch/done/*.json     one record a part: the part is finished when this exists
     OUT/_tfbatch/tmp/            parts being written
+    OUT/_tfbatch/contact_sheet.png
     OUT/_SUCCESS                 last: all parts are there
 
 A part is a pure function of its input rows and the job's facts, so writing it again is harmless.
 It is written under a temporary name, since pyarrow leaves a valid, short file behind when it is
-interrupted, then synced, linked to its name, and recorded: the record is the commit point.
+interrupted, then synced, linked to its name, and recorded: the record is the commit point. The
+folder of its pictures has its name before that.
 """
 
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,19 +27,36 @@ import pyarrow as pa
 from tfbatch.bundle import sha256
 from tfbatch.claim import SUCCESS, Claim, Record
 from tfbatch.errors import BadInput, OutputFailed, OutputRefused, first_line
+from tfbatch.image_files import ImageFiles, ImageSink
 from tfbatch.joined import JoinedFile
 from tfbatch.plan import InputFile, Part, Plan, input_identity
 from tfbatch.writer import PartWriter, sync_folder, write_json
+
+
+@dataclass
+class Draft:
+    """The part being written."""
+
+    writer: PartWriter
+    images: ImageFiles | None
+    errors: int = 0
+
+    def drop(self) -> None:
+        self.writer.drop()
+        if self.images is not None:
+            self.images.drop()
 
 
 class Output:
     """An output folder, held by this process from `open` to `close`.
 
     `target` is a folder, or one `.parquet` file: then the parts lie in `<target>.tfbatch` until
-    `finish` joins them.
+    `finish` joins them. `sink` says which columns' pictures go to files.
     """
 
-    def __init__(self, target: Path, plan: Plan, schema: pa.Schema, facts: Record, fingerprint: str) -> None:
+    def __init__(
+        self, target: Path, plan: Plan, schema: pa.Schema, facts: Record, fingerprint: str, sink: ImageSink | None
+    ) -> None:
         single = target.suffix == ".parquet" and not target.is_dir()
         self.target = target
         self.root = target.with_name(target.name + ".tfbatch") if single else target
@@ -47,8 +68,8 @@ class Output:
         self._claim = Claim(self.root, {"fingerprint": fingerprint, "facts": facts, "inputs": inputs})
         record = self._claim.state / "joined.json"
         self._file = JoinedFile(target, record, [fingerprint, self._identities]) if single else None
-        self._writer: PartWriter | None = None
-        self._errors = 0  # of the part being written
+        self._sink = sink
+        self._draft: Draft | None = None
 
     def check(self, *, overwrite: bool) -> None:
         """Refuse what `open` would refuse, lock and disk apart, and touch nothing."""
@@ -70,10 +91,10 @@ class Output:
     def close(self) -> None:
         """Drop the part being written and let go of the folder."""
         try:
-            if self._writer is not None:
-                self._writer.drop()
+            if self._draft is not None:
+                self._draft.drop()
         finally:
-            self._writer = None
+            self._draft = None
             self._claim.release()
 
     def records(self) -> dict[Part, Record]:
@@ -83,11 +104,16 @@ class Output:
         for part in self._plan.parts:
             try:
                 record = json.loads(self._record_path(part).read_bytes())
-                if joined or (self.root / record["part"]).stat().st_size == record["bytes"]:
+                if joined or self._is_there(record):
                     found[part] = record
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return found
+
+    @property
+    def contact_sheet(self) -> Path:
+        """Where a run's contact sheet goes."""
+        return self._claim.contact_sheet
 
     def success(self) -> Record | None:
         """What `_SUCCESS` says, if it is there and is of this job."""
@@ -108,16 +134,16 @@ class Output:
     def append(self, part: Part, table: pa.Table, errors: int) -> Record | None:
         """Add the next rows of a part, some with errors; returns its record when they were the last."""
         with self._failing_as_output(self.root):
-            if self._writer is None:
-                self._writer = PartWriter(self._claim.temporary / Path(part.name(self._fingerprint)).name, self._schema)
-                self._errors = 0
-            self._writer.append(table)
-            self._errors += errors
-            if self._writer.rows < part.rows:
+            draft = self._draft = self._draft or self._begin(part)
+            if draft.images is not None:
+                table = draft.images.take_out(table, part.first + draft.writer.rows, self._schema)
+            draft.writer.append(table)
+            draft.errors += errors
+            if draft.writer.rows < part.rows:
                 return None
-            self._writer.finish()
-            record = self._commit(part, self._writer)
-            self._writer = None
+            draft.writer.finish()
+            record = self._commit(part, draft)
+            self._draft = None
             return record
 
     def finish(self, records: dict[Part, Record], summary: Record) -> None:
@@ -138,18 +164,31 @@ class Output:
                     path.unlink(missing_ok=True)
             write_json(self.root / SUCCESS, {"fingerprint": self._fingerprint, "inputs": self._identities, **summary})
 
-    def _commit(self, part: Part, writer: PartWriter) -> Record:
-        """Give a finished file its name, then record it."""
+    def _begin(self, part: Part) -> Draft:
+        """Open a part's file, and the folder of its pictures."""
+        name = Path(part.name(self._fingerprint)).name
+        writer = PartWriter(self._claim.temporary / name, self._schema)
+        images = None
+        if self._sink is not None:
+            images = ImageFiles(self._sink, self.root, self._claim.temporary, Path(name).stem)
+        return Draft(writer=writer, images=images)
+
+    def _commit(self, part: Part, draft: Draft) -> Record:
+        """Give a finished file and its pictures their names, then record it."""
+        writer = draft.writer
         source = self._plan.files[part.file]
         check_unchanged(source)
         name = part.name(self._fingerprint)
         record = {
             "part": name,
             "rows": writer.rows,
-            "errors": self._errors,
+            "errors": draft.errors,
+            "images": draft.images and str(draft.images.folder),
             "bytes": writer.path.stat().st_size,
             "sha256": sha256(writer.path),
         }
+        if draft.images is not None:
+            draft.images.commit()
         final = self.root / name
         final.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -160,6 +199,12 @@ class Output:
         sync_folder(final.parent)
         write_json(self._record_path(part), record)
         return record
+
+    def _is_there(self, record: Record) -> bool:
+        """Whether a recorded part is in the folder, with its pictures."""
+        if record["images"] is not None and not (self.root / record["images"]).is_dir():
+            return False
+        return bool((self.root / record["part"]).stat().st_size == record["bytes"])
 
     def _record_path(self, part: Part) -> Path:
         return self._claim.done / (Path(part.name(self._fingerprint)).name + ".json")

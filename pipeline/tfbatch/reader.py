@@ -1,6 +1,6 @@
 """Parquet to windows, in bounded memory however large a file or a row group is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from itertools import groupby
 
 import pyarrow as pa
@@ -14,7 +14,9 @@ BATCH_ROWS = 64  # decoded at once, before it is known how large they are; more 
 READ_BUFFER = 1 << 20
 
 
-def read_windows(plan: Plan, parts: Sequence[Part], columns: list[str], rows: int, size: int) -> Iterator[Window]:
+def read_windows(
+    plan: Plan, parts: Sequence[Part], columns: list[str], rows: int, size: int
+) -> Generator[Window, None, None]:
     """The rows of some parts in order, as windows of at most `rows` rows and about `size` bytes.
 
     Each file is read once, from its first wanted row group on. A part without rows is one empty

@@ -6,6 +6,7 @@ import pyarrow as pa
 from tfbatch.batches import Floats
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
+from tfbatch.errors import BadConfiguration
 
 SCORED_LABEL = pa.struct([("label", pa.string()), ("score", pa.float32())])
 
@@ -28,12 +29,16 @@ class Scores:
 
     def __init__(self, bundle: Bundle, config: RunConfig) -> None:
         self.labels = bundle.manifest.labels
+        if not self.labels:
+            raise BadConfiguration(f"bundle {bundle.path} names no labels, which {bundle.manifest.task} needs")
         self._kind = bundle.read_json("config.json").get("problem_type")
         self._top = len(self.labels) if config.all_scores else min(config.top_k or 0, len(self.labels))
 
-    def finish(self, logits: Floats) -> list[pa.Array]:
-        """The columns (I rows) of logits (I, labels)."""
-        scores = self._activate(logits)
+    def finish(self, results: list[Floats | None]) -> list[pa.Array]:
+        """The columns of logits (labels,), one for each result; those of no result mean nothing."""
+        none = np.zeros(len(self.labels), np.float32)
+        rows = [none if logits is None else logits for logits in results]
+        scores = self._activate(np.array(rows, np.float32).reshape(-1, len(self.labels)))
         order = np.argsort(-scores, axis=1, kind="stable")
         best = order[:, 0] if len(order) else np.zeros(0, np.int64)
         labels = pa.array(self.labels, pa.string())

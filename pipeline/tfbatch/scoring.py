@@ -1,9 +1,12 @@
 """A window of rows while its batches are computed, and the table it becomes."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
-from tfbatch.batches import NO_INPUT, Batch, Floats, Window, Work
+from tfbatch.batches import NO_RESULT, Batch, Indices, Window, Work
 from tfbatch.session import OutOfMemory, Session
 from tfbatch.tasks import Task
 
@@ -11,43 +14,63 @@ OUT_OF_MEMORY = "out_of_memory: the row alone does not fit the device's memory"
 NOT_FINITE = "not_finite: the model's result is not a number"
 
 
-class Scoring:
-    """Gathers the model outputs of one window's inputs.
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A window whose rows are ready to be written: `table`, and the reasons of bad rows by position
+    in it. `result_of_row` (R,) points into `results`, or is NO_RESULT."""
 
-    Batches may be computed on several threads at once: each fills rows of its own.
+    window: Window
+    table: pa.Table
+    errors: dict[int, str]
+    results: list[Any]
+    result_of_row: Indices
+
+
+class Scoring:
+    """A window with its work.
+
+    Batches may be computed on several threads at once: each has inputs of its own.
     """
 
-    def __init__(self, window: Window, work: Work, output_shape: tuple[int, ...]) -> None:
+    def __init__(self, window: Window, work: Work) -> None:
         self.window = window
         self.work = work
-        self.outputs: Floats = np.zeros((len(work.lengths), *output_shape), np.float32)
-        self.reasons: dict[int, str] = {}  # of inputs that have no result
+        self.reasons: dict[int, str] = {}  # of results that cannot be had
 
     def compute(self, session: Session, batch: Batch) -> None:
         """Run a batch, in halves where it does not fit the memory; a lone row that does not fit
         is that row's error."""
         try:
-            self.outputs[batch.inputs] = session.run(self.work.collate(batch.inputs, batch.length))
+            outputs = session.run(self.work.collate(batch.inputs, batch.length))
         except OutOfMemory:
             if len(batch.inputs) == 1:
-                self.reasons[int(batch.inputs[0])] = OUT_OF_MEMORY
+                self.reasons[int(self.work.result_of_input[batch.inputs[0]])] = OUT_OF_MEMORY
                 return
             for half in batch.halves():
                 self.compute(session, half)
+            return
+        finite = np.isfinite(outputs).all(axis=tuple(range(1, outputs.ndim)))
+        for result in self.work.result_of_input[batch.inputs[~finite]].tolist():
+            self.reasons[result] = NOT_FINITE
+        if finite.all():
+            self.work.receive(batch.inputs, outputs)
+        else:
+            self.work.receive(batch.inputs[finite], outputs[finite])
 
-    def table(self, task: Task, schema: pa.Schema, kept: list[str]) -> tuple[pa.Table, dict[int, str]]:
-        """The window's rows as the output has them (kept columns, the task's, `error`), and the
-        reasons by position of the rows that have one."""
-        finite = np.isfinite(self.outputs).all(axis=tuple(range(1, self.outputs.ndim)))
-        reasons = {int(index): NOT_FINITE for index in np.flatnonzero(~finite)} | self.reasons
-        self.outputs[list(reasons)] = 0
-        input_of_row = self.work.input_of_row.copy()
+    def finish(self, task: Task, schema: pa.Schema, kept: list[str]) -> Finished:
+        """The window's rows as the output has them: kept columns, the task's, `error`."""
+        for result in self.reasons:
+            self.work.results[result] = None
+        result_of_row = self.work.result_of_row.copy()
         errors = dict(self.work.errors)
-        for row in np.flatnonzero(np.isin(input_of_row, list(reasons))) if reasons else ():
-            errors[int(row)] = reasons[int(input_of_row[row])]
-            input_of_row[row] = NO_INPUT
-        rows = pa.array(input_of_row, mask=input_of_row == NO_INPUT)
-        added = [column.take(rows) for column in task.finish(self.outputs)]
+        for row in np.flatnonzero(np.isin(result_of_row, list(self.reasons))) if self.reasons else ():
+            errors[int(row)] = self.reasons[int(result_of_row[row])]
+            result_of_row[row] = NO_RESULT
+        rows = pa.array(result_of_row, mask=result_of_row == NO_RESULT)
+        added = [column.take(rows) for column in task.finish(self.work.results)]
         texts = pa.array([errors.get(row) for row in range(len(rows))] if errors else [None] * len(rows), pa.string())
-        kept_columns = [self.window.rows.column(name) for name in kept]
-        return pa.Table.from_arrays([*kept_columns, *added, texts], schema=schema), errors
+        columns = [*(self.window.rows.column(name) for name in kept), *added, texts]
+        table = pa.Table.from_arrays(columns, names=schema.names)
+        return Finished(
+            window=self.window, table=table, errors=errors, results=self.work.results, result_of_row=result_of_row
+        )

@@ -10,9 +10,16 @@ Result = TypeVar("Result")
 
 
 def overlap(
-    work: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int,
+    ahead: int,
+    is_full: Callable[[Item], bool] = lambda _: False,
 ) -> Generator[Result, None, None]:
     """`map(work, items)` on threads: results in order, at most `ahead` items under way.
+
+    Where `is_full` of the item just begun, all that is under way is yielded before another is taken.
 
     An error in `work` is raised at its item's turn with its own traceback; one in `items`, or the
     caller's closing of the generator, ends the threads. A source that is a generator is closed
@@ -23,7 +30,7 @@ def overlap(
     try:
         for item in items:
             pending.append(pool.submit(work, item))
-            if len(pending) >= ahead:
+            while pending and (len(pending) >= ahead or is_full(item)):
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
@@ -31,3 +38,24 @@ def overlap(
         pool.shutdown(cancel_futures=True)
         if isinstance(items, Generator):
             items.close()
+
+
+class Room:
+    """How much is on its way through all stages together, in bytes.
+
+    Kept on the one thread that pulls: what is taken in is counted, and let go when it is done with.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+
+    def take(self, weight: int) -> None:
+        self._held += weight
+
+    def release(self, weight: int) -> None:
+        self._held -= weight
+
+    @property
+    def is_full(self) -> bool:
+        return self._held >= self._limit

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from tfbatch.batches import Feeds, Indices, Work
+from tfbatch.batches import Feeds, Indices, Work, one_result_each
 from tfbatch.bundle import Bundle
 from tfbatch.cells import distinct, keep_valid
 from tfbatch.errors import UsageError
@@ -39,9 +39,9 @@ class TextInput:
 
     def prepare(self, cells: pa.ChunkedArray) -> Work:
         """Tokenize each distinct text of a column; null and invalid UTF-8 are row errors."""
-        values, input_of_row, errors = distinct(cells)
+        values, result_of_row, errors = distinct(cells)
         texts, reasons = decode(values)
-        texts, input_of_row, errors = keep_valid(texts, reasons, input_of_row, errors)
+        texts, result_of_row, errors = keep_valid(texts, reasons, result_of_row, errors)
         encoded = self.encode(texts)
         lengths = np.array([len(ids) for ids in encoded], np.int64)
         tokens = np.concatenate([np.zeros(0, np.int64), *encoded])
@@ -59,7 +59,7 @@ class TextInput:
             }
             return {name: feeds[name] for name in self._inputs}
 
-        return Work(lengths=lengths, collate=collate, input_of_row=input_of_row, errors=errors)
+        return one_result_each(lengths, result_of_row, errors, collate)
 
     def encode(self, texts: list[str]) -> list[Indices]:
         """Token ids of each text, as if all of it had been tokenized and then cut.

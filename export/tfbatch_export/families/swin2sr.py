@@ -43,7 +43,7 @@ class CosineAttention(torch.nn.Module):
         """(windows, places, C) and a mask (windows of a picture, places, places) or none to (windows, places, C)."""
         query = (self.unit(self.query(hidden_states)) * self.scale).flatten(2)
         key = self.unit(self.key(hidden_states)).flatten(2)
-        bias = self.bias
+        bias: torch.Tensor = self.bias
         if attention_mask is not None:  # the Hub's model adds its mask twice
             pictures = hidden_states.shape[0] // attention_mask.shape[0]
             bias = (bias + 2 * attention_mask.unsqueeze(1)).repeat(pictures, 1, 1, 1)

@@ -20,7 +20,7 @@ class Reconstruction(torch.nn.Module):
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
 
     def forward(self, pixel_values: torch.Tensor, noise: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) float32, (B, patches) float32 and (1 + seen,) int64 to (B, 3, H, W) float32.
@@ -81,7 +81,7 @@ class VitMae(FixedSizeImages):
             config, patch=side, unit=side, ratio=config.mask_ratio, norm_pix_loss=config.norm_pix_loss
         )
 
-    def reference(self, model: PreTrainedModel, inputs: Tensors) -> torch.Tensor:
+    def reference(self, model: Any, inputs: Tensors) -> torch.Tensor:
         """The Hub's forward, with the ratio that leaves as many patches as `visible` names."""
         patches, seen = inputs["noise"].shape[1], len(inputs["visible"]) - 1
         ratio = model.config.mask_ratio

@@ -5,13 +5,14 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from tfbatch.batches import Floats, Work
+from tfbatch.batches import Indices, Window, Work
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
+from tfbatch.contact_sheet import Panel
 from tfbatch.errors import UsageError
 
 
@@ -19,29 +20,40 @@ class Task(Protocol):
     """Turns a column into model inputs, and model outputs into columns.
 
     `kind` is the kind of input column, a key of `cells.KINDS`; `default_model` the name of
-    the bundle to use when none is named; `window_rows` and `window_bytes` how much is prepared at once, and
-    `prepares_in_parallel` says that this uses several threads by itself;
-    `output_shape` that of one row's model output.
+    the bundle to use when none is named; `options` the fields of RunConfig that are this task's
+    own; `window_rows` and `window_bytes` how much is prepared at once, and `prepares_in_parallel`
+    says that this uses several threads by itself.
     """
 
     kind: ClassVar[str]
     default_model: ClassVar[str | None]
+    options: ClassVar[tuple[str, ...]]
     window_rows: ClassVar[int]
     window_bytes: ClassVar[int]
     prepares_in_parallel: ClassVar[bool]
-    output_shape: tuple[int, ...]
 
-    def __init__(self, bundle: Bundle, config: RunConfig) -> None: ...
+    def __init__(self, bundle: Bundle, config: RunConfig, column: str) -> None: ...
 
     @staticmethod
     def columns(config: RunConfig) -> pa.Schema:
         """What the task adds to the input's columns."""
 
-    def prepare(self, cells: pa.ChunkedArray) -> Work:
-        """Rows (R,) of the input column to distinct model inputs and row errors."""
+    def weigh(self, window: Window) -> Indices:
+        """About how many bytes each row (R,) will take on its way."""
 
-    def finish(self, outputs: Floats) -> list[pa.Array]:
-        """Model outputs (I, *output_shape) to one array (I,) for each of `columns`."""
+    def prepare(self, window: Window) -> Work:
+        """Rows (R,) to model inputs and row errors."""
+
+    def finish(self, results: list[Any]) -> list[pa.Array]:
+        """The work's results to one array of their number for each of `columns`."""
+
+
+@runtime_checkable
+class MakesPictures(Protocol):
+    """A task whose results can be looked at."""
+
+    def panels(self, result: Any) -> list[Panel]:
+        """What to show of a result, from left to right."""
 
 
 def task_names() -> list[str]:

@@ -4,7 +4,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from tfbatch.batches import Floats, Work
+from tfbatch.batches import Floats, Indices, Window, Work, evenly
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.scores import Scores, score_columns
@@ -19,17 +19,20 @@ class Input(Protocol):
 class Classification:
     """A task with the columns of `Scores`, whatever its input is."""
 
-    def __init__(self, bundle: Bundle, config: RunConfig, source: Input) -> None:
+    def __init__(self, bundle: Bundle, config: RunConfig, column: str, source: Input) -> None:
+        self._column = column
         self._input = source
         self._scores = Scores(bundle, config)
-        self.output_shape = (len(self._scores.labels),)
 
     @staticmethod
     def columns(config: RunConfig) -> pa.Schema:
         return score_columns(config)
 
-    def prepare(self, cells: pa.ChunkedArray) -> Work:
-        return self._input.prepare(cells)
+    def weigh(self, window: Window) -> Indices:
+        return evenly(window)
 
-    def finish(self, outputs: Floats) -> list[pa.Array]:
-        return self._scores.finish(outputs)
+    def prepare(self, window: Window) -> Work:
+        return self._input.prepare(window.rows.column(self._column))
+
+    def finish(self, results: list[Floats | None]) -> list[pa.Array]:
+        return self._scores.finish(results)

@@ -1,0 +1,114 @@
+"""Pictures to a model's pixels and back: what the Hub's image processor does, with Pillow and numpy alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from PIL import Image
+
+from tfbatch.batches import Feeds, Floats, Indices, Work, one_result_each
+from tfbatch.bundle import Bundle
+from tfbatch.cells import distinct, keep_valid
+from tfbatch.images import Pixels, UnfitPicture, decode
+
+
+class ImageProcessor:
+    """The steps of `preprocessor_config.json`: resize, central crop, rescale, normalise.
+
+    `size` is the (width, height) of what the model sees.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        settings = bundle.read_json("preprocessor_config.json")
+        self._resized = (int(settings["size"]["width"]), int(settings["size"]["height"]))
+        cropped = settings["crop_size"] if settings.get("do_center_crop") else settings["size"]
+        self.size = (int(cropped["width"]), int(cropped["height"]))
+        self._resample = Image.Resampling(settings.get("resample", Image.Resampling.BILINEAR))
+        self._levels = normalised_levels(settings)
+
+    def fit(self, picture: Image.Image) -> Image.Image:
+        """What the model sees of a picture, by the processor's resampling."""
+        return self.fit_by(picture, self._resample)
+
+    def fit_by(self, picture: Image.Image, resample: Image.Resampling) -> Image.Image:
+        """The same part of a picture by another resampling."""
+        if picture.size != self._resized:
+            picture = picture.resize(self._resized, resample)
+        return picture if self.size == self._resized else picture.crop(self._crop)
+
+    def box_in(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Which part of a picture of this (width, height) the model sees: left, top, right, bottom."""
+        across, down = (side / resized for side, resized in zip(size, self._resized, strict=True))
+        left, top, right, bottom = self._crop
+        return round(left * across), round(top * down), round(right * across), round(bottom * down)
+
+    @property
+    def _crop(self) -> tuple[int, int, int, int]:
+        left, top = ((resized - side) // 2 for resized, side in zip(self._resized, self.size, strict=True))
+        return left, top, left + self.size[0], top + self.size[1]
+
+    def normalise(self, pixels: Pixels) -> Floats:
+        """(B, H, W, 3) bytes to (B, 3, H, W) float32."""
+        channels = [self._levels[channel][pixels[..., channel]] for channel in range(3)]
+        return np.stack(channels, axis=1)
+
+    def restore(self, values: Floats) -> Pixels:
+        """(3, H, W) float32 as `normalise` gives them to (H, W, 3) bytes."""
+        darkest, brightest = self._levels[:, :1, None], self._levels[:, -1:, None]
+        levels = (values - darkest) * (np.float32(255) / (brightest - darkest))
+        return to_bytes(levels)
+
+
+def to_bytes(levels: Floats) -> Pixels:
+    """(3, H, W) float32 levels from 0 to 255 to (H, W, 3) bytes, rounded."""
+    pixels: Pixels = np.clip(np.rint(levels), 0, 255).astype(np.uint8).transpose(1, 2, 0)
+    return pixels
+
+
+def normalised_levels(settings: dict[str, Any]) -> npt.NDArray[np.float32]:
+    """What each of a byte's 256 levels becomes in each channel: (3, 256) float32."""
+    levels = np.tile(np.arange(256, dtype=np.float32), (3, 1))
+    if settings.get("do_rescale", True):
+        levels *= np.float32(settings.get("rescale_factor", 1 / 255))
+    if settings.get("do_normalize", True):
+        mean, std = (np.array(settings[name], np.float32)[:, None] for name in ("image_mean", "image_std"))
+        levels = (levels - mean) / std
+    return levels
+
+
+class ImageInput:
+    """Turns an image column into normalised pixels (B, 3, H, W) float32; they stay bytes until collated."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._processor = ImageProcessor(bundle)
+        self._tokens = bundle.setting("tokens_per_image")
+
+    def prepare(self, cells: pa.ChunkedArray) -> Work:
+        """Decode and resize each distinct picture; null and undecodable ones are row errors."""
+        pictures, result_of_row, errors = decode_all(cells, lambda picture: np.asarray(self._processor.fit(picture)))
+        pixels = np.array(pictures, np.uint8)
+
+        def collate(inputs: Indices, _: int) -> Feeds:
+            return {"pixel_values": self._processor.normalise(pixels[inputs])}
+
+        lengths = np.full(len(pixels), self._tokens, np.int64)
+        return one_result_each(lengths, result_of_row, errors, collate)
+
+
+def decode_all(cells: pa.ChunkedArray, make: Callable[[Image.Image], Any]) -> tuple[list[Any], Indices, dict[int, str]]:
+    """What `make` gives of each distinct picture of a column; see `cells.distinct` for the rest.
+
+    `make` may raise UnfitPicture too.
+    """
+    values, result_of_row, errors = distinct(cells)
+    made: list[Any] = []
+    reasons: dict[int, str] = {}
+    for index, value in enumerate(values):
+        try:
+            made.append(make(decode(value.as_buffer())))
+        except UnfitPicture as error:
+            made.append(None)
+            reasons[index] = str(error)
+    return keep_valid(made, reasons, result_of_row, errors)
