@@ -1,9 +1,15 @@
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import PurePath
 
+import numpy as np
+import pyarrow as pa
 import pytest
-from tfbatch.stages import overlap
+from tfbatch.batches import Window, divide
+from tfbatch.plan import Part
+from tfbatch.stages import Room, overlap
 
 
 def test_results_come_in_order_though_items_overtake() -> None:
@@ -50,3 +56,33 @@ def test_an_error_is_raised_at_its_turn_and_every_thread_ends() -> None:
         next(results)
     assert closed == [True]
     assert threading.active_count() == before
+
+
+def test_nothing_is_taken_while_there_is_no_room() -> None:
+    room, under_way = Room(25), []
+
+    def source() -> Iterator[int]:
+        for item in range(30):
+            room.take(10)
+            under_way.append(item)
+            yield item
+
+    inner = overlap(int, source(), workers=2, ahead=8, is_full=lambda _: room.is_full)
+    results = overlap(int, inner, workers=2, ahead=8, is_full=lambda _: room.is_full)
+    for done, item in enumerate(results):
+        assert item == done
+        assert len(under_way) <= done + 3
+        room.release(10)
+    assert len(under_way) == 30
+
+
+def test_a_window_is_divided_by_what_its_rows_weigh() -> None:
+    rows = pa.table({"row": range(7)})
+    window = Window(part=Part(file=0, first=0, stop=17, folder=PurePath(), identity=""), first=10, rows=rows)
+    pieces = list(divide(window, np.array([4, 4, 4, 50, 1, 9, 1]), 10))
+    assert [(piece.first, piece.rows.num_rows, piece.weight) for piece in pieces] == [
+        (10, 2, 8), (12, 1, 4), (13, 1, 50), (14, 2, 10), (16, 1, 1),
+    ]  # fmt: skip
+    assert pa.concat_tables([piece.rows for piece in pieces]) == rows
+    (empty,) = divide(replace(window, rows=rows.slice(0, 0)), np.zeros(0, np.int64), 10)
+    assert empty.rows.num_rows == 0

@@ -54,7 +54,7 @@ def test_a_ten_megabyte_text_is_cut_before_it_is_tokenized(text_bundle: Path) ->
 
 def test_equal_texts_are_one_input_and_padding_is_masked(text_bundle: Path) -> None:
     work = TextInput(load_bundle(text_bundle), None).prepare(pa.chunked_array([["good", "bad film"], ["good", None]]))
-    assert work.input_of_row.tolist() == [0, 1, 0, -1]
+    assert work.result_of_row.tolist() == [0, 1, 0, -1]
     assert work.lengths.tolist() == [3, 4]
     assert list(work.errors) == [3]
     feeds = work.collate(np.array([1, 0]), 6)
