@@ -4,10 +4,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUNTIME := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 MODEL ?=
+VITS := fashion inpaint upscale
+SAMPLES_fashion := fashion
+SAMPLES_inpaint := fashion
+SAMPLES_upscale := photographs
 OUT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export export-bert export-vit data demo test check format clean
+.PHONY: help setup export export-bert export-vit data demo quality test test-long check format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,9 +27,9 @@ setup: .venv/ready ## Make .venv with everything pinned (extra `gpu` where nvidi
 	@touch $@
 
 ifeq ($(MODEL),)
-export: export-bert export-vit ## Export the default models: models/sentiment and models/fashion
+export: export-bert export-vit ## Export the default models: models/sentiment, fashion, inpaint and upscale
 export-bert: models/sentiment/tfbatch.json ## Export a BERT: MODEL=folder or Hub id, OUT=bundle; else the default
-export-vit: models/fashion/tfbatch.json ## Export a ViT: MODEL=folder or Hub id, OUT=bundle; else the default
+export-vit: $(VITS:%=models/%/tfbatch.json) ## Export a ViT: MODEL=folder or Hub id, OUT=bundle; else the defaults
 else
 export-bert export-vit export: setup
 	$(BIN)/tfbatch export $(MODEL) -o $(or $(OUT),models/$(notdir $(patsubst %/,%,$(MODEL))))
@@ -36,20 +40,27 @@ models/sentiment/tfbatch.json: build/data/ready examples/merge_sentiment.py exam
 	$(BIN)/tfbatch export build/checkpoints/sentiment --overwrite -o models/sentiment \
 	  --samples build/data/reviews.parquet --samples-column text
 
-models/fashion/tfbatch.json: build/data/ready examples/fashion/model.safetensors
-	$(BIN)/tfbatch export examples/fashion --overwrite -o models/fashion --samples build/data/fashion.parquet
+models/%/tfbatch.json: examples/%/model.safetensors build/data/ready
+	$(BIN)/tfbatch export examples/$* --overwrite -o models/$* --samples build/data/$(SAMPLES_$*).parquet \
+	  --samples-column image
 
 data: build/data/ready ## Make the demo's Parquet files in build/data
 
-build/data/ready: .venv/ready examples/data.py examples/fashion/sample.parquet
+build/data/ready: .venv/ready examples/data.py examples/photographs.py examples/fashion/sample.parquet
 	$(BIN)/python examples/data.py
 	@touch $@
 
-demo: export data ## Score real reviews and real pictures with the default models
+demo: export data ## Score real reviews and pictures, upscale photographs, mend torn pictures
 	$(BIN)/python examples/demo.py
+
+quality: export ## How good the models that make pictures are, against the mean image and bicubic
+	$(BIN)/python examples/quality.py
 
 test: setup check export data ## Check and test everything
 	$(BIN)/python -m pytest
+
+test-long: setup ## Thousands of pictures of all sizes: minutes, and a gigabyte of disk
+	$(BIN)/python -m pytest -m long -s
 
 check: setup ## Lint, format and types
 	$(BIN)/ruff check .
@@ -61,4 +72,4 @@ format: setup ## Format the code and mend what the linter can
 	$(BIN)/ruff format .
 
 clean: ## Remove what was built, but not .venv
-	rm -rf build models dist reviews-predictions fashion-predictions
+	rm -rf build models dist *-predictions

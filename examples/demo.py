@@ -1,4 +1,4 @@
-"""The demo: two default models over real rows, through the same commands a user types."""
+"""The demo: the default models over real rows, through the same commands a user types."""
 
 import json
 import subprocess
@@ -58,8 +58,15 @@ def throughput(summary: dict[str, Any]) -> str:
     )
 
 
+def make_pictures(name: str, *options: str) -> None:
+    """Run a model that makes pictures, and say where to look at them."""
+    _, summary = score(name, "--input-column", "image", *options)
+    console.print(throughput(summary))
+    console.print(f"look at {ROOT / summary['output'] / '_tfbatch' / 'contact_sheet.png'}", style="bold")
+
+
 def main() -> None:
-    """Score, then say how well."""
+    """Score, say how well, and make pictures."""
     reviews, summary = score("reviews", "--input-column", "text")
     show(
         "sentiment (BERT): five held-out rows",
@@ -76,6 +83,8 @@ def main() -> None:
     share, rows = accuracy(pictures)
     console.print(f"fashion accuracy: {share:.1%} of {rows:,} test pictures (a sample: the model card has all 10,000)")
     console.print(throughput(summary))
+    make_pictures("photographs", "--task", "image-to-image", "--contact-sheet", "6")
+    make_pictures("torn", "--task", "masked-im", "--mask-column", "mask", "--keep-mask", "--contact-sheet", "12")
     console.print(f"\ninput: {BUILD / 'data'}   bundles: {ROOT / 'models'}")
 
 

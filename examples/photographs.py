@@ -14,6 +14,9 @@ from data import download
 from PIL import Image
 
 HELD_OUT = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png", "hubble_deep_field.jpg")
+SCALE = 2
+SHAVE = 4  # pixels at the border that are not measured
+LUMA = np.array([65.481, 128.553, 24.966]) / 255
 LEAST_SIDE = 240  # pixels; smaller pictures are icons
 LEAST_COLOURS = 2_500  # in a thumbnail of 96 x 96; drawings have fewer
 
@@ -25,6 +28,20 @@ def held_out() -> dict[str, Image.Image]:
             Path(name).stem: Image.open(io.BytesIO(wheel.read(f"skimage/data/{name}"))).convert("RGB")
             for name in HELD_OUT
         }
+
+
+def pair(picture: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """A picture at half size, and whole, cut to even sides."""
+    width, height = (side // SCALE for side in picture.size)
+    whole = picture.crop((0, 0, width * SCALE, height * SCALE))
+    return whole.resize((width, height), Image.Resampling.BICUBIC), whole
+
+
+def luma_psnr(found: Image.Image | np.ndarray, wanted: Image.Image) -> float:
+    """PSNR in dB of the Y channel (ITU-R BT.601), without the pixels at the border."""
+    inner = slice(SHAVE, -SHAVE)
+    there, here = (np.asarray(picture)[inner, inner] @ LUMA for picture in (found, wanted))
+    return float(10 * np.log10(255**2 / np.square(there - here).mean()))
 
 
 def training(folder: Path) -> Iterator[Image.Image]:

@@ -17,15 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from data import ROOT
-from photographs import held_out, training
+from photographs import SCALE, held_out, luma_psnr, pair, training
 from PIL import Image
 from transformers import Swin2SRConfig, Swin2SRForImageSuperResolution, get_cosine_schedule_with_warmup
 from transformers.models.swin2sr.image_processing_pil_swin2sr import Swin2SRImageProcessorPil
 
-SCALE = 2
 SIDE = 48  # of a small training picture
-SHAVE = 4  # pixels at the border that are not measured
-LUMA = torch.tensor([65.481, 128.553, 24.966]).view(3, 1, 1) / 255  # ITU-R BT.601
 
 
 def build() -> Swin2SRForImageSuperResolution:
@@ -73,19 +70,8 @@ def cubic_taps() -> list[torch.Tensor]:
 
 
 def tensor(picture: Image.Image) -> torch.Tensor:
-    """(3, H, W) float32 from 0 to 1."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
-
-
-def pairs(pictures: list[Image.Image]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Each picture at half size and whole, uint8."""
-    result = []
-    for picture in pictures:
-        width, height = (side // SCALE for side in picture.size)
-        whole = picture.crop((0, 0, width * SCALE, height * SCALE))
-        small = whole.resize((width, height), Image.Resampling.BICUBIC)
-        result.append(tuple(torch.from_numpy(np.array(part)).permute(2, 0, 1) for part in (small, whole)))
-    return result
+    """(3, H, W) uint8."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
 def crop(pair: tuple[torch.Tensor, torch.Tensor], random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -141,32 +127,19 @@ def padded(pictures: torch.Tensor) -> torch.Tensor:
     return pictures
 
 
-def luma(picture: torch.Tensor) -> torch.Tensor:
-    return (picture.clamp(0, 1) * LUMA).sum(0)
-
-
 @torch.inference_mode()
 def table(model: torch.nn.Module) -> list[str]:
     """PSNR in dB of bicubic interpolation and of the model on the held-out photographs, Y channel."""
     lines, gains = [], []
     for name, picture in held_out().items():
-        ((small, whole),) = pairs([picture])
-        cubic = tensor(
-            Image.fromarray(small.permute(1, 2, 0).numpy()).resize(
-                (whole.shape[2], whole.shape[1]), Image.Resampling.BICUBIC
-            )
-        )
-        made = model(pixel_values=padded(small[None].float() / 255)).reconstruction[0]
-        made = made[:, : whole.shape[1], : whole.shape[2]]
-        cubic_psnr, made_psnr = (psnr(luma(result), luma(whole.float() / 255)) for result in (cubic, made))
-        gains.append(made_psnr - cubic_psnr)
-        lines.append(f"{name}: bicubic {cubic_psnr:.2f}, model {made_psnr:.2f} dB")
+        small, whole = pair(picture)
+        made = model(pixel_values=padded(tensor(small)[None].float() / 255)).reconstruction[0]
+        levels = (made[:, : whole.height, : whole.width].clamp(0, 1) * 255).round().permute(1, 2, 0)
+        cubic = luma_psnr(small.resize(whole.size, Image.Resampling.BICUBIC), whole)
+        found = luma_psnr(levels.numpy(), whole)
+        gains.append(found - cubic)
+        lines.append(f"{name}: bicubic {cubic:.2f}, model {found:.2f} dB")
     return [*lines, f"mean gain {np.mean(gains):.2f} dB ({', '.join(f'{gain:.2f}' for gain in gains)})"]
-
-
-def psnr(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    inner = slice(SHAVE, -SHAVE)
-    return float(-10 * torch.log10((found - wanted)[inner, inner].square().mean()))
 
 
 def main() -> None:
@@ -183,7 +156,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
 
-    data = pairs(list(training(options.folder)))
+    data = [(tensor(small), tensor(whole)) for small, whole in map(pair, training(options.folder))]
     model = (
         Swin2SRForImageSuperResolution.from_pretrained(options.start, dtype=torch.float32) if options.start else build()
     )

@@ -59,11 +59,11 @@ def test_an_error_is_raised_at_its_turn_and_every_thread_ends() -> None:
 
 
 def test_nothing_is_taken_while_there_is_no_room() -> None:
-    room, under_way = Room(25), []
+    room, under_way = Room(30), []
 
     def source() -> Iterator[int]:
         for item in range(30):
-            room.take(10)
+            room.take(10, then=10)
             under_way.append(item)
             yield item
 

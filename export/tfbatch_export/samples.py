@@ -18,6 +18,7 @@ from tfbatch_export.families import Tensors
 
 ROWS = 64
 BATCH_TOKENS = 2048
+BATCHES = 8
 
 
 def real_batches(bundle: Bundle, path: Path, column: str | None) -> dict[str, Tensors]:
@@ -36,8 +37,8 @@ def real_batches(bundle: Bundle, path: Path, column: str | None) -> dict[str, Te
     part = Part(file=0, first=0, stop=batches[0].num_rows, folder=PurePath(), identity="")
     work = task.prepare(Window(part=part, first=0, rows=pa.Table.from_batches(batches)))
     return {
-        f"{len(batch.inputs)} real rows of {batch.length} tokens at most": {
+        f"{len(batch.inputs)} real rows of {batch.length} tokens at most, batch {index}": {
             feed: torch.from_numpy(values) for feed, values in work.collate(batch.inputs, batch.length).items()
         }
-        for batch in cut(work.lengths, work.groups, BATCH_TOKENS)
+        for index, batch in enumerate(cut(work.lengths, work.groups, BATCH_TOKENS)[:BATCHES], start=1)
     }

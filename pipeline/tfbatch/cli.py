@@ -124,10 +124,11 @@ def score_files(config: RunConfig) -> dict[str, Any]:
     from tfbatch.flow import output_of
     from tfbatch.flow import run as run_job
     from tfbatch.job import make_job
-    from tfbatch.machine import available_threads, limit_threads
+    from tfbatch.machine import available_threads, limit_threads, return_freed_memory
     from tfbatch.progress import choose_watcher
 
     limit_threads(config.threads or available_threads())
+    return_freed_memory()
     job = make_job(config)
     if config.dry_run:
         output_of(job).check(overwrite=config.overwrite)

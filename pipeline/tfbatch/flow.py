@@ -35,8 +35,8 @@ from tfbatch.session import Session
 from tfbatch.stages import Room, overlap
 from tfbatch.tasks import MakesPictures
 
-WINDOW = 64 << 20  # bytes that the rows of a window take on their way, or one row takes more
-ROOM = 384 << 20  # bytes under way
+WINDOW = 32 << 20  # bytes that the rows of a window take on their way, or one row takes more
+ROOM_A_THREAD = 192 << 20  # bytes under way
 
 
 @dataclass
@@ -121,7 +121,7 @@ def score(job: Job, parts: list[Part], tally: Tally) -> Iterator[Finished]:
     preparing = 1 if job.task.prepares_in_parallel else threads
     computing = 1 if job.device.is_cuda else threads
     session = Session(job.bundle.graph_path(job.precision), job.device)
-    room = Room(ROOM)
+    room = Room(threads * ROOM_A_THREAD)
 
     def prepare(window: Window) -> Scoring:
         return Scoring(window, job.task.prepare(window))
@@ -151,10 +151,13 @@ def light_windows(job: Job, parts: list[Part], room: Room) -> Generator[Window, 
     """The rows of some parts in windows that do not weigh much; each takes its room."""
     windows = read_windows(job.plan, parts, job.columns_read, job.task.window_rows, job.task.window_bytes)
     with closing(windows):
-        for window in windows:
-            for light in divide(window, job.task.weigh(window), WINDOW):
-                room.take(light.weight)
-                yield light
+        light = (light for window in windows for light in divide(window, job.task.weigh(window), WINDOW))
+        window = next(light, None)
+        while window is not None:
+            following = next(light, None)
+            room.take(window.weight, then=following.weight if following else 0)
+            yield window
+            window = following
 
 
 def cut_windows(job: Job, scorings: Generator[Scoring, None, None], tally: Tally) -> Generator[Step, None, None]:

@@ -2,6 +2,8 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MAX_PIXELS = 50_000_000
+STRIP = 128  # rows of a picture that are copied at once
 SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 Image.MAX_IMAGE_PIXELS = None  # decode() asks the header itself and makes it that row's error
@@ -33,13 +36,31 @@ def decode(data: pa.Buffer) -> Image.Image:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise UnfitPicture(f"too_large: {width} x {height} is over {MAX_PIXELS:,} pixels")
-            return to_eight_bits(ImageOps.exif_transpose(picture)).convert("RGB")
+            ImageOps.exif_transpose(picture, in_place=True)
+            picture.load()
+            upright = to_eight_bits(picture)
+            return upright if upright.mode == "RGB" else upright.convert("RGB")  # which would copy it
     except UnfitPicture:
         raise
     except UnidentifiedImageError:
         raise UnfitPicture(f"undecodable: not a picture in any of {', '.join(FORMATS)}") from None
     except Exception as error:  # decoders of hostile bytes raise SyntaxError, struct.error, anything
         raise UnfitPicture(f"undecodable: the picture is broken ({type(error).__name__})") from error
+
+
+def to_pixels(picture: Image.Image) -> Pixels:
+    """A picture (H, W, 3) as bytes; strip by strip, since Pillow makes two more copies of what it gives."""
+    pixels = np.empty((picture.height, picture.width, 3), np.uint8)
+    for rows, strip in strips(picture):
+        pixels[rows] = strip
+    return pixels
+
+
+def strips(picture: Image.Image) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
+    """A picture from top to bottom, some rows at a time."""
+    for top in range(0, picture.height, STRIP):
+        bottom = min(top + STRIP, picture.height)
+        yield slice(top, bottom), np.asarray(picture.crop((0, top, picture.width, bottom)))
 
 
 def pixels_of(data: pa.Buffer) -> int:

@@ -37,10 +37,9 @@ def listed_patches(entries: list[int | bool | None], patches: int) -> Mask:
     return np.array([bool(entry) for entry in entries])
 
 
-def painted_pixels(picture: Image.Image, processor: ImageProcessor) -> Mask:
-    """The model's pixels (H, W) that hold anything of a mask's levels over zero, however thin."""
-    painted = Image.fromarray((np.asarray(picture).max(axis=2) > 0).astype(np.float32))
-    return np.asarray(processor.fit_by(painted, Image.Resampling.BOX)) > 0
+def covered_pixels(paint: Image.Image, processor: ImageProcessor) -> Mask:
+    """The model's pixels (H, W) that hold anything of a mask (mode 1), however thin."""
+    return np.asarray(processor.fit_by(paint.convert("F"), Image.Resampling.BOX)) > 0
 
 
 def touched_patches(pixels: Mask, side: int) -> Mask:

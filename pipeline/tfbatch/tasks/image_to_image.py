@@ -15,7 +15,7 @@ from tfbatch.cells import distinct
 from tfbatch.config import RunConfig
 from tfbatch.contact_sheet import SIDE, Panel, liveliest
 from tfbatch.generated import IMAGE, ImageEncoder
-from tfbatch.images import Pixels, UnfitPicture, pixels_of
+from tfbatch.images import Pixels, UnfitPicture, pixels_of, to_pixels
 from tfbatch.pixels import decode_all, normalised_levels, to_bytes
 
 MAX_PIXELS = 200_000_000  # of what is made
@@ -63,10 +63,10 @@ class ImageToImage:
         return pa.schema([pa.field("generated_image", IMAGE)])
 
     def weigh(self, window: Window) -> Indices:
-        """The picture, what is made of it, and that again when it is encoded."""
+        """The picture, what is made of it, and that again, with four bytes a pixel, when it is encoded."""
         values, value_of_row, _ = distinct(window.rows.column(self._column))
         pixels = np.array([pixels_of(value.as_buffer()) for value in values] + [0], np.int64)
-        return pixels[value_of_row] * 3 * (1 + 2 * self._scale**2)  # NO_RESULT takes the last
+        return pixels[value_of_row] * (3 + 10 * self._scale**2)  # NO_RESULT takes the last
 
     def prepare(self, window: Window) -> Work:
         """Decode each distinct picture and lay tiles over it."""
@@ -124,7 +124,7 @@ class ImageToImage:
             raise UnfitPicture(f"too_large: made {self._scale} times as large it is over {MAX_PIXELS:,} pixels")
         self._encoder.check_size(width, height)
         return Enlarged(
-            source=np.asarray(picture),
+            source=to_pixels(picture),
             made=np.empty((height, width, 3), np.uint8),
             rows=lay_tiles(picture.height, self._multiple),
             columns=lay_tiles(picture.width, self._multiple),

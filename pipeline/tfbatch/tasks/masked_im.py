@@ -18,8 +18,8 @@ from tfbatch.cells import distinct, is_image
 from tfbatch.config import RunConfig
 from tfbatch.contact_sheet import Panel
 from tfbatch.generated import IMAGE, ImageEncoder
-from tfbatch.images import Pixels, UnfitPicture, decode, pixels_of
-from tfbatch.masks import Mask, enlarge, listed_patches, painted_pixels, random_patches, spread, touched_patches
+from tfbatch.images import Pixels, UnfitPicture, decode, pixels_of, strips, to_pixels
+from tfbatch.masks import Mask, covered_pixels, enlarge, listed_patches, random_patches, spread, touched_patches
 from tfbatch.pixels import ImageProcessor, decode_all
 
 GREY = 128  # of what is hidden, in `masked_image`
@@ -81,7 +81,7 @@ class MaskedIm:
         if self._config.original_size:
             values, value_of_row, _ = distinct(cells)
             pixels = np.array([pixels_of(value.as_buffer()) for value in values] + [0], np.int64)
-            weights += 9 * pixels[value_of_row]  # NO_RESULT takes the last
+            weights += 12 * pixels[value_of_row]  # NO_RESULT takes the last
         return weights
 
     def prepare(self, window: Window) -> Work:
@@ -122,7 +122,7 @@ class MaskedIm:
         if not self._config.original_size:
             return seen, seen
         self._encoder.check_size(*picture.size)
-        return np.asarray(picture), seen
+        return to_pixels(picture), seen
 
     def _masks(self, window: Window) -> Iterator[Any]:
         """The cells of --mask-column: bytes of a picture, a list, or None; None for all without it."""
@@ -150,11 +150,12 @@ class MaskedIm:
             picture = decode(mask)
         except UnfitPicture as error:
             raise UnfitPicture(f"bad_mask: {error}") from error
-        painted = painted_pixels(picture, self._processor)
+        paint = Image.fromarray(to_pixels(picture).any(axis=2))
+        painted = covered_pixels(paint, self._processor)
         units = touched_patches(painted, self._unit)
         if self._config.original_size:
             height, width = source.shape[:2]
-            painted = np.asarray(picture.resize((width, height), Image.Resampling.NEAREST)).max(axis=2) > 0
+            painted = np.asarray(paint.resize((width, height), Image.Resampling.NEAREST))
         return Hidden(source=source, seen=seen, units=units, painted=painted)
 
     def _work(self, results: list[Hidden | None], result_of_row: Indices, errors: dict[int, str]) -> Work:
@@ -202,25 +203,30 @@ class MaskedIm:
         """The picture with its hidden parts made of the model's output (3, H, W)."""
         if self._normalised_patches:
             output = self._denormalise(result, output)
-        made = self._processor.restore(output)
-        anew = enlarge(result.units, self._processor.size[0] // self._unit, self._unit)
+        made = Image.fromarray(self._processor.restore(output))
+        anew = Image.fromarray(enlarge(result.units, self._processor.size[0] // self._unit, self._unit))
+        place = (slice(None), slice(None))
         if result.source is not result.seen:
-            made, anew = self._at_original_size(result.source, made, anew)
+            made, anew, place = self._at_original_size(result.source, made, anew)
+        where = np.asarray(anew)
         if result.painted is not None:
-            anew = result.painted & anew
-        return np.where(anew[..., None], made, result.source)
+            where = where & result.painted[place]
+        pasted = result.source.copy()
+        for rows, strip in strips(made):
+            np.copyto(pasted[place][rows], strip, where=where[rows, :, None])
+        return pasted
 
-    def _at_original_size(self, source: Pixels, made: Pixels, anew: Mask) -> tuple[Pixels, Mask]:
-        """What was made, and where, in the place of the whole picture that the model saw."""
+    def _at_original_size(
+        self, source: Pixels, made: Image.Image, anew: Image.Image
+    ) -> tuple[Image.Image, Image.Image, tuple[slice, slice]]:
+        """What was made, and where it was, as large as the part of the picture that the model saw; and
+        the place of that part."""
         height, width = source.shape[:2]
         left, top, right, bottom = self._processor.box_in((width, height))
         size = (max(right - left, 1), max(bottom - top, 1))
         left, top = min(left, width - size[0]), min(top, height - size[1])
         place = (slice(top, top + size[1]), slice(left, left + size[0]))
-        whole, where = np.zeros_like(source), np.zeros((height, width), bool)
-        whole[place] = np.asarray(Image.fromarray(made).resize(size, Image.Resampling.BICUBIC))
-        where[place] = np.asarray(Image.fromarray(anew).resize(size, Image.Resampling.NEAREST))
-        return whole, where
+        return made.resize(size, Image.Resampling.BICUBIC), anew.resize(size, Image.Resampling.NEAREST), place
 
     def _denormalise(self, result: Hidden, output: Floats) -> Floats:
         """Give patches their mean and deviation back, which the model was trained without.

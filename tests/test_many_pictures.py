@@ -1,0 +1,85 @@
+"""Thousands of pictures of all sizes, some broken: every row comes out, in memory that does not grow.
+
+Minutes and a gigabyte of disk: `make test-long`.
+"""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import run_tfbatch
+from PIL import Image
+from test_masked_im import PictureModel
+
+LARGEST = (6000, 4000)
+BROKEN_EVERY = 33  # rows: 3 %
+LARGEST_EVERY = 100
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes that says it has ten thousand million pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return b"\x89PNG\r\n\x1a\n" + chunk
+
+
+def jpeg(random: np.random.Generator, size: tuple[int, int]) -> bytes:
+    coarse = Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8))
+    buffer = io.BytesIO()
+    coarse.resize(size, Image.Resampling.BILINEAR).save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
+
+def broken(random: np.random.Generator, index: int) -> bytes:
+    """Truncated, SVG, text, a bomb and HEIC in turn."""
+    whole = jpeg(random, (300, 200))
+    kinds = (whole[: len(whole) // 2], b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"a picture of a cat",
+             bomb(), b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(200))  # fmt: skip
+    return kinds[index % len(kinds)]
+
+
+def write_mixed(path: Path, rows: int) -> Path:
+    """Sizes from 1 x 1 to LARGEST, as many small as large ones; row groups of 50."""
+    random = np.random.default_rng(rows)
+    schema = pa.schema([("id", pa.int64()), ("image", pa.binary())])
+    with pq.ParquetWriter(path, schema, compression="none") as writer:
+        for start in range(0, rows, 50):
+            cells = []
+            for row in range(start, start + 50):
+                size = tuple(round(side ** random.random()) for side in LARGEST)
+                if row % LARGEST_EVERY == 7:
+                    size = LARGEST
+                is_broken = row % BROKEN_EVERY == BROKEN_EVERY - 1
+                cells.append(broken(random, row // BROKEN_EVERY) if is_broken else jpeg(random, size))
+            writer.write_table(pa.table({"id": range(start, start + 50), "image": cells}, schema=schema))
+    return path
+
+
+@pytest.mark.long
+def test_memory_does_not_grow_with_the_pictures_and_every_row_comes_out(
+    picture_model: PictureModel, tmp_path: Path
+) -> None:
+    peaks = {}
+    for rows in (200, 5000):
+        source = write_mixed(tmp_path / f"{rows}.parquet", rows)
+        words = ["-m", picture_model("vit")[1], "--original-size", "--keep-columns", "id", "--image-format", "jpeg"]
+        done = run_tfbatch("run", source, *words, "-o", tmp_path / str(rows), "--rows-per-part", 1000)
+        assert done.code == 0, done.err
+        peaks[rows] = done.result["peak_memory_bytes"]
+        print(rows, f"{peaks[rows] / 1e6:,.0f} MB, {done.result['seconds']:.0f} s")
+        seen = 0
+        for part in sorted((tmp_path / str(rows)).glob("part-*.parquet")):
+            for batch in pq.ParquetFile(part).iter_batches(50):
+                expected = range(seen, seen + batch.num_rows)
+                assert batch["id"].to_pylist() == list(expected)
+                bad = [row % BROKEN_EVERY == BROKEN_EVERY - 1 for row in expected]
+                assert [error is not None for error in batch["error"].to_pylist()] == bad
+                assert batch["generated_image"].is_null().to_pylist() == bad
+                seen += batch.num_rows
+        assert (seen, done.result["errors"]) == (rows, rows // BROKEN_EVERY)
+    assert peaks[5000] <= 1.15 * peaks[200]
