@@ -19,7 +19,7 @@ from tfbatch.images import Pixels, UnfitPicture, pixels_of, to_pixels
 from tfbatch.pixels import decode_all, normalised_levels, to_bytes
 
 MAX_PIXELS = 200_000_000  # of what is made
-TILE = 256  # pixels; the longest side that goes through the model at once
+TILE = 192  # pixels; the longest side that goes through the model at once
 OVERLAP = 32  # pixels that neighbouring tiles share at least; each gives up its half of them
 
 
