@@ -60,7 +60,7 @@ def throughput(summary: dict[str, Any]) -> str:
 
 def make_pictures(name: str, *options: str) -> None:
     """Run a model that makes pictures, and say where to look at them."""
-    _, summary = score(name, "--input-column", "image", *options)
+    _, summary = score(name, *options)
     console.print(throughput(summary))
     console.print(f"look at {ROOT / summary['output'] / '_tfbatch' / 'contact_sheet.png'}", style="bold")
 

@@ -70,11 +70,13 @@ def fused_and_compared(name: str, task: str, model: Any, folder: Path) -> tuple[
 
 
 PICTURE_MODELS = {
-    "vit": ("masked-im", ViTForMaskedImageModeling, ViTConfig(), {"Attention": 12}),
+    "vit": ("masked-im", ViTForMaskedImageModeling, ViTConfig(num_hidden_layers=3), {"Attention": 3}),
     "deit": ("masked-im", DeiTForMaskedImageModeling, DeiTConfig(num_hidden_layers=3), {"Attention": 3}),
     "vit_mae": ("masked-im", ViTMAEForPreTraining, ViTMAEConfig(), {"Attention": 20}),
     "swin": (
-        "masked-im", SwinForMaskedImageModeling, SwinConfig(depths=[2, 2, 2, 2]), {"MultiHeadAttention": 8},
+        "masked-im", SwinForMaskedImageModeling,
+        SwinConfig(depths=[2, 2, 2], num_heads=[3, 6, 12], image_size=112, encoder_stride=16),
+        {"MultiHeadAttention": 6},
     ),
     "swin2sr": (
         "image-to-image", Swin2SRForImageSuperResolution,
@@ -267,7 +269,7 @@ def test_an_unknown_family_names_those_there_are(text_checkpoint: Path, tmp_path
     folder = copy_bundle(text_checkpoint, tmp_path / "unknown")
     config = json.loads((folder / "config.json").read_text()) | {"model_type": "llama"}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UsageError, match="bert, vit"):
+    with pytest.raises(UsageError, match="there are: bert, deit, swin, swin2sr, vit, vit_mae"):
         export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
 
 

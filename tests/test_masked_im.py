@@ -118,10 +118,12 @@ def test_a_mask_is_an_image_or_a_list_and_a_bad_one_is_its_rows_error(
     by_image = run_masked(
         bundle, {"image": [picture] * 3, "m": pa.array([png(painted), None, b"junk"])}, tmp_path, "--mask-column", "m"
     )
+    faint = Image.fromarray((painted > 0).astype(np.uint16))  # level 1 of 65,535
+    by_label = run_masked(bundle, {"image": [picture], "m": [png(faint)]}, tmp_path, "--mask-column", "m")
     by_list = run_masked(
         bundle, {"image": [picture] * 3, "m": [listed, None, [True] * 3]}, tmp_path, "--mask-column", "m"
     )
-    assert by_image["generated_image"][0] == by_list["generated_image"][0]
+    assert by_image["generated_image"][0] == by_list["generated_image"][0] == by_label["generated_image"][0]
     assert by_image["error"].to_pylist()[1] == by_list["error"].to_pylist()[1] == "bad_mask: the mask is null"
     assert by_image["error"][2].as_py().startswith("bad_mask: undecodable")
     assert by_list["error"][2].as_py() == "bad_mask: the list has 3 entries, the model hides patches of 16"
@@ -154,6 +156,18 @@ def test_nothing_hidden_is_the_picture_itself_and_all_hidden_is_all_made(
         resized = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
         assert (pixels(output["generated_image"][0].as_py()) == resized).all()
         assert (pixels(output["generated_image"][1].as_py()) != resized).mean() > 0.9
+
+
+@pytest.mark.parametrize("name", ["vit_mae", "swin2sr"])
+def test_no_rows_and_no_good_rows_are_outputs_too(name: str, picture_model: PictureModel, tmp_path: Path) -> None:
+    for cells in ([], [None, b"junk"]):
+        pq.write_table(pa.table({"image": pa.array(cells, pa.binary())}), tmp_path / "in.parquet")
+        words = ["-m", picture_model(name)[1], "-o", tmp_path / "out", "--contact-sheet", 3, "--overwrite"]
+        done = run_tfbatch("run", tmp_path / "in.parquet", *words)
+        assert done.code == 0, done.err
+        output = read_output(tmp_path / "out")
+        assert output["error"].null_count == 0
+        assert output["generated_image"].null_count == output.num_rows == len(cells)
 
 
 def test_a_mask_comes_from_seed_content_and_row_alone() -> None:

@@ -55,7 +55,7 @@ def test_every_make_target_in_the_readme_exists() -> None:
         "export-bert",
         "export-vit",
     }
-    named = set(re.findall(r"make ([a-z-]+)", README))
+    named = set(re.findall(r"(?:^    |`)make ([a-z-]+)", README, re.MULTILINE))
     assert named
     assert named <= targets
 

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tfbatch.images import Pixels
 
 SIDE = 240  # of a panel, in pixels
+SEARCHED = 1500  # pixels a side of a large picture in which a detail is sought
 GAP, LINE, TEXT = 12, 22, 15
 PAPER, INK, FAINT = (250, 250, 248), (30, 30, 30), (120, 120, 120)
 
@@ -73,17 +74,19 @@ def fit(pixels: Pixels) -> Image.Image:
 
 def liveliest(pixels: Pixels, side: int) -> tuple[slice, slice]:
     """The square of a picture (H, W, 3) with the most contrast from pixel to pixel, or all of it
-    where it is smaller: the place to look at."""
-    height, width = pixels.shape[:2]
+    where it is smaller: the place to look at. Of a large picture only the middle is searched."""
+    middle = [(max((length - SEARCHED) // 2, 0), min(length, SEARCHED)) for length in pixels.shape[:2]]
+    (above, height), (before, width) = middle
+    searched = pixels[above : above + height, before : before + width, 1].astype(np.int16)
+    contrast = np.abs(np.diff(searched, axis=1)).clip(0, 60)
     down, right = min(side, height), min(side, width)
-    contrast = np.abs(np.diff(pixels[..., 1].astype(np.int16), axis=1)).clip(0, 60)
     places = [
         (top, left)
         for top in sorted({*range(0, height - down, max(down // 2, 1)), height - down})
         for left in sorted({*range(0, width - right, max(right // 2, 1)), width - right})
     ]
     top, left = max(places, key=lambda place: contrast[place[0] : place[0] + down, place[1] : place[1] + right].sum())
-    return slice(top, top + down), slice(left, left + right)
+    return slice(above + top, above + top + down), slice(before + left, before + left + right)
 
 
 def shortened(text: str, width: int, font: Any) -> str:

@@ -99,7 +99,7 @@ def run(job: Job, watcher: Watcher) -> Record:
             if sheet is not None:
                 show(finished, job, sheet)
         if sheet is not None:
-            sheet.save(output.contact_sheet)
+            output.keep_contact_sheet(sheet)
         result = summary(job, "done", records, tally, started)
         output.finish(records, result)
         return result
@@ -184,7 +184,7 @@ def complete(steps: Generator[Step, None, None]) -> Generator[Scoring, None, Non
 
 def sheet_of(job: Job, output: Output) -> ContactSheet | None:
     """An empty contact sheet where one was asked for and is not there yet."""
-    if job.config.contact_sheet is None or output.contact_sheet.exists():
+    if job.config.contact_sheet is None or output.has_contact_sheet:
         return None
     return ContactSheet(f"{job.bundle.manifest.task}, {job.bundle.path}", job.config.contact_sheet)
 

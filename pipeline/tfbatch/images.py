@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,14 @@ class UnfitPicture(Exception):
     """A picture that is not decoded, with the code and reason its row gets."""
 
 
-def decode(data: pa.Buffer) -> Image.Image:
-    """The first frame of a picture as upright 8-bit RGB.
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """A picture of any mode in 8-bit RGB."""
+    picture = to_eight_bits(picture)
+    return picture if picture.mode == "RGB" else picture.convert("RGB")  # which would copy it
+
+
+def decode(data: pa.Buffer, make: Callable[[Image.Image], Image.Image] = to_rgb) -> Image.Image:
+    """What `make` makes of the first frame of a picture, upright.
 
     Raises:
         UnfitPicture: not one of FORMATS, more than MAX_PIXELS by its header, broken or truncated.
@@ -38,8 +44,7 @@ def decode(data: pa.Buffer) -> Image.Image:
                 raise UnfitPicture(f"too_large: {width} x {height} is over {MAX_PIXELS:,} pixels")
             ImageOps.exif_transpose(picture, in_place=True)
             picture.load()
-            upright = to_eight_bits(picture)
-            return upright if upright.mode == "RGB" else upright.convert("RGB")  # which would copy it
+            return make(picture)
     except UnfitPicture:
         raise
     except UnidentifiedImageError:

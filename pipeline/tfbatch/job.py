@@ -80,9 +80,11 @@ def make_job(config: RunConfig) -> Job:
     bundle = choose_bundle(config, plan.schema)
     task_class = load_task(bundle.manifest.task)
     refuse_options(config, bundle.manifest.task)
-    column = choose_column(plan.schema, task_class.kind, config.input_column)
+    candidates = plan.schema
     if config.mask_column is not None:
         choose_column(plan.schema, "mask", config.mask_column)
+        candidates = pa.schema([field for field in plan.schema if field.name != config.mask_column])
+    column = choose_column(candidates, task_class.kind, config.input_column)
     device = find_device(config.device)
     precision = device.precision(config.precision, list(bundle.manifest.graphs))
     bundle.graph_path(precision)

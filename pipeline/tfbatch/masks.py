@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tfbatch.images import UnfitPicture
+from tfbatch.images import SIXTEEN_BIT, UnfitPicture, to_pixels, to_rgb
 from tfbatch.pixels import ImageProcessor
 
 Mask = npt.NDArray[np.bool_]
@@ -35,6 +35,12 @@ def listed_patches(entries: list[int | bool | None], patches: int) -> Mask:
     if len(entries) != patches:
         raise UnfitPicture(f"bad_mask: the list has {len(entries)} entries, the model hides patches of {patches}")
     return np.array([bool(entry) for entry in entries])
+
+
+def to_paint(picture: Image.Image) -> Image.Image:
+    """Where a picture of any mode is not black, as mode 1: levels of 16 bits are not rounded."""
+    levels = np.asarray(picture) if picture.mode in SIXTEEN_BIT else to_pixels(to_rgb(picture)).any(axis=2)
+    return Image.fromarray(levels > 0)
 
 
 def covered_pixels(paint: Image.Image, processor: ImageProcessor) -> Mask:

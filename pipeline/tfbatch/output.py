@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from tfbatch.bundle import sha256
 from tfbatch.claim import SUCCESS, Claim, Record
+from tfbatch.contact_sheet import ContactSheet
 from tfbatch.errors import BadInput, OutputFailed, OutputRefused, first_line
 from tfbatch.image_files import ImageFiles, ImageSink
 from tfbatch.joined import JoinedFile
@@ -111,9 +112,13 @@ class Output:
         return found
 
     @property
-    def contact_sheet(self) -> Path:
-        """Where a run's contact sheet goes."""
-        return self._claim.contact_sheet
+    def has_contact_sheet(self) -> bool:
+        return self._claim.contact_sheet.exists()
+
+    def keep_contact_sheet(self, sheet: ContactSheet) -> None:
+        """Draw a run's contact sheet in the folder."""
+        with self._failing_as_output(self.root):
+            sheet.save(self._claim.contact_sheet)
 
     def success(self) -> Record | None:
         """What `_SUCCESS` says, if it is there and is of this job."""

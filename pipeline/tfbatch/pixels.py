@@ -11,7 +11,7 @@ from PIL import Image
 from tfbatch.batches import Feeds, Floats, Indices, Work, one_result_each
 from tfbatch.bundle import Bundle
 from tfbatch.cells import distinct, keep_valid
-from tfbatch.images import Pixels, UnfitPicture, decode
+from tfbatch.images import Pixels, UnfitPicture, decode, pixels_of
 
 
 class ImageProcessor:
@@ -112,3 +112,10 @@ def decode_all(cells: pa.ChunkedArray, make: Callable[[Image.Image], Any]) -> tu
             made.append(None)
             reasons[index] = str(error)
     return keep_valid(made, reasons, result_of_row, errors)
+
+
+def count_pixels(cells: pa.ChunkedArray) -> Indices:
+    """How many pixels each picture of a column (R,) has by its header; 0 where it is none."""
+    values, value_of_row, _ = distinct(cells)
+    pixels = np.array([*(pixels_of(value.as_buffer()) for value in values), 0], np.int64)
+    return pixels[value_of_row]  # NO_RESULT takes the last

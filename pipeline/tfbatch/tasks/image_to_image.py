@@ -11,12 +11,11 @@ from PIL import Image
 
 from tfbatch.batches import Feeds, Floats, Indices, Window, Work
 from tfbatch.bundle import Bundle
-from tfbatch.cells import distinct
 from tfbatch.config import RunConfig
 from tfbatch.contact_sheet import SIDE, Panel, liveliest
 from tfbatch.generated import IMAGE, ImageEncoder
-from tfbatch.images import Pixels, UnfitPicture, pixels_of, to_pixels
-from tfbatch.pixels import decode_all, normalised_levels, to_bytes
+from tfbatch.images import Pixels, UnfitPicture, to_pixels
+from tfbatch.pixels import count_pixels, decode_all, normalised_levels, to_bytes
 
 MAX_PIXELS = 200_000_000  # of what is made
 TILE = 192  # pixels; the longest side that goes through the model at once
@@ -64,9 +63,7 @@ class ImageToImage:
 
     def weigh(self, window: Window) -> Indices:
         """The picture, what is made of it, and that again, with four bytes a pixel, when it is encoded."""
-        values, value_of_row, _ = distinct(window.rows.column(self._column))
-        pixels = np.array([pixels_of(value.as_buffer()) for value in values] + [0], np.int64)
-        return pixels[value_of_row] * (3 + 10 * self._scale**2)  # NO_RESULT takes the last
+        return count_pixels(window.rows.column(self._column)) * (3 + 10 * self._scale**2)
 
     def prepare(self, window: Window) -> Work:
         """Decode each distinct picture and lay tiles over it."""

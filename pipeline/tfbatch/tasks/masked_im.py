@@ -18,9 +18,18 @@ from tfbatch.cells import distinct, is_image
 from tfbatch.config import RunConfig
 from tfbatch.contact_sheet import Panel
 from tfbatch.generated import IMAGE, ImageEncoder
-from tfbatch.images import Pixels, UnfitPicture, decode, pixels_of, strips, to_pixels
-from tfbatch.masks import Mask, covered_pixels, enlarge, listed_patches, random_patches, spread, touched_patches
-from tfbatch.pixels import ImageProcessor, decode_all
+from tfbatch.images import Pixels, UnfitPicture, decode, strips, to_pixels
+from tfbatch.masks import (
+    Mask,
+    covered_pixels,
+    enlarge,
+    listed_patches,
+    random_patches,
+    spread,
+    to_paint,
+    touched_patches,
+)
+from tfbatch.pixels import ImageProcessor, count_pixels, decode_all
 
 GREY = 128  # of what is hidden, in `masked_image`
 NO_MASK = "bad_mask: the mask is null"
@@ -74,14 +83,15 @@ class MaskedIm:
         return pa.schema([pa.field(name, IMAGE) for name in names])
 
     def weigh(self, window: Window) -> Indices:
-        """What the model sees, a few times over; with --original-size the picture itself too."""
+        """What the model sees, a few times over; with --original-size also the picture, what is made
+        of it and copies on the way, and the mask."""
         width, height = self._processor.size
-        cells = window.rows.column(self._column)
-        weights = np.full(len(cells), 12 * width * height, np.int64)
+        weights = np.full(window.rows.num_rows, 12 * width * height, np.int64)
         if self._config.original_size:
-            values, value_of_row, _ = distinct(cells)
-            pixels = np.array([pixels_of(value.as_buffer()) for value in values] + [0], np.int64)
-            weights += 12 * pixels[value_of_row]  # NO_RESULT takes the last
+            weights += 12 * count_pixels(window.rows.column(self._column))
+            masks = window.rows.column(self._config.mask_column) if self._config.mask_column is not None else None
+            if masks is not None and is_image(masks.type):
+                weights += 8 * count_pixels(masks)
         return weights
 
     def prepare(self, window: Window) -> Work:
@@ -147,10 +157,9 @@ class MaskedIm:
             units = listed_patches(mask, self._units)
             return Hidden(source=source, seen=seen, units=units, painted=None)
         try:
-            picture = decode(mask)
+            paint = decode(mask, make=to_paint)
         except UnfitPicture as error:
             raise UnfitPicture(f"bad_mask: {error}") from error
-        paint = Image.fromarray(to_pixels(picture).any(axis=2))
         painted = covered_pixels(paint, self._processor)
         units = touched_patches(painted, self._unit)
         if self._config.original_size:
@@ -164,7 +173,9 @@ class MaskedIm:
             if result is not None and not result.units.any():
                 results[index] = replace(result, made=result.source)
         waiting = np.array([index for index, result in enumerate(results) if result and result.made is None], np.int64)
-        hidden = np.array([self._patches(results[index]) for index in waiting], bool)
+        hidden = np.zeros((len(waiting), self._units * (self._unit // self._patch) ** 2), bool)
+        for place, index in enumerate(waiting):
+            hidden[place] = self._patches(results[index])
 
         def collate(inputs: Indices, _: int) -> Feeds:
             seen = np.array([results[index].seen for index in waiting[inputs]])
