@@ -13,6 +13,7 @@ from data import BUILD, ROOT
 from rich.console import Console
 from rich.table import Table
 from tfbatch.errors import BadConfiguration
+from tfbatch.progress import per_second
 
 console = Console(width=110, highlight=False)
 
@@ -53,7 +54,7 @@ def show(title: str, rows: pa.Table, columns: list[str]) -> None:
 def throughput(summary: dict[str, Any]) -> str:
     return (
         f"{summary['rows']:,} rows in {summary['seconds']:.1f} s on {summary['device']} "
-        f"({summary['rows_per_second']:,.0f} rows/s, {summary['peak_memory_bytes'] / 1e6:,.0f} MB at most), "
+        f"({per_second(summary['rows_per_second'])} rows/s, {summary['peak_memory_bytes'] / 1e6:,.0f} MB at most), "
         f"in {ROOT / summary['output']}"
     )
 

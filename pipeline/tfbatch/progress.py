@@ -44,21 +44,21 @@ class Bar:
         self._progress = Progress(
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("rows, {task.fields[rate]:,.0f} rows/s, {task.fields[errors]:,} errors,"),
+            TextColumn("rows, {task.fields[rate]} rows/s, {task.fields[errors]:,} errors,"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
 
     def start(self, rows: int, done: int) -> None:
         self._started, self._done = time.monotonic(), 0
-        self._task = self._progress.add_task("", total=rows, completed=done, rate=0.0, errors=0)
+        self._task = self._progress.add_task("", total=rows, completed=done, rate="0", errors=0)
         self._progress.start()
 
     def advance(self, rows: int, errors: int) -> None:
         self._errors += errors
         self._done += rows
         rate = self._done / max(time.monotonic() - self._started, 1e-9)
-        self._progress.update(self._task, advance=rows, rate=rate, errors=self._errors)
+        self._progress.update(self._task, advance=rows, rate=per_second(rate), errors=self._errors)
 
     def stop(self) -> None:
         self._progress.stop()
@@ -84,12 +84,17 @@ class Lines:
             done = self._before + self._done
             left = (self._rows - done) / rate if rate else 0
             click.echo(
-                f"{done:,} of {self._rows:,} rows, {rate:,.0f} rows/s, {self._errors:,} errors, {left:,.0f} s left",
+                f"{done:,} of {self._rows:,} rows, {per_second(rate)} rows/s, {self._errors:,} errors, {left:,.0f} s left",
                 err=True,
             )
 
     def stop(self) -> None:
         pass
+
+
+def per_second(rate: float) -> str:
+    """A rate; pictures may take seconds each."""
+    return f"{rate:,.1f}" if rate < 10 else f"{rate:,.0f}"
 
 
 def choose_watcher(quiet: bool) -> Watcher:
