@@ -83,10 +83,8 @@ class Lines:
             rate = self._done / (now - self._started)
             done = self._before + self._done
             left = (self._rows - done) / rate if rate else 0
-            click.echo(
-                f"{done:,} of {self._rows:,} rows, {per_second(rate)} rows/s, {self._errors:,} errors, {left:,.0f} s left",
-                err=True,
-            )
+            so_far = f"{done:,} of {self._rows:,} rows, {per_second(rate)} rows/s, {self._errors:,} errors"
+            click.echo(f"{so_far}, {left:,.0f} s left", err=True)
 
     def stop(self) -> None:
         pass
