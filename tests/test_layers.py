@@ -22,6 +22,7 @@ LAYERS = [
     ["text", "scores"],
     ["tasks"],
     ["scoring", "job", "progress"],
+    ["tally"],
     ["flow"],
     ["cli"],
 ]

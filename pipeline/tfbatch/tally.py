@@ -1,0 +1,71 @@
+"""What is counted on a job's way, when that is too many errors, and what is said at the end."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tfbatch.batches import Window
+from tfbatch.claim import Record
+from tfbatch.config import error_limit
+from tfbatch.errors import TooManyRowErrors
+from tfbatch.job import Job
+from tfbatch.machine import peak_memory
+from tfbatch.plan import Part
+
+
+@dataclass
+class Tally:
+    """What is counted on the way: rows scored now, all errors, the first one met now and where, and
+    tokens, of which padding makes more than there really are."""
+
+    rows: int = 0
+    errors: int = 0
+    first_error: tuple[Part, int, str] | None = None
+    real_tokens: int = 0
+    computed_tokens: int = 0
+
+    def count(self, window: Window, errors: Mapping[int, str]) -> None:
+        """Add the rows of a window; `errors` are by position in it."""
+        self.rows += window.rows.num_rows
+        self.errors += len(errors)
+        if errors and self.first_error is None:
+            row = min(errors)
+            self.first_error = (window.part, window.first + row, errors[row])
+
+
+def check_errors(job: Job, tally: Tally) -> None:
+    """Fail the job as soon as more rows are bad than allowed."""
+    limit = error_limit(job.config.max_errors, job.plan.rows)
+    if tally.errors > limit:
+        where = f"the error column of the parts in {job.output} says which and why"
+        if tally.first_error is not None:
+            part, row, reason = tally.first_error
+            where = f"the first met now is row {row:,} (from 0) of {job.plan.files[part.file].path}, {reason}"
+        raise TooManyRowErrors(
+            f"{tally.errors:,} rows have errors, --max-errors {job.config.max_errors} allows {limit:,}; {where}"
+        )
+
+
+def count_errors(records: Mapping[Part, Record]) -> int:
+    """Rows with an error in finished parts."""
+    return sum(record["errors"] for record in records.values())
+
+
+def summary(job: Job, status: str, records: Mapping[Part, Record], tally: Tally, started: float) -> Record:
+    """What a scheduler reads of a run; `rows_per_second` is of the rows this process scored."""
+    seconds = time.monotonic() - started
+    return {
+        "status": status,
+        "rows": sum(record["rows"] for record in records.values()),
+        "errors": count_errors(records),
+        "parts": len(records),
+        "output": str(job.output),
+        "seconds": round(seconds, 3),
+        "rows_per_second": round(tally.rows / seconds, 1),
+        "bundle": str(job.bundle.path),
+        "task": job.bundle.manifest.task,
+        "device": job.device.name,
+        "precision": job.precision,
+        "peak_memory_bytes": peak_memory(),
+        "padding_ratio": round(tally.computed_tokens / tally.real_tokens, 4) if tally.real_tokens else None,
+    }
