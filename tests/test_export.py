@@ -308,3 +308,31 @@ def test_a_graph_loads_in_plain_onnxruntime_with_the_hubs_input_names(text_bundl
     ids = np.full((2, 5), 6, np.int64)
     (logits,) = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": 0 * ids})
     assert logits.shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", ["vit_mae", "swin2sr"])
+def test_a_tampered_graph_of_a_model_that_makes_pictures_is_refused(
+    name: str, picture_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = export_module.fuse
+
+    def tampered(graph: onnx_ir.Model) -> onnx_ir.Model:
+        fused = whole(graph)
+        if name == "vit_mae":
+            change_one_weight(fused)
+        else:  # an attention that does not know where its pixels are
+            node = next(node for node in fused.graph if node.op_type == "MultiHeadAttention")
+            node.replace_input_with(5, None)
+        return fused
+
+    monkeypatch.setattr(export_module, "fuse", tampered)
+    with pytest.raises(ExportNotVerified, match="differs from PyTorch by"):
+        export(ExportConfig(model=str(picture_model(name)[0]), output=tmp_path / "bundle"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_decoder_that_was_never_trained_is_refused_by_name(image_checkpoint: Path, tmp_path: Path) -> None:
+    """A classifier's body has no decoder, nor a token for what is masked."""
+    with pytest.raises(BadConfiguration, match=r"decoder\.0\.bias, decoder\.0\.weight.*mask_token"):
+        export(ExportConfig(model=str(image_checkpoint), output=tmp_path / "bundle", task="masked-im"))
+    assert not (tmp_path / "bundle").exists()
