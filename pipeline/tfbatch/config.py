@@ -52,6 +52,8 @@ class RunConfig:
             raise UsageError("--all-scores and --top-k exclude each other: all scores are the top of all labels")
         if self.mask_ratio is not None and self.mask_column is not None:
             raise UsageError("--mask-ratio and --mask-column exclude each other: a mask says what is hidden")
+        if self.mask_column is not None and self.mask_column == self.input_column:
+            raise UsageError(f"--mask-column {self.mask_column} is the input column too; a mask is a column of its own")
         if self.image_quality is not None and self.image_format == "png":
             raise UsageError("--image-quality is for --image-format jpeg or webp; png loses nothing")
         error_limit(self.max_errors, 0)

@@ -123,7 +123,10 @@ def refuse_options(config: RunConfig, name: str) -> None:
     own = load_task(name).options
     others = {option for other in task_names() for option in load_task(other).options} - set(own)
     if unfit := sorted(option_of(option) for option in others if not config.is_default(option)):
-        raise UsageError(f"{', '.join(unfit)}: not for {name}, which has {', '.join(map(option_of, own)) or 'none'}")
+        raise UsageError(
+            f"{', '.join(unfit)}: not for {name}, which has {', '.join(map(option_of, own)) or 'none'}; "
+            f"`tfbatch tasks` lists those of the others, --task or -m chooses one"
+        )
 
 
 def option_of(name: str) -> str:
