@@ -14,7 +14,7 @@ from tfbatch.tasks import load_task, task_names
 HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "tfbatch_export")
 LAYERS = [
     ["errors", "protobuf"],
-    ["config", "bundle", "machine", "stages", "plan"],
+    ["config", "bundle", "machine", "stages", "stop", "plan"],
     ["batches", "writer"],
     ["reader", "session", "claim", "joined", "cells", "images"],
     ["image_files", "pixels", "generated", "contact_sheet"],
@@ -23,7 +23,7 @@ LAYERS = [
     ["tasks"],
     ["scoring", "job", "progress"],
     ["tally"],
-    ["flow"],
+    ["flow", "report"],
     ["cli"],
 ]
 

@@ -1,6 +1,5 @@
 """Words in, a RunConfig out; errors out as exit codes. Commands only."""
 
-import json
 import signal
 import sys
 import tomllib
@@ -9,14 +8,18 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from tfbatch import __version__
-from tfbatch.config import IMAGE_FORMATS, IMAGE_SINKS, PRECISIONS, RunConfig
+from tfbatch.config import IMAGE_FORMATS, IMAGE_SINKS, LOG_FORMATS, PRECISIONS, RunConfig
 from tfbatch.errors import BadConfiguration, Interrupted, TfbatchError, UsageError
 
+if TYPE_CHECKING:
+    from tfbatch.report import Report
+
+SECONDS_BETWEEN_LOOKS = 0.5
 EXPORT_PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxscript")
 
 
@@ -102,7 +105,14 @@ def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], C
 @setting("--limit", type=click.IntRange(min=1), help="Only the first N rows.")
 @setting("--threads", type=click.IntRange(min=1), help="Processor threads; default: all this process may use.")
 @setting("--overwrite", is_flag=True, help="Start the output anew.")
+@setting("--verify", is_flag=True, help="Hash finished parts again; those that changed are made anew.")
+@setting("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+         help="End with exit code 75 when the whole run takes longer.")  # fmt: skip
+@setting("--stall-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+         help="End with exit code 75 when nothing gets done for so long, and say where it stands.")  # fmt: skip
 @setting("--dry-run", is_flag=True, help="Say what would be done, and stop.")
+@setting("--metrics-file", type=click.Path(path_type=Path), help="Write what the run came to for Prometheus.")
+@setting("--log-format", type=click.Choice(LOG_FORMATS), help="Lines on standard error.")
 @setting("--quiet", is_flag=True, help="No progress on standard error.")
 @click.option("--config", type=click.Path(path_type=Path), callback=read_config, is_eager=True, expose_value=False,
               envvar="TFBATCH_CONFIG", help="A TOML file with any of these settings.")  # fmt: skip
@@ -116,17 +126,29 @@ def run(**settings: Any) -> None:
     Every option can be set by an environment variable too (TFBATCH_BATCH_TOKENS=1024) and in the
     --config file (batch-tokens = 1024); the command line comes first, then the environment.
     """
-    say(score_files(RunConfig(**settings)))
+    from tfbatch.report import Report, what_failed
+
+    report = Report(settings["metrics_file"], settings["log_format"])
+    try:
+        report.check()
+        report.done(score_files(RunConfig(**settings), report))
+    except Exception as error:  # noqa: BLE001 -- whatever it is, a scheduler is told
+        exit_code, reason = what_failed(error)
+        report.failed(exit_code, reason)
+        sys.exit(exit_code)
 
 
-def score_files(config: RunConfig) -> dict[str, Any]:
+def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     """Settle the job and do it; what is imported here is what `tfbatch --help` does without."""
     from tfbatch.flow import output_of
     from tfbatch.flow import run as run_job
     from tfbatch.job import make_job
     from tfbatch.machine import available_threads, limit_threads, return_freed_memory
     from tfbatch.progress import choose_watcher
+    from tfbatch.stages import every
+    from tfbatch.stop import Stop, Watchdog
 
+    on_signals(raise_interrupted)
     limit_threads(config.threads or available_threads())
     return_freed_memory()
     job = make_job(config)
@@ -134,15 +156,27 @@ def score_files(config: RunConfig) -> dict[str, Any]:
         output_of(job).check(overwrite=config.overwrite)
         click.echo(job.describe(), err=True)
         return {"status": "planned", "rows": job.plan.rows, "parts": len(job.plan.parts), "output": str(job.output)}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
-    return run_job(job, choose_watcher(config.quiet))
+    stop = Stop()
+    watchdog = Watchdog(stop, config.timeout, config.stall_timeout, report.give_up)
+    every(SECONDS_BETWEEN_LOOKS, watchdog.look)
+    on_signals(lambda number: stop.ask(Interrupted(number)))
+    return run_job(job, choose_watcher(quiet=config.quiet, log_format=config.log_format), report.tally, stop)
 
 
-def interrupt(number: int, _: FrameType | None) -> None:
-    """End the run at the first signal; a second one ends the process at once."""
+def on_signals(call: Callable[[int], None]) -> None:
+    """Have the first SIGINT or SIGTERM call this; a second one ends the process at once."""
+
+    def handle(number: int, _: FrameType | None) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
+        call(number)
+
     for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_DFL)
+        signal.signal(each, handle)
+
+
+def raise_interrupted(number: int) -> None:
+    """End where it is: as long as the job is not begun, nothing is held."""
     raise Interrupted(number)
 
 
@@ -163,11 +197,6 @@ def tasks() -> None:
         click.echo(f"  options: {', '.join(map(option_of, task.options))}")
 
 
-def say(result: dict[str, Any]) -> None:
-    """The last line of standard output."""
-    click.echo(json.dumps(result, ensure_ascii=False))
-
-
 def main() -> None:
     """The command `tfbatch`: an error becomes a paragraph on standard error, an exit code and, for
     `run`, the last line of standard output."""
@@ -184,10 +213,13 @@ def main() -> None:
 
 
 def fail(exit_code: int, reason: str) -> NoReturn:
-    """Say why and end."""
-    click.echo(f"tfbatch: {reason}", err=True)
+    """Say why a command could not begin, and end."""
     if "run" in sys.argv[1:2]:
-        say({"status": "failed", "exit_code": exit_code, "reason": reason})
+        from tfbatch.report import Report
+
+        Report().failed(exit_code, reason)
+    else:
+        click.echo(f"tfbatch: {reason}", err=True)
     sys.exit(exit_code)
 
 

@@ -10,6 +10,7 @@ from tfbatch.errors import UsageError
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
 IMAGE_SINKS = ("column", "files", "both")
 IMAGE_FORMATS = ("png", "jpeg", "webp")
+LOG_FORMATS = ("text", "json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,12 @@ class RunConfig:
     limit: int | None = None
     threads: int | None = None
     overwrite: bool = False
+    verify: bool = False
+    timeout: float | None = None
+    stall_timeout: float | None = None
     dry_run: bool = False
+    metrics_file: Path | None = None
+    log_format: str = "text"
     quiet: bool = False
 
     def __post_init__(self) -> None:

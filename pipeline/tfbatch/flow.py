@@ -14,7 +14,6 @@ The stages are generators that pull from one another, `overlap` a few items ahea
 where the items are heavy: what is under way in all of them together is counted in a Room.
 """
 
-import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -31,7 +30,8 @@ from tfbatch.reader import read_windows
 from tfbatch.scoring import Finished, Scoring
 from tfbatch.session import Session
 from tfbatch.stages import Room, overlap
-from tfbatch.tally import Tally, check_errors, count_errors, summary
+from tfbatch.stop import Stop
+from tfbatch.tally import Tally, check_errors, summary
 from tfbatch.tasks import MakesPictures
 
 WINDOW = 32 << 20  # bytes that the rows of a window take on their way, or one row takes more
@@ -47,40 +47,38 @@ class Step:
     is_last: bool
 
 
-def run(job: Job, watcher: Watcher) -> Record:
+def run(job: Job, watcher: Watcher, tally: Tally, stop: Stop) -> Record:
     """Do a job, or what an earlier run left of it, and say what was done.
 
     Raises:
         TfbatchError: see `errors`; finished parts are kept.
     """
-    started, tally = time.monotonic(), Tally()
     output = output_of(job)
     if not job.config.overwrite and output.is_finished():
-        records = output.records()
-        tally.errors = count_errors(records)
+        tally.begin(output.records())
         check_errors(job, tally)
-        return summary(job, "already done", records, tally, started)
+        return summary(job, "already done", tally)
     try:
         output.open(overwrite=job.config.overwrite)
-        records = output.records()
-        pending = [part for part in job.plan.parts if part not in records]
-        tally.errors = count_errors(records)
+        tally.begin(output.records())
+        pending = [part for part in job.plan.parts if part not in tally.records]
         check_errors(job, tally)
         watcher.start(job.plan.rows, job.plan.rows - sum(part.rows for part in pending))
         sheet = sheet_of(job, output)
-        for finished in score(job, pending, tally):
+        for finished in score(job, pending, tally, stop):
             table, errors = finished.table, finished.errors
             if record := output.append(finished.window.part, table, len(errors)):
-                records[finished.window.part] = record
+                tally.records[finished.window.part] = record
             watcher.advance(table.num_rows, len(errors))
             tally.count(finished.window, errors)
             check_errors(job, tally)
             if sheet is not None:
                 show(finished, job, sheet)
+            stop.beat()
         if sheet is not None:
             output.keep_contact_sheet(sheet)
-        result = summary(job, "done", records, tally, started)
-        output.finish(records, result)
+        result = summary(job, "done", tally)
+        output.finish(tally.records, result)
         return result
     finally:
         watcher.stop()
@@ -92,25 +90,28 @@ def output_of(job: Job) -> Output:
     return Output(job.output, job.plan, job.schema, job.facts, job.fingerprint, job.sink)
 
 
-def score(job: Job, parts: list[Part], tally: Tally) -> Iterator[Finished]:
+def score(job: Job, parts: list[Part], tally: Tally, stop: Stop) -> Iterator[Finished]:
     """The windows of some parts, in order, each with the table it became."""
     if not parts:
         return
     threads = job.config.threads or available_threads()
     preparing = 1 if job.task.prepares_in_parallel else threads
     computing = 1 if job.device.is_cuda else threads
-    session = Session(job.bundle.graph_path(job.precision), job.device)
+    session = Session(job.bundle.graph_path(job.precision), job.device, stop)
     room = Room(threads * ROOM_A_THREAD)
 
     def prepare(window: Window) -> Scoring:
+        stop.beat()
         return Scoring(window, job.task.prepare(window))
 
     def compute(step: Step) -> Step:
+        stop.beat()
         if step.batch:
             step.scoring.compute(session, step.batch)
         return step
 
     def finish(scoring: Scoring) -> Finished:
+        stop.beat()
         return scoring.finish(job.task, job.schema, job.kept)
 
     windows = light_windows(job, parts, room)

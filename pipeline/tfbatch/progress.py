@@ -1,6 +1,8 @@
 """How far a run is, for whoever watches: a bar on a terminal, elsewhere a line now and then."""
 
+import json
 import time
+from datetime import UTC, datetime
 from typing import Protocol
 
 import click
@@ -80,14 +82,29 @@ class Lines:
         now = time.monotonic()
         if now - self._said >= SECONDS_BETWEEN_LINES:
             self._said = now
-            rate = self._done / (now - self._started)
-            done = self._before + self._done
-            left = (self._rows - done) / rate if rate else 0
-            so_far = f"{done:,} of {self._rows:,} rows, {per_second(rate)} rows/s, {self._errors:,} errors"
-            click.echo(f"{so_far}, {left:,.0f} s left", err=True)
+            self.say(self._before + self._done, self._rows, self._done / (now - self._started), self._errors)
+
+    def say(self, done: int, rows: int, rate: float, errors: int) -> None:
+        """One line; `rate` is in rows a second."""
+        left = (rows - done) / rate if rate else 0
+        so_far = f"{done:,} of {rows:,} rows, {per_second(rate)} rows/s, {errors:,} errors"
+        click.echo(f"{so_far}, {left:,.0f} s left", err=True)
 
     def stop(self) -> None:
         pass
+
+
+class JsonLines(Lines):
+    """The same for machines: a JSON object a line."""
+
+    def say(self, done: int, rows: int, rate: float, errors: int) -> None:
+        log("info", "progress", rows_done=done, rows=rows, rows_per_second=round(rate, 1), errors=errors)
+
+
+def log(level: str, message: str, **facts: object) -> None:
+    """A line of --log-format json on standard error."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    click.echo(json.dumps({"time": now, "level": level, "message": message, **facts}, ensure_ascii=False), err=True)
 
 
 def per_second(rate: float) -> str:
@@ -95,8 +112,10 @@ def per_second(rate: float) -> str:
     return f"{rate:,.1f}" if rate < 10 else f"{rate:,.0f}"
 
 
-def choose_watcher(quiet: bool) -> Watcher:
+def choose_watcher(*, quiet: bool, log_format: str) -> Watcher:
     """A bar where standard error is a terminal, lines where it is not, nothing where asked."""
     if quiet:
         return Silent()
+    if log_format == "json":
+        return JsonLines()
     return Bar() if Console(stderr=True).is_terminal else Lines()

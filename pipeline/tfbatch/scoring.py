@@ -42,7 +42,7 @@ class Scoring:
         is that row's error."""
         try:
             outputs = session.run(self.work.collate(batch.inputs, batch.length))
-        except OutOfMemory:
+        except (OutOfMemory, MemoryError):
             if len(batch.inputs) == 1:
                 self.reasons[int(self.work.result_of_input[batch.inputs[0]])] = OUT_OF_MEMORY
                 return

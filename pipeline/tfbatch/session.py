@@ -9,6 +9,7 @@ from types import ModuleType
 
 from tfbatch.batches import Feeds, Floats
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError, first_line
+from tfbatch.stop import Stop
 
 OUT_OF_MEMORY = re.compile(
     "AllocateRawInternal|Failed to allocate memory|CUDA error 2|CUBLAS_STATUS_ALLOC_FAILED|bad allocation|bad_alloc"
@@ -108,10 +109,10 @@ class Session:
 
     On a CPU every caller's thread runs the graph by itself, one kernel thread each: batches go in
     parallel, kernels do not wait for one another, and a row's result does not depend on how many
-    threads there are. On CUDA there is one caller.
+    threads there are. On CUDA there is one caller. A stop ends the batches under way.
     """
 
-    def __init__(self, graph: Path, device: Device) -> None:
+    def __init__(self, graph: Path, device: Device, stop: Stop | None = None) -> None:
         runtime = load_runtime()
         runtime.set_default_logger_severity(4)
         options = runtime.SessionOptions()
@@ -136,16 +137,24 @@ class Session:
                 f"are missing or do not fit; pip install 'tfbatch[gpu]' brings them"
             )
         self._output = self._session.get_outputs()[0].name
+        self._options = runtime.RunOptions()
+        self._stop = stop or Stop()
+        self._stop.at_once(self._terminate)
+
+    def _terminate(self) -> None:
+        self._options.terminate = True
 
     def run(self, feeds: Feeds) -> Floats:
         """Model outputs (B, ...) float32 for inputs of B rows.
 
         Raises:
             OutOfMemory: the batch is too large.
+            TfbatchError: a stop was asked for.
         """
         try:
-            outputs: Floats = self._session.run([self._output], feeds)[0]
+            outputs: Floats = self._session.run([self._output], feeds, self._options)[0]
         except Exception as error:  # onnxruntime has no class of its own for this
+            self._stop.check()
             if OUT_OF_MEMORY.search(str(error)):
                 raise OutOfMemory from error
             raise

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event, Thread
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -63,3 +64,19 @@ class Room:
     @property
     def is_full(self) -> bool:
         return self._held + self._next > self._limit
+
+
+def every(seconds: float, call: Callable[[], object]) -> Callable[[], None]:
+    """Call something again and again, on a thread that does not keep the process alive.
+
+    Returns:
+        What ends it.
+    """
+    over = Event()
+
+    def again() -> None:
+        while not over.wait(seconds):
+            call()
+
+    Thread(target=again, daemon=True).start()
+    return over.set

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tfbatch.batches import Window
 from tfbatch.claim import Record
@@ -16,13 +16,20 @@ from tfbatch.plan import Part
 @dataclass
 class Tally:
     """What is counted on the way: rows scored now, all errors, the first one met now and where, and
-    tokens, of which padding makes more than there really are."""
+    tokens, of which padding makes more than there really are; and the records of finished parts."""
 
     rows: int = 0
     errors: int = 0
     first_error: tuple[Part, int, str] | None = None
     real_tokens: int = 0
     computed_tokens: int = 0
+    records: dict[Part, Record] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    def begin(self, records: dict[Part, Record]) -> None:
+        """Take over what an earlier run finished."""
+        self.records = records
+        self.errors = count_errors(records)
 
     def count(self, window: Window, errors: Mapping[int, str]) -> None:
         """Add the rows of a window; `errors` are by position in it."""
@@ -51,21 +58,28 @@ def count_errors(records: Mapping[Part, Record]) -> int:
     return sum(record["errors"] for record in records.values())
 
 
-def summary(job: Job, status: str, records: Mapping[Part, Record], tally: Tally, started: float) -> Record:
-    """What a scheduler reads of a run; `rows_per_second` is of the rows this process scored."""
-    seconds = time.monotonic() - started
+def so_far(tally: Tally) -> Record:
+    """How far a run came, however it ended; `rows_per_second` is of the rows this process scored."""
+    seconds = time.monotonic() - tally.started
     return {
-        "status": status,
-        "rows": sum(record["rows"] for record in records.values()),
-        "errors": count_errors(records),
-        "parts": len(records),
-        "output": str(job.output),
+        "rows": sum(record["rows"] for record in tally.records.values()),
+        "errors": count_errors(tally.records),
+        "parts": len(tally.records),
         "seconds": round(seconds, 3),
         "rows_per_second": round(tally.rows / seconds, 1),
+        "peak_memory_bytes": peak_memory(),
+    }
+
+
+def summary(job: Job, status: str, tally: Tally) -> Record:
+    """What a scheduler reads of a run that ended well."""
+    return {
+        "status": status,
+        **so_far(tally),
+        "output": str(job.output),
         "bundle": str(job.bundle.path),
         "task": job.bundle.manifest.task,
         "device": job.device.name,
         "precision": job.precision,
-        "peak_memory_bytes": peak_memory(),
         "padding_ratio": round(tally.computed_tokens / tally.real_tokens, 4) if tally.real_tokens else None,
     }

@@ -1,0 +1,118 @@
+"""What a scheduler reads of a run: the exit code, the last line of standard output, and a metrics
+file. All three are made of one record, and none holds the content of a cell."""
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from tfbatch.claim import Record
+from tfbatch.errors import OutputFailed, TfbatchError, TryAgain, UsageError
+from tfbatch.progress import log
+from tfbatch.tally import Tally, so_far
+from tfbatch.writer import replace_file
+
+METRICS: dict[str, tuple[str, Callable[[Record], float | None]]] = {
+    "success": ("1 when the last run ended with exit code 0.", lambda record: int(record["exit_code"] == 0)),
+    "exit_code": ("Exit code of the last run.", lambda record: record["exit_code"]),
+    "rows": ("Rows in finished parts.", lambda record: record["rows"]),
+    "row_errors": ("Rows in finished parts that have an error.", lambda record: record["errors"]),
+    "parts": ("Finished parts.", lambda record: record["parts"]),
+    "duration_seconds": ("How long the last run took.", lambda record: record["seconds"]),
+    "rows_per_second": ("Rows the last run scored in a second.", lambda record: record["rows_per_second"]),
+    "peak_memory_bytes": ("The most memory that it held at once.", lambda record: record["peak_memory_bytes"]),
+    "padding_ratio": ("Computed tokens over real ones.", lambda record: record.get("padding_ratio")),
+    "end_timestamp_seconds": ("When the last run ended, in Unix time.", lambda _: time.time()),
+}
+
+
+@dataclass
+class Report:
+    """Ends a run, well or not; `tally` is counted on its way."""
+
+    metrics_file: Path | None = None
+    log_format: str = "text"
+    tally: Tally = field(default_factory=Tally)
+
+    def check(self) -> None:
+        """Refuse a metrics file that could not be written at the end."""
+        if self.metrics_file is not None and not os.access(self.metrics_file.parent, os.W_OK | os.X_OK):
+            raise UsageError(f"--metrics-file {self.metrics_file}: {self.metrics_file.parent} is no folder to write in")
+
+    def done(self, result: Record) -> None:
+        """Say that all went well.
+
+        Raises:
+            OutputFailed: the metrics file cannot be written, so that it would tell of an earlier run.
+        """
+        result = {"exit_code": 0, **result}
+        if self.metrics_file is not None and result["status"] != "planned":
+            try:
+                replace_file(self.metrics_file, metrics(result, self.metrics_file.stem))
+            except OSError as error:
+                raise OutputFailed(
+                    f"the output is finished, but not --metrics-file {self.metrics_file}: {error.strerror}"
+                ) from error
+        say(result)
+
+    def failed(self, exit_code: int, reason: str) -> None:
+        """Say why not."""
+        result = {"status": "failed", "exit_code": exit_code, "reason": reason, **so_far(self.tally)}
+        self._log(exit_code, reason)
+        if self.metrics_file is not None:
+            try:
+                replace_file(self.metrics_file, metrics(result, self.metrics_file.stem))
+            except OSError as error:
+                self._log(exit_code, f"--metrics-file {self.metrics_file} cannot be written: {error.strerror}")
+        say(result)
+
+    def give_up(self, error: TfbatchError) -> NoReturn:
+        """End the process although some of it does not listen; called from the watchdog's thread."""
+        self.failed(error.exit_code, str(error))
+        sys.stdout.flush()
+        os._exit(error.exit_code)
+
+    def _log(self, exit_code: int, reason: str) -> None:
+        if self.log_format == "json":
+            log("error", reason, exit_code=exit_code)
+        else:
+            click.echo(f"tfbatch: {reason}", err=True)
+
+
+def say(result: Record) -> None:
+    """The last line of standard output."""
+    click.echo(json.dumps(result, ensure_ascii=False))
+
+
+def what_failed(error: Exception) -> tuple[int, str]:
+    """Exit code and reason of an error, which for a bug is where it is: not its message, which may
+    hold what is in a cell."""
+    if isinstance(error, TfbatchError):
+        return error.exit_code, str(error)
+    if isinstance(error, MemoryError):
+        return TryAgain.exit_code, "not enough memory; fewer --threads take less, and the same command goes on"
+    calls = [
+        f"{Path(call.filename).name}:{call.lineno} {call.name}" for call in traceback.extract_tb(error.__traceback__)
+    ]
+    return TfbatchError.exit_code, f"a bug: {type(error).__name__} in {', '.join(calls)}"
+
+
+def metrics(result: Record, run: str) -> str:
+    """A result in the text format of Prometheus, labelled with the name of its run."""
+    return "\n".join(_metric_lines(result, run)) + "\n"
+
+
+def _metric_lines(result: Record, run: str) -> Iterator[str]:
+    label = run.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    for name, (text, value_of) in METRICS.items():
+        if (value := value_of(result)) is not None:
+            yield f"# HELP tfbatch_{name} {text}"
+            yield f"# TYPE tfbatch_{name} gauge"
+            yield f'tfbatch_{name}{{run="{label}"}} {value}'
