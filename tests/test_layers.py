@@ -17,6 +17,7 @@ LAYERS = [
     ["config", "bundle", "machine", "stages", "stop", "plan"],
     ["batches", "writer"],
     ["reader", "session", "claim", "joined", "cells", "images"],
+    ["decoder", "decoders"],
     ["image_files", "pixels", "generated", "contact_sheet"],
     ["output", "masks"],
     ["text", "scores"],

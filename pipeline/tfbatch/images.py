@@ -1,13 +1,16 @@
-"""Picture cells to pictures: hostile bytes in, upright 8-bit RGB or a reason out."""
+"""Pictures to pixels: hostile bytes in, upright 8-bit RGB or a reason out.
+
+`decoder.py` does this in a process of its own, so this file imports little.
+"""
 
 import io
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
@@ -19,6 +22,9 @@ Image.MAX_IMAGE_PIXELS = None  # decode() asks the header itself and makes it th
 warnings.filterwarnings("ignore", module="PIL")  # of odd metadata in pictures that decode all the same
 
 Pixels = npt.NDArray[np.uint8]
+Size = tuple[int, int]  # width, height
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+Made = TypeVar("Made")
 
 
 class UnfitPicture(Exception):
@@ -31,7 +37,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     return picture if picture.mode == "RGB" else picture.convert("RGB")  # which would copy it
 
 
-def decode(data: pa.Buffer, make: Callable[[Image.Image], Image.Image] = to_rgb) -> Image.Image:
+def decode(data: bytes, make: Callable[[Image.Image], Made]) -> Made:
     """What `make` makes of the first frame of a picture, upright.
 
     Raises:
@@ -49,8 +55,48 @@ def decode(data: pa.Buffer, make: Callable[[Image.Image], Image.Image] = to_rgb)
         raise
     except UnidentifiedImageError:
         raise UnfitPicture(f"undecodable: not a picture in any of {', '.join(FORMATS)}") from None
+    except MemoryError:
+        raise UnfitPicture("too_large: decoding takes too much memory") from None
     except Exception as error:  # decoders of hostile bytes raise SyntaxError, struct.error, anything
         raise UnfitPicture(f"undecodable: the picture is broken ({type(error).__name__})") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What is wanted of a picture: "rgb" (H, W, 3), resized to `size` (width, height) where one is
+    given and then cropped to a box; or "paint" (H, W), one where it is not black."""
+
+    kind: str = "rgb"
+    size: Size | None = None
+    resample: int = Image.Resampling.NEAREST
+    crop: Box | None = None
+
+
+def render(data: bytes, view: View) -> Pixels:
+    """A picture as bytes.
+
+    Raises:
+        UnfitPicture: see `decode`.
+    """
+    if view.kind == "paint":
+        return decode(data, to_paint)
+    if view.size is None:
+        return decode(data, lambda picture: to_pixels(to_rgb(picture)))
+    size = view.size
+    return decode(data, lambda picture: np.asarray(fit(to_rgb(picture), size, view.resample, view.crop)))
+
+
+def fit(picture: Image.Image, size: Size, resample: int, crop: Box | None) -> Image.Image:
+    """A picture resized and then cropped."""
+    if picture.size != tuple(size):
+        picture = picture.resize(size, Image.Resampling(resample))
+    return picture if crop is None else picture.crop(crop)
+
+
+def to_paint(picture: Image.Image) -> Pixels:
+    """Where a picture of any mode is not black (H, W): levels of 16 bits are not rounded."""
+    levels = np.asarray(picture) if picture.mode in SIXTEEN_BIT else to_pixels(to_rgb(picture)).any(axis=2)
+    return np.asarray(levels > 0, np.uint8)
 
 
 def to_pixels(picture: Image.Image) -> Pixels:
@@ -68,7 +114,7 @@ def strips(picture: Image.Image) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
         yield slice(top, bottom), np.asarray(picture.crop((0, top, picture.width, bottom)))
 
 
-def pixels_of(data: pa.Buffer) -> int:
+def count(data: bytes) -> int:
     """How many pixels a picture has by its header, 0 where it has none or they are too many."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:

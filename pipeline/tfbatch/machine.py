@@ -58,10 +58,16 @@ def peak_memory() -> int:
 
     VmHWM where there is one: `ru_maxrss` starts from that of the process that started this one.
     """
+    if peak := peak_memory_of("self"):
+        return peak
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def peak_memory_of(process: int | str) -> int:
+    """The most memory a process has held at once, in bytes; 0 where the system does not say."""
     try:
-        status = Path("/proc/self/status").read_text()
+        status = Path(f"/proc/{process}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
     except (OSError, IndexError):
-        pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+        return 0

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tfbatch.images import SIXTEEN_BIT, UnfitPicture, to_pixels, to_rgb
+from tfbatch.images import Pixels, UnfitPicture
 from tfbatch.pixels import ImageProcessor
 
 Mask = npt.NDArray[np.bool_]
@@ -37,15 +37,9 @@ def listed_patches(entries: list[int | bool | None], patches: int) -> Mask:
     return np.array([bool(entry) for entry in entries])
 
 
-def to_paint(picture: Image.Image) -> Image.Image:
-    """Where a picture of any mode is not black, as mode 1: levels of 16 bits are not rounded."""
-    levels = np.asarray(picture) if picture.mode in SIXTEEN_BIT else to_pixels(to_rgb(picture)).any(axis=2)
-    return Image.fromarray(levels > 0)
-
-
-def covered_pixels(paint: Image.Image, processor: ImageProcessor) -> Mask:
-    """The model's pixels (H, W) that hold anything of a mask (mode 1), however thin."""
-    return np.asarray(processor.fit_by(paint.convert("F"), Image.Resampling.BOX)) > 0
+def covered_pixels(paint: Pixels, processor: ImageProcessor) -> Mask:
+    """The model's pixels (H, W) that hold anything of a mask of any size, however thin."""
+    return np.asarray(processor.fit(Image.fromarray(paint).convert("F"), Image.Resampling.BOX)) > 0
 
 
 def touched_patches(pixels: Mask, side: int) -> Mask:

@@ -11,7 +11,8 @@ from PIL import Image
 from tfbatch.batches import Feeds, Floats, Indices, Work, one_result_each
 from tfbatch.bundle import Bundle
 from tfbatch.cells import distinct, keep_valid
-from tfbatch.images import Pixels, UnfitPicture, decode, pixels_of
+from tfbatch.decoders import DECODERS
+from tfbatch.images import Box, Pixels, UnfitPicture, View, fit
 
 
 class ImageProcessor:
@@ -28,24 +29,25 @@ class ImageProcessor:
         self._resample = Image.Resampling(settings.get("resample", Image.Resampling.BILINEAR))
         self._levels = normalised_levels(settings)
 
-    def fit(self, picture: Image.Image) -> Image.Image:
-        """What the model sees of a picture, by the processor's resampling."""
-        return self.fit_by(picture, self._resample)
+    @property
+    def view(self) -> View:
+        """What the model sees of a picture, to be had of a decoder."""
+        return View(size=self._resized, resample=self._resample, crop=self._crop)
 
-    def fit_by(self, picture: Image.Image, resample: Image.Resampling) -> Image.Image:
-        """The same part of a picture by another resampling."""
-        if picture.size != self._resized:
-            picture = picture.resize(self._resized, resample)
-        return picture if self.size == self._resized else picture.crop(self._crop)
+    def fit(self, picture: Image.Image, resample: Image.Resampling | None = None) -> Image.Image:
+        """What the model sees of a picture, by the processor's resampling or another."""
+        return fit(picture, self._resized, self._resample if resample is None else resample, self._crop)
 
     def box_in(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
         """Which part of a picture of this (width, height) the model sees: left, top, right, bottom."""
         across, down = (side / resized for side, resized in zip(size, self._resized, strict=True))
-        left, top, right, bottom = self._crop
+        left, top, right, bottom = self._crop or (0, 0, *self._resized)
         return round(left * across), round(top * down), round(right * across), round(bottom * down)
 
     @property
-    def _crop(self) -> tuple[int, int, int, int]:
+    def _crop(self) -> Box | None:
+        if self.size == self._resized:
+            return None
         left, top = ((resized - side) // 2 for resized, side in zip(self._resized, self.size, strict=True))
         return left, top, left + self.size[0], top + self.size[1]
 
@@ -87,7 +89,7 @@ class ImageInput:
 
     def prepare(self, cells: pa.ChunkedArray) -> Work:
         """Decode and resize each distinct picture; null and undecodable ones are row errors."""
-        pictures, result_of_row, errors = decode_all(cells, lambda picture: np.asarray(self._processor.fit(picture)))
+        pictures, result_of_row, errors = decode_all(cells, self._processor.view, lambda pixels: pixels)
         pixels = np.array(pictures, np.uint8)
 
         def collate(inputs: Indices, _: int) -> Feeds:
@@ -97,8 +99,10 @@ class ImageInput:
         return one_result_each(lengths, result_of_row, errors, collate)
 
 
-def decode_all(cells: pa.ChunkedArray, make: Callable[[Image.Image], Any]) -> tuple[list[Any], Indices, dict[int, str]]:
-    """What `make` gives of each distinct picture of a column; see `cells.distinct` for the rest.
+def decode_all(
+    cells: pa.ChunkedArray, view: View, make: Callable[[Pixels], Any]
+) -> tuple[list[Any], Indices, dict[int, str]]:
+    """What `make` gives of a view of each distinct picture of a column; see `cells.distinct` for the rest.
 
     `make` may raise UnfitPicture too.
     """
@@ -107,7 +111,7 @@ def decode_all(cells: pa.ChunkedArray, make: Callable[[Image.Image], Any]) -> tu
     reasons: dict[int, str] = {}
     for index, value in enumerate(values):
         try:
-            made.append(make(decode(value.as_buffer())))
+            made.append(make(DECODERS.render(value.as_buffer(), view)))
         except UnfitPicture as error:
             made.append(None)
             reasons[index] = str(error)
@@ -117,5 +121,5 @@ def decode_all(cells: pa.ChunkedArray, make: Callable[[Image.Image], Any]) -> tu
 def count_pixels(cells: pa.ChunkedArray) -> Indices:
     """How many pixels each picture of a column (R,) has by its header; 0 where it is none."""
     values, value_of_row, _ = distinct(cells)
-    pixels = np.array([*(pixels_of(value.as_buffer()) for value in values), 0], np.int64)
+    pixels = np.array([*(DECODERS.count(value.as_buffer()) for value in values), 0], np.int64)
     return pixels[value_of_row]  # NO_RESULT takes the last

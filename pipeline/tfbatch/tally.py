@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from tfbatch.batches import Window
 from tfbatch.claim import Record
 from tfbatch.config import error_limit
+from tfbatch.decoders import DECODERS
 from tfbatch.errors import TooManyRowErrors
 from tfbatch.job import Job
 from tfbatch.machine import peak_memory
@@ -67,7 +68,7 @@ def so_far(tally: Tally) -> Record:
         "parts": len(tally.records),
         "seconds": round(seconds, 3),
         "rows_per_second": round(tally.rows / seconds, 1),
-        "peak_memory_bytes": peak_memory(),
+        "peak_memory_bytes": peak_memory() + DECODERS.peak_memory(),
     }
 
 

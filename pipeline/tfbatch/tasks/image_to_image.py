@@ -14,7 +14,7 @@ from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.contact_sheet import SIDE, Panel, liveliest
 from tfbatch.generated import IMAGE, ImageEncoder
-from tfbatch.images import Pixels, UnfitPicture, to_pixels
+from tfbatch.images import Pixels, UnfitPicture, View
 from tfbatch.pixels import count_pixels, decode_all, normalised_levels, to_bytes
 
 MAX_PIXELS = 200_000_000  # of what is made
@@ -67,7 +67,7 @@ class ImageToImage:
 
     def prepare(self, window: Window) -> Work:
         """Decode each distinct picture and lay tiles over it."""
-        results, result_of_row, errors = decode_all(window.rows.column(self._column), self._lay_out)
+        results, result_of_row, errors = decode_all(window.rows.column(self._column), View(), self._lay_out)
         tiles = [
             (index, rows, columns)
             for index, result in enumerate(results)
@@ -115,16 +115,16 @@ class ImageToImage:
             Panel(f"generated x{self._scale}", result.made[large]),
         ]
 
-    def _lay_out(self, picture: Image.Image) -> Enlarged:
-        width, height = (side * self._scale for side in picture.size)
+    def _lay_out(self, source: Pixels) -> Enlarged:
+        height, width = (side * self._scale for side in source.shape[:2])
         if width * height > MAX_PIXELS:
             raise UnfitPicture(f"too_large: made {self._scale} times as large it is over {MAX_PIXELS:,} pixels")
         self._encoder.check_size(width, height)
         return Enlarged(
-            source=to_pixels(picture),
+            source=source,
             made=np.empty((height, width, 3), np.uint8),
-            rows=lay_tiles(picture.height, self._multiple),
-            columns=lay_tiles(picture.width, self._multiple),
+            rows=lay_tiles(source.shape[0], self._multiple),
+            columns=lay_tiles(source.shape[1], self._multiple),
         )
 
     def _paste(self, made: Pixels, tile: Pixels, rows: Span, columns: Span) -> None:

@@ -17,8 +17,9 @@ from tfbatch.bundle import Bundle
 from tfbatch.cells import distinct, is_image
 from tfbatch.config import RunConfig
 from tfbatch.contact_sheet import Panel
+from tfbatch.decoders import DECODERS
 from tfbatch.generated import IMAGE, ImageEncoder
-from tfbatch.images import Pixels, UnfitPicture, decode, strips, to_pixels
+from tfbatch.images import Pixels, UnfitPicture, View, strips
 from tfbatch.masks import (
     Mask,
     covered_pixels,
@@ -26,7 +27,6 @@ from tfbatch.masks import (
     listed_patches,
     random_patches,
     spread,
-    to_paint,
     touched_patches,
 )
 from tfbatch.pixels import ImageProcessor, count_pixels, decode_all
@@ -98,7 +98,7 @@ class MaskedIm:
         """Decode each distinct picture, and hide parts of it for each row that holds it."""
         cells = window.rows.column(self._column)
         values, value_of_row, _ = distinct(cells)
-        pictures, picture_of_row, errors = decode_all(cells, self._fit)
+        pictures, picture_of_row, errors = decode_all(cells, self._view, self._fit)
         results: list[Hidden | None] = []
         result_of_row = np.full(len(cells), NO_RESULT, np.int64)
         masks = self._masks(window)
@@ -126,13 +126,18 @@ class MaskedIm:
         assert result.made is not None
         return [Panel("input", result.source), Panel("masked", self._masked(result)), Panel("generated", result.made)]
 
-    def _fit(self, picture: Image.Image) -> tuple[Pixels, Pixels]:
+    @property
+    def _view(self) -> View:
+        """What is needed of a picture: all of it where it is pasted into."""
+        return View() if self._config.original_size else self._processor.view
+
+    def _fit(self, pixels: Pixels) -> tuple[Pixels, Pixels]:
         """The picture to paste into, and what the model sees of it."""
-        seen = np.asarray(self._processor.fit(picture))
         if not self._config.original_size:
-            return seen, seen
-        self._encoder.check_size(*picture.size)
-        return to_pixels(picture), seen
+            return pixels, pixels
+        height, width = pixels.shape[:2]
+        self._encoder.check_size(width, height)
+        return pixels, np.asarray(self._processor.fit(Image.fromarray(pixels)))
 
     def _masks(self, window: Window) -> Iterator[Any]:
         """The cells of --mask-column: bytes of a picture, a list, or None; None for all without it."""
@@ -157,14 +162,14 @@ class MaskedIm:
             units = listed_patches(mask, self._units)
             return Hidden(source=source, seen=seen, units=units, painted=None)
         try:
-            paint = decode(mask, make=to_paint)
+            paint = DECODERS.render(mask, View(kind="paint"))
         except UnfitPicture as error:
             raise UnfitPicture(f"bad_mask: {error}") from error
         painted = covered_pixels(paint, self._processor)
         units = touched_patches(painted, self._unit)
         if self._config.original_size:
             height, width = source.shape[:2]
-            painted = np.asarray(paint.resize((width, height), Image.Resampling.NEAREST))
+            painted = np.asarray(Image.fromarray(paint).resize((width, height), Image.Resampling.NEAREST)) > 0
         return Hidden(source=source, seen=seen, units=units, painted=painted)
 
     def _work(self, results: list[Hidden | None], result_of_row: Indices, errors: dict[int, str]) -> Work:

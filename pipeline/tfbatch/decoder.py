@@ -1,0 +1,59 @@
+"""A process that decodes pictures for another one, started by `decoders.py`.
+
+Decoders of hostile bytes may crash, run on without end, or take all memory: here that costs one
+picture. A request is two messages, what is wanted as JSON and the picture's bytes; the answer is
+JSON, `unfit` with a reason or `shape`, and then, where there is a shape, pixels (H, W, 3) or (H, W).
+"""
+
+import json
+import resource
+import signal
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from tfbatch.images import UnfitPicture, View, count, render
+
+PROCESSOR_SECONDS = 20.0  # of this process, for one picture; a large one takes two or three
+SECONDS = 60.0
+MEMORY = 3 << 30  # bytes of address space; 50 megapixels of 16 bits take half of it
+
+
+def serve(requests: Connection) -> None:
+    """Answer until the other end is closed."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    while True:
+        try:
+            wanted, data = json.loads(requests.recv_bytes()), requests.recv_bytes()
+        except (EOFError, ConnectionError):
+            return
+        signal.setitimer(signal.ITIMER_PROF, PROCESSOR_SECONDS)  # ends the process, as the other one does
+        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        answer(requests, wanted, data)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def answer(requests: Connection, wanted: dict[str, Any] | None, data: bytes) -> None:
+    """Decode one picture, or count its pixels where no view of it is wanted."""
+
+    def say(**words: object) -> None:
+        requests.send_bytes(json.dumps(words).encode())
+
+    if wanted is None:
+        say(pixels=count(data))
+        return
+    try:
+        pixels = np.ascontiguousarray(render(data, View(**wanted)))
+    except UnfitPicture as error:
+        say(unfit=str(error))
+    else:
+        say(shape=pixels.shape)
+        requests.send_bytes(pixels.data.cast("B"))
+
+
+if __name__ == "__main__":
+    serve(Connection(int(sys.argv[1])))
