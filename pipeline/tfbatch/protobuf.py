@@ -1,12 +1,12 @@
-"""Just enough of Protocol Buffers to ask an ONNX file which operator domains it uses.
+"""Just enough of Protocol Buffers to ask an ONNX file what it would reach for: operators of other
+domains, and weights outside of itself.
 
-The run stage has no onnx package, and onnxruntime answers only after it has loaded the graph. The
-top level of a ModelProto is a list of tagged fields; the graph itself is stepped over unread.
-Source: protobuf's wire format; onnx.proto (ModelProto: opset_import = 8, functions = 25;
-FunctionProto: opset_import = 9; OperatorSetIdProto: domain = 1).
+The run stage has no onnx package, and onnxruntime answers only after it has loaded the graph; by
+then it has followed paths, and even addresses in memory, that a tensor gives for its data. A
+message is a list of tagged fields; those that hold no tensor are stepped over unread.
+Source: protobuf's wire format; onnx.proto.
 """
 
-import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,26 +15,39 @@ from typing import BinaryIO
 from tfbatch.errors import BadConfiguration
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
-OPSET_IMPORT, FUNCTIONS = 8, 25
-FUNCTION_OPSET_IMPORT = 9
-DOMAIN = 1
+DEEPEST = 64  # graphs lie in attributes of nodes of graphs
+
+# In which fields, by number, a message holds which other ones.
+INSIDE: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 8: "opset", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse tensor", 23: "sparse tensor"},
+    "sparse tensor": {1: "tensor", 2: "tensor"},
+    "function": {7: "node", 9: "opset", 11: "attribute"},
+}
+DOMAIN = 1  # of an opset
+EXTERNAL_DATA, DATA_LOCATION = 13, 14  # of a tensor
+
+Span = tuple[int, int]  # of a message in the file: where it begins and ends
 
 
 def operator_domains(path: Path) -> set[str]:
     """The operator domains that a model and its functions import; "" is ONNX itself.
 
     Raises:
-        BadConfiguration: the file is not a readable ModelProto.
+        BadConfiguration: the file is not a readable ModelProto, or holds tensors whose data is
+            elsewhere.
     """
     domains = set()
     try:
         with path.open("rb") as file:
-            for number, content in _fields(file, {OPSET_IMPORT, FUNCTIONS}):
-                if number == OPSET_IMPORT:
-                    domains.add(_domain(content))
-                else:
-                    imports = _fields(io.BytesIO(content), {FUNCTION_OPSET_IMPORT})
-                    domains.update(_domain(opset) for _, opset in imports)
+            end = file.seek(0, os.SEEK_END)
+            for kind, span in _messages(file, "model", (0, end), 0):
+                if kind == "opset":
+                    domains.add(_domain(file, span))
+                elif kind == "tensor" and _is_elsewhere(file, span):
+                    raise BadConfiguration(f"{path} has weights outside of itself (external data), which are not read")
     except ValueError as error:
         raise BadConfiguration(f"{path} is not an ONNX file: {error}") from error
     if not domains:
@@ -42,33 +55,60 @@ def operator_domains(path: Path) -> set[str]:
     return domains
 
 
-def _domain(opset: bytes) -> str:
+def _messages(file: BinaryIO, kind: str, span: Span, depth: int) -> Iterator[tuple[str, Span]]:
+    """All messages of the kinds of INSIDE that lie in a message, at any depth."""
+    if depth > DEEPEST:
+        raise ValueError("its graphs lie too deep in one another")
+    inside = INSIDE.get(kind)
+    if inside is None:
+        return
+    for number, found in _fields(file, span):
+        if found is not None and number in inside:
+            yield inside[number], found
+            yield from _messages(file, inside[number], found, depth + 1)
+
+
+def _is_elsewhere(file: BinaryIO, span: Span) -> bool:
+    """Whether a TensorProto gives a place for its data."""
+    return any(number in (EXTERNAL_DATA, DATA_LOCATION) for number, _ in _fields(file, span))
+
+
+def _domain(file: BinaryIO, span: Span) -> str:
     """The domain of an OperatorSetIdProto, which leaves the default out."""
-    named = [content.decode() for _, content in _fields(io.BytesIO(opset), {DOMAIN})]
-    return named[-1] if named else ""
+    named = ""
+    for number, found in _fields(file, span):
+        if number == DOMAIN and found is not None:
+            file.seek(found[0])
+            named = file.read(found[1] - found[0]).decode()
+    return named
 
 
-def _fields(message: BinaryIO, wanted: set[int]) -> Iterator[tuple[int, bytes]]:
-    """The length-delimited fields of these numbers; all else is stepped over."""
-    end = message.seek(0, os.SEEK_END)
-    message.seek(0)
-    while (position := message.tell()) < end:
-        tag = _varint(message)
+def _fields(file: BinaryIO, span: Span) -> Iterator[tuple[int, Span | None]]:
+    """The fields of a message: their numbers, and where what has a length lies.
+
+    A tensor's location is left out where it says that the data is in the tensor.
+    """
+    position, end = span
+    while position < end:
+        file.seek(position)
+        tag = _varint(file)
         number, kind = tag >> 3, tag & 7
+        found = None
         if kind == VARINT:
-            _varint(message)
+            if _varint(file) == 0 and number == DATA_LOCATION:
+                number = 0
+            position = file.tell()
         elif kind in (FIXED32, FIXED64):
-            message.seek(4 if kind == FIXED32 else 8, os.SEEK_CUR)
+            position = file.tell() + (4 if kind == FIXED32 else 8)
         elif kind == LENGTH:
-            length = _varint(message)
-            if message.tell() + length > end:
-                raise ValueError(f"the field at byte {position} runs past the end")
-            if number in wanted:
-                yield number, message.read(length)
-            else:
-                message.seek(length, os.SEEK_CUR)
+            length = _varint(file)
+            found = (file.tell(), file.tell() + length)
+            position = found[1]
         else:
             raise ValueError(f"byte {position} starts no field")
+        if position > end:
+            raise ValueError(f"a field runs past byte {end}, where it should end")
+        yield number, found
 
 
 def _varint(message: BinaryIO) -> int:
