@@ -11,7 +11,7 @@ SAMPLES_upscale := photographs
 OUT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export export-bert export-vit data demo quality test test-long check format clean
+.PHONY: help setup export export-bert export-vit data demo quality test test-long check audit format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -66,6 +66,15 @@ check: setup ## Lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: setup build/audit/ready ## Ask the advisory service of PyPI about all that the run stage installs
+	$(BIN)/python .ci/run_stage_packages.py > build/audit/packages.txt
+	build/audit/bin/pip-audit --strict --no-deps --disable-pip -r build/audit/packages.txt
+
+build/audit/ready: # in an environment of its own; --strict, since what cannot be looked up is not safe
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	@touch $@
 
 format: setup ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix .

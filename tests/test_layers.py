@@ -13,8 +13,8 @@ from tfbatch.tasks import load_task, task_names
 
 HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "tfbatch_export")
 LAYERS = [
-    ["errors", "protobuf"],
-    ["config", "bundle", "machine", "stages", "stop", "plan"],
+    ["errors", "protobuf", "thrift"],
+    ["config", "bundle", "machine", "stages", "stop", "plan", "pages"],
     ["batches", "writer"],
     ["reader", "session", "claim", "joined", "cells", "images"],
     ["decoder", "decoders"],

@@ -98,10 +98,19 @@ class Bundle:
         return value
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """A JSON file of the bundle, or an empty mapping where it holds none of that name."""
+        """A JSON file of the bundle, or an empty mapping where it holds none of that name.
+
+        Raises:
+            BadConfiguration: it is not JSON, or no mapping.
+        """
         if name not in self.manifest.files:
             return {}
-        content: dict[str, Any] = json.loads((self.path / name).read_bytes())
+        try:
+            content = json.loads((self.path / name).read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise BadConfiguration(f"bundle {self.path}: {name} is not JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise BadConfiguration(f"bundle {self.path}: {name} holds no names with values")
         return content
 
 
@@ -131,7 +140,7 @@ def read_manifest(path: Path) -> Manifest:
         raise BadConfiguration(
             f"{path} is not a bundle: it has no {MANIFEST}. Make one with `tfbatch export MODEL -o {path}`."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadConfiguration(f"{file} cannot be read: {error}") from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
@@ -149,21 +158,29 @@ def read_manifest(path: Path) -> Manifest:
 
 def check_files(path: Path, manifest: Manifest) -> None:
     """Hold the folder to its manifest: names, kinds, hashes, operator domains."""
-    for entry in path.iterdir():
+    entries = {entry.name: entry for entry in path.iterdir()}
+    for entry in entries.values():
         if entry.is_symlink() or not entry.is_file() or entry.stat().st_nlink != 1:
             raise BadConfiguration(f"bundle {path}: {entry.name} is a link or not a plain file")
         if entry.name != MANIFEST and entry.name not in manifest.files:
             raise BadConfiguration(f"bundle {path}: {entry.name} is not named in {MANIFEST}; remove it")
     for name, expected in manifest.files.items():
-        if Path(name).name != name or not (path / name).exists():
+        if name not in entries:  # nor are ".." and what lies elsewhere
             raise BadConfiguration(f"bundle {path}: {name} is missing; export or copy the bundle again")
         if sha256(path / name) != expected:
             raise BadConfiguration(f"bundle {path}: {name} is not the file that was verified at export")
     for graph in manifest.graphs.values():
-        if graph.file not in manifest.files:
-            raise BadConfiguration(f"bundle {path}: {graph.file} has no SHA-256 in {MANIFEST}")
-        if foreign := operator_domains(path / graph.file) - OPERATOR_DOMAINS:
-            raise BadConfiguration(f"bundle {path}: {graph.file} asks for operators of {', '.join(sorted(foreign))}")
+        check_graph(path, graph.file, manifest)
+
+
+def check_graph(path: Path, name: str, manifest: Manifest) -> None:
+    """Refuse a graph that was not hashed, or that asks for more than onnxruntime itself has."""
+    if not isinstance(name, str) or name not in manifest.files:
+        raise BadConfiguration(f"bundle {path}: {name} has no SHA-256 in {MANIFEST}")
+    if Path(name).suffix != ".onnx":  # by which onnxruntime tells ONNX from its own format
+        raise BadConfiguration(f"bundle {path}: {name} is not named as an ONNX file")
+    if foreign := operator_domains(path / name) - OPERATOR_DOMAINS:
+        raise BadConfiguration(f"bundle {path}: {name} asks for operators of {', '.join(sorted(foreign))}")
 
 
 def hash_files(path: Path) -> dict[str, str]:

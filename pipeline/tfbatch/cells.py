@@ -59,13 +59,34 @@ def distinct(cells: pa.ChunkedArray) -> tuple[pa.Array, Indices, dict[int, str]]
     if pa.types.is_struct(cells.type):
         cells = pc.struct_field(cells, "bytes")
     if pa.types.is_dictionary(cells.type):
-        cells = cells.cast(cells.type.value_type)
+        return _distinct_entries(cells, null)
     if pa.types.is_string_view(cells.type) or pa.types.is_binary_view(cells.type):
         cells = cells.cast(pa.large_string() if is_text(cells.type) else pa.large_binary())
     encoded = cells.combine_chunks().dictionary_encode()
-    result_of_row = encoded.indices.fill_null(NO_RESULT).to_numpy(zero_copy_only=False).astype(np.int64)
-    errors = {int(row): null for row in np.flatnonzero(result_of_row == NO_RESULT)}
-    return encoded.dictionary, result_of_row, errors
+    result_of_row = _places(encoded.indices)
+    return encoded.dictionary, result_of_row, _reasons(result_of_row, null)
+
+
+def _distinct_entries(cells: pa.ChunkedArray, null: str) -> tuple[pa.Array, Indices, dict[int, str]]:
+    """`distinct` of a dictionary column: an entry is never repeated for its rows, which could be
+    many times as large. Entries may be equal to one another, or no row's; none that Parquet
+    holds is null."""
+    column = cells.unify_dictionaries().combine_chunks()
+    used = column.indices.dictionary_encode()  # in the order in which rows have them
+    entries = pa.chunked_array([column.dictionary.take(used.dictionary)])
+    values, value_of_entry, _ = distinct(entries)
+    value_of_row = np.append(value_of_entry, NO_RESULT)[_places(used.indices)]  # NO_RESULT takes the last
+    return values, value_of_row, _reasons(value_of_row, null)
+
+
+def _places(indices: pa.Array) -> Indices:
+    """Indices as numpy has them, NO_RESULT where they are null."""
+    places: Indices = indices.fill_null(NO_RESULT).to_numpy(zero_copy_only=False).astype(np.int64)
+    return places
+
+
+def _reasons(result_of_row: Indices, null: str) -> dict[int, str]:
+    return {int(row): null for row in np.flatnonzero(result_of_row == NO_RESULT)}
 
 
 def keep_valid(

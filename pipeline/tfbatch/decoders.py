@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tfbatch.images import Pixels, UnfitPicture, View
+from tfbatch.images import MAX_BYTES, Pixels, UnfitPicture, View
 from tfbatch.machine import peak_memory_of
 
 ENDINGS = {
@@ -106,6 +106,8 @@ class Decoders:
         return pixels
 
     def _ask(self, data: pa.Buffer, view: View | None) -> Pixels | int:
+        if data.size > MAX_BYTES:
+            raise UnfitPicture(f"too_large: {data.size:,} bytes are over {MAX_BYTES:,}")
         try:
             decoder = self._idle.pop()
         except IndexError:

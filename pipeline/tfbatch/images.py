@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MAX_PIXELS = 50_000_000
+MAX_BYTES = 4 * MAX_PIXELS  # of a picture as it is encoded: as many pixels need no more
 STRIP = 128  # rows of a picture that are copied at once
 SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 

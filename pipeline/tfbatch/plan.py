@@ -161,7 +161,8 @@ def open_input(path: Path, folder: PurePath) -> InputFile:
     try:
         with pq.ParquetFile(path) as file:
             rows, schema = file.metadata.num_rows, file.schema_arrow
-    except (OSError, pa.ArrowException) as error:
+            _ = schema.names  # which are decoded when they are asked for
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last of a column's name
         raise BadInput(f"{path} is not a readable Parquet file: {first_line(error)}") from error
     return InputFile(path=path, folder=folder, rows=rows, schema=schema, identity=input_identity(path))
 

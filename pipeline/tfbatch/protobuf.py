@@ -19,40 +19,44 @@ DEEPEST = 64  # graphs lie in attributes of nodes of graphs
 
 # In which fields, by number, a message holds which other ones.
 INSIDE: dict[str, dict[int, str]] = {
-    "model": {7: "graph", 8: "opset", 25: "function"},
+    "model": {7: "graph", 8: "opset", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
     "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
     "node": {5: "attribute"},
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse tensor", 23: "sparse tensor"},
     "sparse tensor": {1: "tensor", 2: "tensor"},
     "function": {7: "node", 9: "opset", 11: "attribute"},
 }
-DOMAIN = 1  # of an opset
+DOMAIN = {"opset": 1, "node": 7}
 EXTERNAL_DATA, DATA_LOCATION = 13, 14  # of a tensor
 
 Span = tuple[int, int]  # of a message in the file: where it begins and ends
 
 
 def operator_domains(path: Path) -> set[str]:
-    """The operator domains that a model and its functions import; "" is ONNX itself.
+    """The operator domains that a model and its functions import, and those that nodes name all the
+    same; "" is ONNX itself.
 
     Raises:
         BadConfiguration: the file is not a readable ModelProto, or holds tensors whose data is
             elsewhere.
     """
-    domains = set()
+    imported, named = set(), set()
     try:
         with path.open("rb") as file:
             end = file.seek(0, os.SEEK_END)
             for kind, span in _messages(file, "model", (0, end), 0):
                 if kind == "opset":
-                    domains.add(_domain(file, span))
+                    imported.add(_domain(file, kind, span))
+                elif kind == "node":
+                    named.add(_domain(file, kind, span))
                 elif kind == "tensor" and _is_elsewhere(file, span):
                     raise BadConfiguration(f"{path} has weights outside of itself (external data), which are not read")
     except ValueError as error:
         raise BadConfiguration(f"{path} is not an ONNX file: {error}") from error
-    if not domains:
+    if not imported:
         raise BadConfiguration(f"{path} is not an ONNX file: it imports no operators")
-    return domains
+    return imported | named
 
 
 def _messages(file: BinaryIO, kind: str, span: Span, depth: int) -> Iterator[tuple[str, Span]]:
@@ -73,11 +77,11 @@ def _is_elsewhere(file: BinaryIO, span: Span) -> bool:
     return any(number in (EXTERNAL_DATA, DATA_LOCATION) for number, _ in _fields(file, span))
 
 
-def _domain(file: BinaryIO, span: Span) -> str:
-    """The domain of an OperatorSetIdProto, which leaves the default out."""
+def _domain(file: BinaryIO, kind: str, span: Span) -> str:
+    """The domain of an OperatorSetIdProto or NodeProto, which leave the default out."""
     named = ""
     for number, found in _fields(file, span):
-        if number == DOMAIN and found is not None:
+        if number == DOMAIN[kind] and found is not None:
             file.seek(found[0])
             named = file.read(found[1] - found[0]).decode()
     return named
@@ -92,6 +96,8 @@ def _fields(file: BinaryIO, span: Span) -> Iterator[tuple[int, Span | None]]:
     while position < end:
         file.seek(position)
         tag = _varint(file)
+        if tag >> 32:  # onnxruntime would drop what is over, and see another field
+            raise ValueError(f"byte {position} starts no field")
         number, kind = tag >> 3, tag & 7
         found = None
         if kind == VARINT:

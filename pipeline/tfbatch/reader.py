@@ -2,15 +2,18 @@
 
 from collections.abc import Generator, Iterator, Sequence
 from itertools import groupby
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfbatch.batches import Window
 from tfbatch.errors import BadInput, first_line
+from tfbatch.pages import Chunk, Contradiction, check_chunk, read_chunks
 from tfbatch.plan import InputFile, Part, Plan
 
 BATCH_ROWS = 64  # decoded at once, before it is known how large they are; more where each has a whole dictionary
+SHARED = 64 << 20  # bytes that the rows decoded at once may take where each holds all that they can share
 READ_BUFFER = 1 << 20
 
 
@@ -23,13 +26,14 @@ def read_windows(
     window, so that it too is written.
 
     Raises:
-        BadInput: a page that cannot be read, or fewer rows than the footer promises.
+        BadInput: a page that cannot be read or would take too much memory, or other rows than the
+            footer promises.
     """
     for index, group in groupby(parts, key=lambda part: part.file):
         wanted = list(group)
         try:
             yield from _read_file(plan.files[index], wanted, columns, rows, size)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, Contradiction) as error:
             raise BadInput(f"{plan.files[index].path} cannot be read: {first_line(error)}") from error
 
 
@@ -39,13 +43,18 @@ def _read_file(source: InputFile, parts: list[Part], columns: list[str], rows: i
         if part.rows == 0:
             yield Window(part=part, first=part.first, rows=schema.empty_table())
     delivered = 0
-    with pq.ParquetFile(
-        source.path, pre_buffer=False, buffer_size=READ_BUFFER, page_checksum_verification=True
-    ) as file:
+    with (
+        source.path.open("rb") as declared,
+        pq.ParquetFile(source.path, pre_buffer=False, buffer_size=READ_BUFFER, page_checksum_verification=True) as file,
+    ):
+        chunks = read_chunks(declared)
         alone = any(_has_dictionary(child) for field in schema for child in _children(field.type))
         few = rows if any(_has_dictionary(field.type) for field in schema) else BATCH_ROWS
         for first, groups in _wanted_row_groups(file.metadata, parts, 1 if alone else rows):
-            at_once = min(rows, few, _rows_within(file.metadata, groups, columns, size))
+            chosen = [(leaf, chunk) for group in groups for leaf, chunk in _chosen(chunks[group], columns)]
+            encoded, heaviest = _check(declared, file, chosen, schema)
+            within = _rows_within(file.metadata, groups, encoded, size)
+            at_once = min(rows, few, within, max(1, SHARED // max(heaviest, 1)))
             batches = file.iter_batches(at_once, row_groups=groups, columns=columns, use_threads=False)
             position = first
             for table in _gather(batches, rows, size):
@@ -76,14 +85,30 @@ def _gather(batches: Iterator[pa.RecordBatch], rows: int, size: int) -> Iterator
         yield pa.Table.from_batches(waiting)
 
 
-def _rows_within(metadata: pq.FileMetaData, groups: list[int], columns: list[str], limit: int) -> int:
+def _chosen(chunks: list[Chunk], columns: list[str]) -> list[tuple[int, Chunk]]:
+    """The chunks of these columns, each with its leaf's number."""
+    chosen = set(columns)
+    return [(leaf, chunk) for leaf, chunk in enumerate(chunks) if _top_level(chunk.path, chosen)]
+
+
+def _check(
+    declared: BinaryIO, file: pq.ParquetFile, chosen: list[tuple[int, Chunk]], schema: pa.Schema
+) -> tuple[int, int]:
+    """Hold chunks to what they declare; how many bytes they take together, encoded, and at most a
+    single row of one, decoded, of what rows may share. A dictionary that stays one is no row's own."""
+    encoded = heaviest = 0
+    kept = {field.name for field in schema if pa.types.is_dictionary(field.type)}
+    for leaf, chunk in chosen:
+        shared = check_chunk(declared, chunk, is_repeated=file.schema.column(leaf).max_repetition_level > 0)
+        heaviest = max(heaviest, 0 if chunk.path in kept else shared)
+        encoded += chunk.size
+    return encoded, heaviest
+
+
+def _rows_within(metadata: pq.FileMetaData, groups: list[int], encoded: int, limit: int) -> int:
     """How many rows of these row groups take `limit` bytes in the columns that are read, encoded."""
-    chosen, size, rows = set(columns), 0, 0
-    for group in (metadata.row_group(index) for index in groups):
-        chunks = (group.column(index) for index in range(group.num_columns))
-        size += sum(chunk.total_uncompressed_size for chunk in chunks if _top_level(chunk.path_in_schema, chosen))
-        rows += group.num_rows
-    return max(1, limit * rows // max(size, 1))
+    rows: int = sum(metadata.row_group(index).num_rows for index in groups)
+    return max(1, limit * rows // max(encoded, 1))
 
 
 def _top_level(path: str, columns: set[str]) -> bool:

@@ -1,0 +1,32 @@
+import numpy as np
+import pyarrow as pa
+from tfbatch.cells import distinct
+
+
+def some_dictionaries(random: np.random.Generator) -> pa.ChunkedArray:
+    """Chunks with a dictionary each: entries that no row has, and some that are equal to others."""
+    chunks = []
+    for _ in range(random.integers(1, 4)):
+        entries = ["ab"[random.integers(2)] * int(random.integers(4)) for _ in range(6)]
+        rows = [None if random.random() < 0.2 else int(random.integers(6)) for _ in range(random.integers(12))]
+        chunks.append(pa.DictionaryArray.from_arrays(pa.array(rows, pa.int32()), pa.array(entries)))
+    return pa.chunked_array(chunks).slice(int(random.integers(3)))
+
+
+def test_a_dictionary_column_has_the_distinct_cells_of_the_same_strings() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        cells = some_dictionaries(random)
+        values, value_of_row, errors = distinct(cells)
+        plain_values, plain_value_of_row, plain_errors = distinct(cells.cast(pa.string()))
+        assert values.to_pylist() == plain_values.to_pylist()
+        assert value_of_row.tolist() == plain_value_of_row.tolist()
+        assert errors == plain_errors
+
+
+def test_a_dictionary_of_one_long_entry_is_not_repeated_for_its_rows() -> None:
+    rows, entry = 100_000, pa.array(["x" * 1_000_000])
+    cells = pa.chunked_array([pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), entry)])
+    values, value_of_row, _ = distinct(cells)  # 100 GB as strings
+    assert values.equals(entry)
+    assert not value_of_row.any()
