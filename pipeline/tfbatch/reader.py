@@ -30,7 +30,7 @@ def read_windows(
         try:
             yield from _read_file(plan.files[index], wanted, columns, rows, size)
         except (OSError, pa.ArrowException) as error:
-            raise BadInput(f"{plan.files[index].path} cannot be read: {first_line(error)}") from error
+            raise BadInput(f"{plan.files[index].source} cannot be read: {first_line(error)}") from error
 
 
 def _read_file(source: InputFile, parts: list[Part], columns: list[str], rows: int, size: int) -> Iterator[Window]:
@@ -39,9 +39,10 @@ def _read_file(source: InputFile, parts: list[Part], columns: list[str], rows: i
         if part.rows == 0:
             yield Window(part=part, first=part.first, rows=schema.empty_table())
     delivered = 0
-    with pq.ParquetFile(
-        source.path, pre_buffer=False, buffer_size=READ_BUFFER, page_checksum_verification=True
-    ) as file:
+    with (
+        source.source.open() as opened,
+        pq.ParquetFile(opened, pre_buffer=False, buffer_size=READ_BUFFER, page_checksum_verification=True) as file,
+    ):
         alone = any(_has_dictionary(child) for field in schema for child in _children(field.type))
         few = rows if any(_has_dictionary(field.type) for field in schema) else BATCH_ROWS
         for first, groups in _wanted_row_groups(file.metadata, parts, 1 if alone else rows):
@@ -57,7 +58,7 @@ def _read_file(source: InputFile, parts: list[Part], columns: list[str], rows: i
                     break
     promised = sum(part.rows for part in parts)
     if delivered != promised:
-        raise BadInput(f"{source.path}: the footer promises {promised:,} of these rows, the pages hold {delivered:,}")
+        raise BadInput(f"{source.source}: the footer promises {promised:,} of these rows, the pages hold {delivered:,}")
 
 
 def _gather(batches: Iterator[pa.RecordBatch], rows: int, size: int) -> Iterator[pa.Table]:
