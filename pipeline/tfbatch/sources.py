@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
+from urllib.parse import unquote
 
 import pyarrow as pa
 from pyarrow import fs
@@ -69,7 +70,7 @@ class Source:
 
 def local_path(text: str) -> str:
     """A `file://` address as the path it names; all else as it is."""
-    return fs.FileSystem.from_uri(text)[1] if text.startswith("file://") else text
+    return unquote(text.removeprefix("file://")) if text.startswith("file:///") else text
 
 
 def scheme_of(text: str) -> str | None:
