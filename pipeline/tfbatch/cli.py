@@ -142,6 +142,7 @@ def run(**settings: Any) -> None:
 
 def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     """Settle the job and do it; what is imported here is what `tfbatch --help` does without."""
+    from tfbatch.decoders import DECODERS
     from tfbatch.flow import output_of
     from tfbatch.flow import run as run_job
     from tfbatch.job import make_job
@@ -152,6 +153,7 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
 
     on_signals(raise_interrupted)
     limit_threads(config.threads or available_threads())
+    DECODERS.limit(config.threads or available_threads())
     return_freed_memory()
     job = make_job(config)
     if config.dry_run:
