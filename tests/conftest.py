@@ -5,17 +5,21 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+
+if TYPE_CHECKING:
+    from s3 import S3
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = ["good", "bad", "fine", "dull", "film", "book", "the", "a", "is", "was", "not", "very", "plot", "actor", "##s"]
@@ -203,3 +207,20 @@ def part_hashes(folder: Path) -> dict[str, str]:
     from tfbatch.bundle import sha256
 
     return {path.name: sha256(path) for path in sorted(folder.rglob("part-*.parquet"))}
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an S3 server."""
+    from s3 import serve
+
+    with serve() as url:
+        yield url
+
+
+@pytest.fixture
+def s3(s3_server: str) -> "S3":
+    """A bucket of the test's own."""
+    from s3 import make_bucket
+
+    return make_bucket(s3_server, f"bucket-{uuid.uuid4().hex}")

@@ -70,7 +70,7 @@ def fused_and_compared(name: str, task: str, model: Any, folder: Path) -> tuple[
 
 
 PICTURE_MODELS = {
-    "vit": ("masked-im", ViTForMaskedImageModeling, ViTConfig(num_hidden_layers=3), {"Attention": 3}),
+    "vit": ("masked-im", ViTForMaskedImageModeling, ViTConfig(), {"Attention": 12}),
     "deit": ("masked-im", DeiTForMaskedImageModeling, DeiTConfig(num_hidden_layers=3), {"Attention": 3}),
     "vit_mae": ("masked-im", ViTMAEForPreTraining, ViTMAEConfig(), {"Attention": 20}),
     "swin": (

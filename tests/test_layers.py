@@ -14,9 +14,10 @@ from tfbatch.tasks import load_task, task_names
 HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "tfbatch_export")
 LAYERS = [
     ["errors", "protobuf", "thrift"],
-    ["config", "bundle", "machine", "stages", "stop", "plan", "pages"],
+    ["config", "bundle", "machine", "stages", "stop", "sources", "holder", "pages"],
+    ["plan", "storage", "lease"],
     ["batches", "writer"],
-    ["reader", "session", "claim", "joined", "cells", "images"],
+    ["folder", "bucket", "reader", "session", "claim", "joined", "cells", "images"],
     ["decoder", "decoders"],
     ["image_files", "pixels", "generated", "contact_sheet"],
     ["output", "masks"],

@@ -12,6 +12,7 @@ from tfbatch.config import RunConfig
 from tfbatch.errors import UsageError
 from tfbatch.job import choose_column
 from tfbatch.plan import Part, open_input
+from tfbatch.sources import find_sources
 from tfbatch.tasks import load_task
 
 from tfbatch_export.families import Tensors
@@ -28,7 +29,7 @@ def real_batches(bundle: Bundle, path: Path, column: str | None) -> dict[str, Te
         UsageError: no column fits the bundle's task, or several do.
     """
     task_class = load_task(bundle.manifest.task)
-    name = choose_column(open_input(path, PurePath()).schema, task_class.kind, column)
+    name = choose_column(open_input(find_sources((str(path),))[0]).schema, task_class.kind, column)
     task = task_class(bundle, RunConfig(inputs=()), name)
     with pq.ParquetFile(path) as file:
         batches = list(islice(file.iter_batches(ROWS, columns=[name]), 1))

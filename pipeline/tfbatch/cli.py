@@ -77,8 +77,9 @@ def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], C
 @setting("-m", "--bundle", "bundle", type=click.Path(path_type=Path), help="The bundle to run; the default "
          "is `sentiment` for a text column and `fashion` for an image column, of the models folder.")  # fmt: skip
 @setting("--models", type=click.Path(path_type=Path), help="Where the default bundles are.")
-@setting("-o", "--output", "output", type=click.Path(path_type=Path),
-         help="A folder, or one .parquet file for one input file; the default is <input>-predictions.")  # fmt: skip
+@setting("-o", "--output", "output",
+         help="A folder, an address such as s3://bucket/name, or one .parquet file for one input file; "
+              "the default is <input>-predictions.")  # fmt: skip
 @setting("--input-column", help="The column to read, where more than one fits.")
 @setting("--task", help="What to do, where no bundle is named; see `tfbatch tasks`.")
 @setting("--device", help="auto, cpu, cuda or cuda:N.")
@@ -119,8 +120,9 @@ def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], C
 def run(**settings: Any) -> None:
     """Score the rows of Parquet files.
 
-    INPUT is a file, several, a pattern or a folder. Each row comes out once, in order, with its own
-    columns and the prediction's; a row that cannot be scored has nulls and a reason in `error`.
+    INPUT is a file, several, a pattern or a folder, of this machine or of an object store
+    (s3://bucket/folder). Each row comes out once, in order, with its own columns and the prediction's;
+    a row that cannot be scored has nulls and a reason in `error`.
     Run the same command again after a crash: it goes on where it was.
 
     Every option can be set by an environment variable too (TFBATCH_BATCH_TOKENS=1024) and in the
@@ -140,6 +142,7 @@ def run(**settings: Any) -> None:
 
 def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     """Settle the job and do it; what is imported here is what `tfbatch --help` does without."""
+    from tfbatch.decoders import DECODERS
     from tfbatch.flow import output_of
     from tfbatch.flow import run as run_job
     from tfbatch.job import make_job
@@ -150,12 +153,13 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
 
     on_signals(raise_interrupted)
     limit_threads(config.threads or available_threads())
+    DECODERS.limit(config.threads or available_threads())
     return_freed_memory()
     job = make_job(config)
     if config.dry_run:
         output_of(job).check(overwrite=config.overwrite)
         click.echo(job.describe(), err=True)
-        return {"status": "planned", "rows": job.plan.rows, "parts": len(job.plan.parts), "output": str(job.output)}
+        return {"status": "planned", "rows": job.plan.rows, "parts": len(job.plan.parts), "output": job.output}
     stop = Stop()
     watchdog = Watchdog(stop, config.timeout, config.stall_timeout, report.give_up)
     every(SECONDS_BETWEEN_LOOKS, watchdog.look)

@@ -20,7 +20,7 @@ class RunConfig:
     inputs: tuple[str, ...]
     bundle: Path | None = None
     models: Path = Path("models")
-    output: Path | None = None
+    output: str | None = None
     input_column: str | None = None
     task: str | None = None
     device: str = "auto"

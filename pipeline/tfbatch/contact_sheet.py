@@ -38,10 +38,8 @@ class ContactSheet:
         self._rows.append((name, [(panel.label, fit(panel.pixels)) for panel in panels]))
 
     def save(self, path: Path) -> None:
-        """Draw the sheet; the file is there whole or not at all."""
-        temporary = path.with_name(f".{path.name}")
-        self._draw().save(temporary, "PNG")
-        temporary.replace(path)
+        """Draw the sheet into a file."""
+        self._draw().save(path, "PNG")
 
     def _draw(self) -> Image.Image:
         across = max((len(pictures) for _, pictures in self._rows), default=1)

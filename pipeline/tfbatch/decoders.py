@@ -16,12 +16,13 @@ from collections import deque
 from dataclasses import asdict
 from multiprocessing import Pipe
 from pathlib import Path
+from threading import Semaphore
 
 import numpy as np
 import pyarrow as pa
 
 from tfbatch.images import MAX_BYTES, Pixels, UnfitPicture, View
-from tfbatch.machine import peak_memory_of
+from tfbatch.machine import available_threads, peak_memory_of
 
 ENDINGS = {
     signal.SIGPROF: "decoding takes too much of the processor's time",
@@ -80,11 +81,16 @@ class Decoder:
 
 
 class Decoders:
-    """As many processes as ask at once."""
+    """As many processes as ask at once, up to a limit: then they wait for one another."""
 
     def __init__(self) -> None:
         self._idle: deque[Decoder] = deque()
         self._started: list[Decoder] = []
+        self._free = Semaphore(available_threads())
+
+    def limit(self, processes: int) -> None:
+        """Have no more processes than this; before the first one is asked for."""
+        self._free = Semaphore(processes)
 
     def render(self, data: pa.Buffer, view: View) -> Pixels:
         """A view of a picture.
@@ -108,8 +114,12 @@ class Decoders:
     def _ask(self, data: pa.Buffer, view: View | None) -> Pixels | int:
         if data.size > MAX_BYTES:
             raise UnfitPicture(f"too_large: {data.size:,} bytes are over {MAX_BYTES:,}")
+        with self._free:
+            return self._ask_one(data, view)
+
+    def _ask_one(self, data: pa.Buffer, view: View | None) -> Pixels | int:
         try:
-            decoder = self._idle.pop()
+            decoder = self._idle.popleft()
         except IndexError:
             decoder = Decoder()
             self._started.append(decoder)

@@ -6,19 +6,18 @@
 `row` is counted from the start of the input file, in ten digits: never a name from the data.
 """
 
-import ctypes
 import hashlib
-import os
+import json
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 import pyarrow as pa
 
 from tfbatch.bundle import sha256
 from tfbatch.claim import IMAGES
-from tfbatch.writer import sync_folder
+from tfbatch.storage import Storage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +30,13 @@ class ImageSink:
 
 
 class ImageFiles:
-    """The pictures of one part, under a temporary name until `commit`."""
+    """The pictures of one part, in the spool until `commit`."""
 
-    def __init__(self, sink: ImageSink, root: Path, temporary: Path, part: str) -> None:
-        self.folder = Path(IMAGES) / part
+    def __init__(self, sink: ImageSink, storage: Storage, part: str) -> None:
+        self.folder = f"{IMAGES}/{part}"
         self._sink = sink
-        self._root = root
-        self._temporary = temporary / f"{part}.{IMAGES}"
+        self._storage = storage
+        self._temporary = storage.spool / f"{part}.{IMAGES}"
         self._temporary.mkdir()
 
     def take_out(self, table: pa.Table, first: int, schema: pa.Schema) -> pa.Table:
@@ -62,15 +61,9 @@ class ImageFiles:
         Returns:
             What `are_there` needs to know of it.
         """
-        record = {"folder": str(self.folder), **describe(self._temporary)}
-        sync_files(self._temporary)
-        final = self._root / self.folder
-        final.parent.mkdir(exist_ok=True)
-        if final.exists():
-            shutil.rmtree(final)
-        self._temporary.rename(final)
-        sync_folder(final.parent)
-        return record
+        hashes = {path.name: sha256(path) for path in self._temporary.iterdir()}
+        self._storage.publish_folder(self._temporary, self.folder)
+        return {"folder": self.folder, "files": len(hashes), "sha256": hash_of(hashes)}
 
     def drop(self) -> None:
         """Forget the pictures."""
@@ -81,34 +74,17 @@ class ImageFiles:
         if not content.is_valid:
             return None
         (self._temporary / name).write_bytes(content.as_buffer())
-        return str(self.folder / name)
+        return f"{self.folder}/{name}"
 
 
-def describe(folder: Path) -> dict[str, Any]:
-    """How many files a folder holds, and one SHA-256 of all their names and contents."""
-    digest = hashlib.sha256()
-    names = sorted(path.name for path in folder.iterdir())
-    for name in names:
-        digest.update(f"{name} {sha256(folder / name)}\n".encode())
-    return {"files": len(names), "sha256": digest.hexdigest()}
+def are_there(storage: Storage, record: dict[str, Any], *, verify: bool) -> bool:
+    """Whether the pictures of a part are all in a storage; with `verify`, byte for byte."""
+    names = list(storage.files(record["folder"]))
+    if len(names) != record["files"]:
+        return False
+    return not verify or hash_of({PurePath(name).name: storage.sha256(name) for name in names}) == record["sha256"]
 
 
-def are_there(root: Path, record: dict[str, Any], *, verify: bool) -> bool:
-    """Whether the pictures of a part are all below a root; with `verify`, byte for byte."""
-    folder = root / record["folder"]
-    if verify:
-        return record == {"folder": record["folder"], **describe(folder)}
-    return sum(1 for _ in folder.iterdir()) == int(record["files"])
-
-
-def sync_files(folder: Path) -> None:
-    """Make a folder and all files in it durable, at one go where the system can."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        whole_system = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-        if whole_system is None:
-            os.sync()
-        elif whole_system(descriptor):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
-    finally:
-        os.close(descriptor)
+def hash_of(hashes: dict[str, str]) -> str:
+    """One SHA-256 of the names of files and their own."""
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()

@@ -5,7 +5,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,8 +16,10 @@ from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration, OutputRefused, UsageError
 from tfbatch.generated import IMAGE, declare_images
 from tfbatch.image_files import ImageSink
-from tfbatch.plan import Plan, input_folders, make_plan
+from tfbatch.plan import Plan, make_plan
 from tfbatch.session import Device, find_device
+from tfbatch.sources import input_folders, local_path, place_of, scheme_of
+from tfbatch.storage import is_one_file
 from tfbatch.tasks import Task, load_task, task_names
 
 ERROR_COLUMN = "error"
@@ -44,7 +45,7 @@ class Job:
     kept: list[str]
     schema: pa.Schema
     sink: ImageSink | None
-    output: Path
+    output: str
     facts: dict[str, Any]
 
     @property
@@ -76,7 +77,7 @@ def make_job(config: RunConfig) -> Job:
     plan = make_plan(config.inputs, rows_per_part=config.rows_per_part, limit=config.limit)
     names = plan.schema.names
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(f"{plan.files[0].path} has more than one column named {', '.join(twice)}; rename them")
+        raise UsageError(f"{plan.files[0].source} has more than one column named {', '.join(twice)}; rename them")
     bundle = choose_bundle(config, plan.schema)
     task_class = load_task(bundle.manifest.task)
     refuse_options(config, bundle.manifest.task)
@@ -227,36 +228,35 @@ def image_sink(added: pa.Schema, config: RunConfig) -> ImageSink | None:
     return ImageSink(endings=endings, in_column_too=config.images == "both")
 
 
-def choose_output(config: RunConfig, plan: Plan) -> Path:
-    """The output folder, or the single file that was asked for.
+def choose_output(config: RunConfig, plan: Plan) -> str:
+    """The output folder or address, or the single file that was asked for.
 
     Raises:
-        UsageError: a file was asked for, but the input is several.
+        UsageError: a file was asked for where it cannot be had.
         OutputRefused: the output would lie in the input, or the input in the output.
     """
-    output = config.output or default_output(config, plan)
-    if output.suffix == ".parquet" and not output.is_dir() and len(plan.files) > 1:
+    output = local_path(config.output) if config.output else default_output(config, plan)
+    if scheme_of(output) and output.endswith(".parquet"):
+        raise UsageError(f"-o {output} is one file; in an object store name a folder, or join its parts later")
+    if is_one_file(output) and len(plan.files) > 1:
         raise UsageError(f"-o {output} is one file, but the input is {len(plan.files)} files; name a folder")
-    if output.suffix == ".parquet" and not output.is_dir() and config.images != "column":
+    if is_one_file(output) and config.images != "column":
         raise UsageError(
             f"--images {config.images} puts files beside the parts; -o {output} is one file, name a folder"
         )
-    place = output.resolve()
-    folders = [folder.resolve() for text in config.inputs for folder in input_folders(text)]
-    for source in [*folders, *(file.path.resolve() for file in plan.files)]:
+    place = place_of(output)
+    folders = [folder for text in config.inputs for folder in input_folders(text)]
+    for source in [*folders, *(file.source.place for file in plan.files)]:
         if place == source or place in source.parents or (source in folders and place.is_relative_to(source)):
             raise OutputRefused(f"output {output} and input {source} lie in one another; choose another with -o")
-    if any(fnmatch(str(output), text) for text in config.inputs):
+    if any(fnmatch(output, text) for text in config.inputs):
         raise OutputRefused(f"output {output} would be input the next time; choose another with -o")
     return output
 
 
-def default_output(config: RunConfig, plan: Plan) -> Path:
+def default_output(config: RunConfig, plan: Plan) -> str:
     """`<name>-predictions` in the working directory, by the name of the input's file or folder."""
-    first = Path(config.inputs[0]).resolve()
-    if first.is_dir():
-        name = first.name
-    else:
-        path = plan.files[0].path.resolve()
-        name = path.stem if len(plan.files) == 1 else path.parent.name
-    return Path(f"{name}-predictions")
+    first, place = place_of(config.inputs[0]), plan.files[0].source.place
+    if first in place.parents:
+        return f"{first.name}-predictions"
+    return f"{place.stem if len(plan.files) == 1 else place.parent.name}-predictions"

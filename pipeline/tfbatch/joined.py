@@ -8,18 +8,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfbatch.bundle import sha256
-from tfbatch.writer import PartWriter, sync_folder, write_json
+from tfbatch.storage import STATE
+from tfbatch.writer import PartWriter, replace_file, sync_folder, to_json
 
 
 class JoinedFile:
-    """The file at a target path; `record` is the small file that says which one was put there.
+    """The file at a target path; `root` is the folder its parts are in, and the record that says which
+    file was put there.
 
     `job` names the job whose result it is: its fingerprint and the identities of its inputs.
     """
 
-    def __init__(self, target: Path, record: Path, job: list[Any]) -> None:
+    def __init__(self, target: Path, root: Path, job: list[Any]) -> None:
         self.target = target
-        self._record = record
+        self._root = root
+        self._record = root / STATE / "joined.json"
         self._job = job
 
     def is_ours(self) -> bool:
@@ -37,14 +40,14 @@ class JoinedFile:
     def disown(self) -> None:
         """Keep the file as tfbatch's, but as no job's result."""
         if entries := self._entries():
-            write_json(self._record, {"files": [{**entry, "job": None} for entry in entries]})
+            replace_file(self._record, to_json({"files": [{**entry, "job": None} for entry in entries]}))
 
-    def join(self, parts: list[Path], temporary: Path, schema: pa.Schema) -> None:
-        """Write all parts into one file, row group by row group, and put it in place."""
-        writer = PartWriter(temporary / self.target.name, schema)
+    def join(self, parts: list[str], spool: Path, schema: pa.Schema) -> None:
+        """Write all parts, by their names, into one file, row group by row group, and put it in place."""
+        writer = PartWriter(spool / self.target.name, schema)
         try:
-            for path in parts:
-                with pq.ParquetFile(path) as file:
+            for part in parts:
+                with pq.ParquetFile(self._root / part) as file:
                     for index in range(file.num_row_groups):
                         writer.append(file.read_row_group(index))
             writer.finish()
@@ -59,7 +62,7 @@ class JoinedFile:
             "job": self._job,
         }
         # The entry before stays: until the rename, the file in place is the one it describes.
-        write_json(self._record, {"files": [*self._entries()[-1:], entry]})
+        replace_file(self._record, to_json({"files": [*self._entries()[-1:], entry]}))
         writer.path.replace(self.target)
         sync_folder(self.target.parent)
 

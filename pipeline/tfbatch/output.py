@@ -1,22 +1,21 @@
-"""The output folder: parts that are complete or absent, and which of them are finished.
+"""An output: parts that are complete or absent, and which of them are finished.
 
     OUT/part-<file>-<first row>-<last row>-<input id>-<fingerprint>.parquet
     OUT/images/part-.../         its pictures, where they go to files
     OUT/_tfbatch/run.json        what this folder is the output of
     OUT/_tfbatch/lock            held while a job writes here
     OUT/_tfbatch/done/*.json     one record a part: the part is finished when this exists
-    OUT/_tfbatch/tmp/            parts being written
+    OUT/_tfbatch/tmp/            parts being written; of an object store they are in a local folder
     OUT/_tfbatch/contact_sheet.png
     OUT/_SUCCESS                 last: all parts are there
 
 A part is a pure function of its input rows and the job's facts, so writing it again is harmless.
-It is written under a temporary name, since pyarrow leaves a valid, short file behind when it is
-interrupted, then synced, linked to its name, and recorded: the record is the commit point. The
-folder of its pictures has its name before that.
+It is written to a spool, since pyarrow leaves a valid, short file behind when it is interrupted,
+then published under its name, and recorded: the record is the commit point. Its pictures have
+their names before that.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,13 +24,19 @@ from pathlib import Path
 import pyarrow as pa
 
 from tfbatch.bundle import sha256
-from tfbatch.claim import SUCCESS, Claim, Record
+from tfbatch.claim import CONTACT_SHEET, DONE, SUCCESS, Claim, Record
 from tfbatch.contact_sheet import ContactSheet
 from tfbatch.errors import BadInput, OutputFailed, OutputRefused, first_line
+from tfbatch.folder import Folder
 from tfbatch.image_files import ImageFiles, ImageSink, are_there
 from tfbatch.joined import JoinedFile
-from tfbatch.plan import InputFile, Part, Plan, input_identity
-from tfbatch.writer import PartWriter, sync_folder, write_json
+from tfbatch.plan import InputFile, Part, Plan
+from tfbatch.sources import scheme_of
+from tfbatch.stages import overlap
+from tfbatch.storage import Storage, is_one_file
+from tfbatch.writer import PartWriter, to_json
+
+READERS = 8  # records read at once: from an object store each takes a while
 
 
 @dataclass
@@ -58,7 +63,7 @@ class Output:
 
     def __init__(
         self,
-        target: Path,
+        target: str,
         plan: Plan,
         schema: pa.Schema,
         facts: Record,
@@ -67,24 +72,25 @@ class Output:
         *,
         verify: bool = False,
     ) -> None:
-        single = target.suffix == ".parquet" and not target.is_dir()
         self.target = target
-        self.root = target.with_name(target.name + ".tfbatch") if single else target
+        root = f"{target}.tfbatch" if is_one_file(target) else target
+        self._storage = open_storage(root)
         self._plan = plan
         self._schema = schema
         self._fingerprint = fingerprint
         self._identities = [file.identity for file in plan.files]
-        inputs = [{"path": str(file.path), "rows": file.rows, "identity": file.identity} for file in plan.files]
-        self._claim = Claim(self.root, {"fingerprint": fingerprint, "facts": facts, "inputs": inputs})
-        record = self._claim.state / "joined.json"
-        self._file = JoinedFile(target, record, [fingerprint, self._identities]) if single else None
+        inputs = [{"path": str(file.source), "rows": file.rows, "identity": file.identity} for file in plan.files]
+        self._claim = Claim(self._storage, {"fingerprint": fingerprint, "facts": facts, "inputs": inputs})
+        self._file = None
+        if is_one_file(target):
+            self._file = JoinedFile(Path(target), Path(root), [fingerprint, self._identities])
         self._sink = sink
         self._verify = verify
         self._draft: Draft | None = None
 
     def check(self, *, overwrite: bool) -> None:
         """Refuse what `open` would refuse, lock and disk apart, and touch nothing."""
-        if self._file and self.target.exists() and not self._file.is_ours() and not overwrite:
+        if self._file and self._file.target.exists() and not self._file.is_ours() and not overwrite:
             raise OutputRefused(f"output {self.target} exists; --overwrite replaces it")
         self._claim.check(overwrite=overwrite)
 
@@ -112,30 +118,37 @@ class Output:
         """The finished parts of the plan: recorded, and there as they were recorded."""
         file = self._file
         joined = file is not None and file.is_this_jobs() and not (self._verify and not file.is_intact())
-        found = {}
-        for part in self._plan.parts:
+
+        def read(part: Part) -> Record | None:
             try:
-                record = json.loads(self._record_path(part).read_bytes())
+                record: Record = json.loads(self._storage.read(self._record_name(part)))
                 fits = (record["part"], record["rows"]) == (part.name(self._fingerprint), part.rows)
-                if fits and isinstance(record["errors"], int) and (joined or self._is_there(record)):
-                    found[part] = record
+                counts = fits and isinstance(record["errors"], int) and (joined or self._is_there(record))
             except (OSError, ValueError, KeyError, TypeError):
-                continue
-        return found
+                return None
+            return record if counts else None
+
+        records = overlap(read, self._plan.parts, workers=READERS, ahead=4 * READERS)
+        return {part: record for part, record in zip(self._plan.parts, records, strict=True) if record is not None}
 
     @property
     def has_contact_sheet(self) -> bool:
-        return self._claim.contact_sheet.exists()
+        try:
+            return self._storage.size(CONTACT_SHEET) > 0
+        except FileNotFoundError:
+            return False
 
     def keep_contact_sheet(self, sheet: ContactSheet) -> None:
         """Draw a run's contact sheet in the folder."""
-        with self._failing_as_output(self.root):
-            sheet.save(self._claim.contact_sheet)
+        with self._failing_as_output():
+            drawn = self._storage.spool / "contact_sheet.png"
+            sheet.save(drawn)
+            self._storage.publish(drawn, CONTACT_SHEET)
 
     def success(self) -> Record | None:
         """What `_SUCCESS` says, if it is there and is of this job."""
         try:
-            content: Record = json.loads((self.root / SUCCESS).read_bytes())
+            content: Record = json.loads(self._storage.read(SUCCESS))
         except (OSError, ValueError):
             return None
         if content.get("fingerprint") != self._fingerprint or content.get("inputs") != self._identities:
@@ -150,7 +163,7 @@ class Output:
 
     def append(self, part: Part, table: pa.Table, errors: int) -> Record | None:
         """Add the next rows of a part, some with errors; returns its record when they were the last."""
-        with self._failing_as_output(self.root):
+        with self._failing_as_output():
             draft = self._draft = self._draft or self._begin(part)
             if draft.images is not None:
                 table = draft.images.take_out(table, part.first + draft.writer.rows, self._schema)
@@ -171,23 +184,28 @@ class Output:
         """
         rows = sum(record["rows"] for record in records.values())
         if set(records) != set(self._plan.parts) or rows != self._plan.rows:
-            raise OutputFailed(f"{self.root}: {rows:,} rows are recorded of {self._plan.rows:,}; run again")
-        with self._failing_as_output(self.target):
+            raise OutputFailed(f"{self._storage.name}: {rows:,} rows are recorded of {self._plan.rows:,}; run again")
+        with self._failing_as_output():
             if self._file:
-                parts = [self.root / records[part]["part"] for part in self._plan.parts]
-                if not self._file.is_this_jobs():
-                    self._file.join(parts, self._claim.temporary, self._schema)
-                for path in parts:
-                    path.unlink(missing_ok=True)
-            write_json(self.root / SUCCESS, {"fingerprint": self._fingerprint, "inputs": self._identities, **summary})
+                self._join(self._file, [records[part]["part"] for part in self._plan.parts])
+            success = {"fingerprint": self._fingerprint, "inputs": self._identities, **summary}
+            self._storage.ensure_held()
+            self._storage.write(SUCCESS, to_json(success))
+
+    def _join(self, file: JoinedFile, names: list[str]) -> None:
+        """Put the one file in its place, if it is not there since before a crash, and drop its parts."""
+        if not file.is_this_jobs():
+            file.join(names, self._storage.spool, self._schema)
+        for name in names:
+            self._storage.remove(name)
 
     def _begin(self, part: Part) -> Draft:
         """Open a part's file, and the folder of its pictures."""
         name = Path(part.name(self._fingerprint)).name
-        writer = PartWriter(self._claim.temporary / name, self._schema)
+        writer = PartWriter(self._storage.spool / name, self._schema)
         images = None
         if self._sink is not None:
-            images = ImageFiles(self._sink, self.root, self._claim.temporary, Path(name).stem)
+            images = ImageFiles(self._sink, self._storage, Path(name).stem)
         return Draft(writer=writer, images=images)
 
     def _commit(self, part: Part, draft: Draft) -> Record:
@@ -204,41 +222,51 @@ class Output:
             "bytes": writer.path.stat().st_size,
             "sha256": sha256(writer.path),
         }
-        final = self.root / name
-        final.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(writer.path, final, follow_symlinks=False)
-            writer.path.unlink()
-        except FileExistsError:  # linked before a crash, but not recorded: it is this very part
-            writer.path.replace(final)
-        sync_folder(final.parent)
-        write_json(self._record_path(part), record)
+        self._storage.publish(writer.path, name)
+        self._storage.ensure_held()
+        self._storage.write(self._record_name(part), to_json(record))
         return record
 
     def _is_there(self, record: Record) -> bool:
         """Whether a recorded part is in the folder, with its pictures; with `verify`, byte for byte."""
-        path, pictures = self.root / record["part"], record["images"]
-        if path.stat().st_size != record["bytes"] or (self._verify and sha256(path) != record["sha256"]):
+        name, pictures = record["part"], record["images"]
+        if self._storage.size(name) != record["bytes"]:
             return False
-        return pictures is None or are_there(self.root, pictures, verify=self._verify)
+        if self._verify and self._storage.sha256(name) != record["sha256"]:
+            return False
+        return pictures is None or are_there(self._storage, pictures, verify=self._verify)
 
-    def _record_path(self, part: Part) -> Path:
-        return self._claim.done / (Path(part.name(self._fingerprint)).name + ".json")
+    def _record_name(self, part: Part) -> str:
+        return f"{DONE}/{Path(part.name(self._fingerprint)).name}.json"
 
     @contextmanager
-    def _failing_as_output(self, path: Path) -> Iterator[None]:
+    def _failing_as_output(self) -> Iterator[None]:
         try:
             yield
         except (OSError, pa.ArrowException) as error:
             reason = getattr(error, "strerror", None) or first_line(error)
-            raise OutputFailed(f"writing to {path} failed: {reason}") from error
+            raise OutputFailed(f"writing to {self.target} failed: {reason}") from error
 
 
-def check_unchanged(source: InputFile) -> None:
+def open_storage(output: str) -> Storage:
+    """The storage of an output; nothing is touched yet.
+
+    Raises:
+        BadConfiguration: an object store, and the package for it is not installed.
+    """
+    if scheme_of(output) is None:
+        return Folder(Path(output))
+    from tfbatch.bucket import Bucket  # which needs obstore
+
+    return Bucket(output)
+
+
+def check_unchanged(file: InputFile) -> None:
     """Refuse a part whose input file was replaced while it was read."""
     try:
-        found = input_identity(source.path)
+        found = file.source.identity()
     except OSError as error:
-        raise BadInput(f"{source.path} went away while it was read: {error.strerror}") from error
-    if found != source.identity:
-        raise BadInput(f"{source.path} was changed while it was read; run again to score it as it is now")
+        reason = error.strerror or first_line(error)
+        raise BadInput(f"{file.source} went away while it was read: {reason}") from error
+    if found != file.identity:
+        raise BadInput(f"{file.source} was changed while it was read; run again to score it as it is now")

@@ -34,7 +34,7 @@ def read_windows(
         try:
             yield from _read_file(plan.files[index], wanted, columns, rows, size)
         except (OSError, pa.ArrowException, Contradiction) as error:
-            raise BadInput(f"{plan.files[index].path} cannot be read: {first_line(error)}") from error
+            raise BadInput(f"{plan.files[index].source} cannot be read: {first_line(error)}") from error
 
 
 def _read_file(source: InputFile, parts: list[Part], columns: list[str], rows: int, size: int) -> Iterator[Window]:
@@ -44,8 +44,9 @@ def _read_file(source: InputFile, parts: list[Part], columns: list[str], rows: i
             yield Window(part=part, first=part.first, rows=schema.empty_table())
     delivered = 0
     with (
-        source.path.open("rb") as declared,
-        pq.ParquetFile(source.path, pre_buffer=False, buffer_size=READ_BUFFER, page_checksum_verification=True) as file,
+        source.source.open() as declared,
+        source.source.open() as opened,
+        pq.ParquetFile(opened, pre_buffer=False, buffer_size=READ_BUFFER, page_checksum_verification=True) as file,
     ):
         chunks = read_chunks(declared)
         alone = any(_has_dictionary(child) for field in schema for child in _children(field.type))
@@ -66,7 +67,7 @@ def _read_file(source: InputFile, parts: list[Part], columns: list[str], rows: i
                     break
     promised = sum(part.rows for part in parts)
     if delivered != promised:
-        raise BadInput(f"{source.path}: the footer promises {promised:,} of these rows, the pages hold {delivered:,}")
+        raise BadInput(f"{source.source}: the footer promises {promised:,} of these rows, the pages hold {delivered:,}")
 
 
 def _gather(batches: Iterator[pa.RecordBatch], rows: int, size: int) -> Iterator[pa.Table]:

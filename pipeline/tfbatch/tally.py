@@ -48,7 +48,7 @@ def check_errors(job: Job, tally: Tally) -> None:
         where = f"the error column of the parts in {job.output} says which and why"
         if tally.first_error is not None:
             part, row, reason = tally.first_error
-            where = f"the first met now is row {row:,} (from 0) of {job.plan.files[part.file].path}, {reason}"
+            where = f"the first met now is row {row:,} (from 0) of {job.plan.files[part.file].source}, {reason}"
         raise TooManyRowErrors(
             f"{tally.errors:,} rows have errors, --max-errors {job.config.max_errors} allows {limit:,}; {where}"
         )
@@ -77,7 +77,7 @@ def summary(job: Job, status: str, tally: Tally) -> Record:
     return {
         "status": status,
         **so_far(tally),
-        "output": str(job.output),
+        "output": job.output,
         "bundle": str(job.bundle.path),
         "task": job.bundle.manifest.task,
         "device": job.device.name,

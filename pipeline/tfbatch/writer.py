@@ -66,9 +66,9 @@ class PartWriter:
             self._parquet.write_table(table, row_group_size=max(table.num_rows, 1))
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a small file whole or not at all, and sync it."""
-    replace_file(path, json.dumps(content, indent=1) + "\n")
+def to_json(content: dict[str, Any]) -> str:
+    """The form of all small files that tfbatch keeps."""
+    return json.dumps(content, indent=1) + "\n"
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -85,6 +85,14 @@ def replace_file(path: Path, text: str) -> None:
             temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those it lies in, and make their names durable."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_folder(folder.parent)
 
 
 def sync_folder(path: Path) -> None:

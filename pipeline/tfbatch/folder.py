@@ -1,0 +1,115 @@
+"""An output in a folder of this machine: names are given by links and renames, and synced."""
+
+import ctypes
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tfbatch.bundle import sha256
+from tfbatch.errors import OutputRefused, TryAgain
+from tfbatch.holder import describe
+from tfbatch.storage import STATE
+from tfbatch.writer import make_folder, replace_file, sync_folder
+
+
+class Folder:
+    """Storage in a folder, under a lock on a file in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.name = str(root)
+        self.spool = root / STATE / "tmp"
+        self._root = root
+        self._lock = -1
+
+    def check(self) -> None:
+        nearest = next(parent for parent in self._root.absolute().parents if parent.exists())
+        if not nearest.is_dir():
+            raise OutputRefused(f"output {self.name} cannot be used: {nearest} is not a folder")
+        if self._root.exists() and not self._root.is_dir():
+            raise OutputRefused(f"output {self.name} exists and is not a folder")
+        if self._root.is_dir() and not (self._root / STATE).is_dir() and any(self._root.iterdir()):
+            raise OutputRefused(f"output {self.name} holds files that are not tfbatch's; choose another with -o")
+
+    def hold(self) -> None:
+        make_folder(self._root / STATE)
+        self._take_lock()
+        shutil.rmtree(self.spool, ignore_errors=True)
+        self.spool.mkdir()
+
+    def release(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def ensure_held(self) -> None:
+        """The lock lasts as long as the process."""
+
+    def read(self, name: str) -> bytes:
+        return (self._root / name).read_bytes()
+
+    def write(self, name: str, text: str) -> None:
+        path = self._root / name
+        make_folder(path.parent)
+        replace_file(path, text)
+
+    def publish(self, spooled: Path, name: str) -> None:
+        final = self._root / name
+        make_folder(final.parent)
+        try:
+            os.link(spooled, final, follow_symlinks=False)
+            spooled.unlink()
+        except FileExistsError:  # linked before a crash, but not recorded: it is this very content
+            spooled.replace(final)
+        sync_folder(final.parent)
+
+    def publish_folder(self, spooled: Path, name: str) -> None:
+        sync_files(spooled)
+        final = self._root / name
+        make_folder(final.parent)
+        if final.exists():
+            shutil.rmtree(final)
+        spooled.rename(final)
+        sync_folder(final.parent)
+
+    def size(self, name: str) -> int:
+        return (self._root / name).stat().st_size
+
+    def sha256(self, name: str) -> str:
+        return sha256(self._root / name)
+
+    def files(self, folder: str = "") -> Iterator[str]:
+        for path, _, names in os.walk(self._root / folder):
+            for name in names:
+                yield (Path(path) / name).relative_to(self._root).as_posix()
+
+    def remove(self, name: str) -> None:
+        path = self._root / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+    def _take_lock(self) -> None:
+        self._lock = os.open(self._root / STATE / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(self._lock, 1000).decode(errors="replace").strip()
+            raise TryAgain(f"output {self.name} is being written by {holder or 'another process'}") from None
+        os.ftruncate(self._lock, 0)
+        os.write(self._lock, f"{describe()}\n".encode())
+
+
+def sync_files(folder: Path) -> None:
+    """Make a folder and all files in it durable, at one go where the system can."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        whole_system = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+        if whole_system is None:
+            os.sync()
+        elif whole_system(descriptor):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+    finally:
+        os.close(descriptor)

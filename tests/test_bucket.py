@@ -1,0 +1,210 @@
+"""From object store to object store: a real server, the real command line."""
+
+import io
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import Finished, read_output, run_tfbatch, tfbatch_env, write_reviews
+from s3 import KEYS, S3
+from test_generated import tree, write_pictures
+from test_masked_im import PictureModel
+from tfbatch import errors
+from tfbatch.holder import mark
+from tfbatch.sources import find_sources, place_of, scheme_of
+
+
+def score(s3: S3, bundle: Path, *words: object, source: str = "in", to: str = "out") -> Finished:
+    address = f"s3://{s3.bucket}"
+    return run_tfbatch("run", f"{address}/{source}", "-m", bundle, "-o", f"{address}/{to}", *words, env=s3.env)
+
+
+def table_of(s3: S3, folder: str) -> pa.Table:
+    return pa.concat_tables([pq.read_table(io.BytesIO(content)) for content in s3.parts(folder).values()])
+
+
+def test_a_bucket_gets_the_rows_that_a_folder_gets(s3: S3, reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
+    s3.put("in/day=1/reviews.parquet", reviews)
+    s3.put("in/day=2/more.parquet", write_reviews(tmp_path / "more.parquet", 50))
+    s3.put("in/_SUCCESS", b"no table")
+    done = score(s3, text_bundle, "--rows-per-part", 300)
+    assert done.code == 0, done.err
+    assert (done.result["rows"], done.result["parts"]) == (1050, 5)
+    assert len([name for name in s3.names("out/day=1") if name.endswith(".parquet")]) == 4
+    local = run_tfbatch("run", reviews, tmp_path / "more.parquet", "-m", text_bundle, "-o", tmp_path / "local")
+    assert local.code == 0
+    assert table_of(s3, "out").equals(read_output(tmp_path / "local"))
+    assert json.loads(s3.get("out/_SUCCESS"))["rows"] == 1050
+    assert score(s3, text_bundle, "--rows-per-part", 300).result["status"] == "already done"
+
+
+def test_what_is_missing_or_changed_in_a_bucket_is_made_anew(s3: S3, reviews: Path, text_bundle: Path) -> None:
+    s3.put("in/reviews.parquet", reviews)
+    words = ("--rows-per-part", 300)
+    assert score(s3, text_bundle, *words).code == 0
+    whole = s3.parts("out")
+    first, second, *_ = (f"out/{name}" for name in whole)
+    import obstore
+
+    obstore.delete(s3.store, first)
+    s3.put(second, bytes(len(s3.get(second))))
+    assert score(s3, text_bundle, *words).result["status"] == "done"
+    assert s3.parts("out") != whole, "its size is the same, so only --verify sees it"
+    assert score(s3, text_bundle, *words, "--verify").result["status"] == "done"
+    assert s3.parts("out") == whole
+
+
+def test_pictures_in_files_go_to_a_bucket_too(s3: S3, picture_model: PictureModel, tmp_path: Path) -> None:
+    source = write_pictures(tmp_path / "in.parquet", 20)
+    words = ["--images", "files", "--keep-mask", "--contact-sheet", 3, "--rows-per-part", 10]
+    bundle = picture_model("vit")[1]
+    assert run_tfbatch("run", source, "-m", bundle, "-o", tmp_path / "out", *words).code == 0
+    address = f"s3://{s3.bucket}/out"
+    done = run_tfbatch("run", source, "-m", bundle, "-o", address, *words, env=s3.env)
+    assert done.code == 0, done.err
+    local = {
+        str(file.relative_to(tmp_path)): file.read_bytes() for file in (tmp_path / "out" / "images").rglob("*.png")
+    }
+    assert {name: s3.get(name) for name in s3.names("out/images")} == local
+    assert s3.get("out/_tfbatch/contact_sheet.png").startswith(b"\x89PNG")
+    assert len(local) == len(tree(tmp_path / "out")) - 2
+    assert (
+        run_tfbatch("run", source, "-m", bundle, "-o", address, *words, env=s3.env).result["status"] == "already done"
+    )
+
+
+def lease(**changes: Any) -> bytes:
+    content = {"holder": "process 7 on elsewhere since noon", "token": "x", "until": time.time() + 60}
+    return json.dumps(content | changes).encode()
+
+
+def test_a_bucket_that_another_writes_to_is_refused_naming_it(s3: S3, reviews: Path, text_bundle: Path) -> None:
+    s3.put("in/reviews.parquet", reviews)
+    s3.put("out/_tfbatch/lock", lease())
+    done = score(s3, text_bundle)
+    assert done.code == errors.TryAgain.exit_code
+    assert "process 7 on elsewhere since noon" in done.err
+    assert s3.names("out") == ["out/_tfbatch/lock"]
+
+
+def test_a_lease_that_ran_out_or_whose_process_is_gone_is_taken_over(s3: S3, reviews: Path, text_bundle: Path) -> None:
+    s3.put("in/reviews.parquet", reviews)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    left = mark() | {"process": gone.pid}
+    gone.wait()
+    for content in (lease(until=time.time() - 3600), lease(**left), b"{}", b"not a lease"):
+        s3.put("out/_tfbatch/lock", content)
+        done = score(s3, text_bundle, "--overwrite", "--limit", 5)
+        assert done.code == 0, (content, done.err)
+    held = lease(**mark())
+    s3.put("out/_tfbatch/lock", held)
+    assert score(s3, text_bundle, "--overwrite").code == errors.TryAgain.exit_code, "this test is still there"
+
+
+def test_refusals_say_what_was_found_and_touch_nothing(s3: S3, reviews: Path, text_bundle: Path) -> None:
+    s3.put("in/reviews.parquet", reviews)
+    s3.put("theirs/letter.txt", b"dear")
+    before = s3.names()
+    for code, to, source, reason in (
+        (73, "theirs", "in", "holds what is not tfbatch's"),
+        (73, "in/deeper", "in", "lie in one another"),
+        (2, "out.parquet", "in", "name a folder"),
+        (66, "out", "nothing", "does not exist or matches nothing"),
+        (66, "out", "in/*/x.parquet", "does not exist or matches nothing"),
+    ):
+        done = score(s3, text_bundle, source=source, to=to)
+        assert (done.code, reason in done.err) == (code, True), done.err
+    done = run_tfbatch("run", reviews, "-m", text_bundle, "-o", "s3://not-there/out", env=s3.env)
+    assert (done.code, "cannot be used" in done.err) == (73, True), done.err
+    done = run_tfbatch("run", reviews, "-m", text_bundle, "-o", "http://elsewhere/out", env=s3.env)
+    assert (done.code, "s3://, gs://" in done.err) == (2, True), done.err
+    assert s3.names() == before
+
+
+def test_another_jobs_output_in_a_bucket_is_refused_naming_what_changed(
+    s3: S3, reviews: Path, text_bundle: Path
+) -> None:
+    s3.put("in/reviews.parquet", reviews)
+    assert score(s3, text_bundle).code == 0
+    before = {name: s3.get(name) for name in s3.names("out")}
+    done = score(s3, text_bundle, "--prefix", "a_")
+    assert (done.code, "another --prefix" in done.err) == (78, True), done.err
+    assert {name: s3.get(name) for name in s3.names("out")} == before
+    assert score(s3, text_bundle, "--prefix", "a_", "--overwrite").code == 0
+    assert len(s3.parts("out")) == 1
+
+
+def test_credentials_come_from_a_profile_file_too(s3: S3, reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
+    s3.put("in/reviews.parquet", reviews)
+    profile = f"[night]\naws_access_key_id = {KEYS['AWS_ACCESS_KEY_ID']}\naws_secret_access_key = x\n"
+    (tmp_path / "credentials").write_text(profile)
+    env = {
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"), "AWS_PROFILE": "night",
+        "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": s3.url,
+    }  # fmt: skip
+    words = ["run", f"s3://{s3.bucket}/in", "-m", text_bundle, "-o", f"s3://{s3.bucket}/out"]
+    done = run_tfbatch(*words, env=env)
+    assert done.code == 0, done.err
+
+
+def test_without_its_package_the_message_says_what_to_install(reviews: Path, text_bundle: Path) -> None:
+    program = "import sys; sys.modules['obstore'] = None; from tfbatch.cli import main; main()"
+    command = [sys.executable, "-c", program, "run", reviews, "-m", text_bundle, "-o", "s3://bucket/out"]
+    done = subprocess.run(list(map(str, command)), env=tfbatch_env(), capture_output=True, text=True, check=False)
+    assert (done.returncode, "pip install 'tfbatch[cloud]'" in done.stderr) == (78, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("in/*.parquet", ["a"]),
+        ("in/**/*.parquet", ["a", "c", "b"]),
+        ("in/day=*/?.parquet", ["c", "b"]),
+        ("in/day=[2-9]/*", ["b"]),
+        ("in", ["a", "c", "b"]),
+        ("in/a.parquet", ["a"]),
+    ],
+)
+def test_patterns_of_addresses_are_those_of_paths(
+    pattern: str, found: list[str], s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    for name in ("in/a.parquet", "in/day=2/b.parquet", "in/day=1/c.parquet", "in/_tmp/d.parquet", "in.parquet"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x")
+        if "_tmp" not in name or pattern == "in":
+            s3.put(name, file)
+        else:
+            file.unlink()  # patterns take what they match; folders leave bookkeeping out
+    remote = find_sources((f"s3://{s3.bucket}/{pattern}",))
+    local = find_sources((f"file://{tmp_path}/{pattern}",))
+    assert [Path(source.path).stem for source in remote] == found
+    assert [Path(source.path).stem for source in local] == found
+
+
+def test_an_object_that_was_replaced_is_another_input(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    s3.put("in.parquet", write_reviews(tmp_path / "a.parquet", 20, seed=1))
+    (source,) = find_sources((f"s3://{s3.bucket}/in.parquet",))
+    before = source.identity()
+    assert source.identity() == before
+    s3.put("in.parquet", write_reviews(tmp_path / "b.parquet", 20, seed=2))
+    assert source.identity() != before
+
+
+def test_addresses_are_told_from_paths() -> None:
+    assert [scheme_of(text) for text in ("s3://a/b", "gs://a", "file:///a", "/a/b", "a b", "c:/x")] == [
+        "s3", "gs", None, None, None, None
+    ]  # fmt: skip
+    assert place_of("file:///tmp/../a") == Path("/a")
+    with pytest.raises(errors.UsageError, match="ftp://a"):
+        scheme_of("ftp://a")
