@@ -33,10 +33,10 @@ def encoded(picture: Image.Image, form: str, **options: object) -> bytes:
 
 def test_sixteen_bit_greys_are_scaled_not_clipped() -> None:
     levels = np.array([[0, 257 * 100, 65535]], np.uint16)
-    assert render(encoded(Image.fromarray(levels), "PNG"), View())[0, :, 0].tolist() == [0, 100, 255]
+    assert np.asarray(render(encoded(Image.fromarray(levels), "PNG"), View()))[0, :, 0].tolist() == [0, 100, 255]
     assert to_eight_bits(Image.new("L", (1, 1))).mode == "L"
-    assert render(encoded(Image.new("I", (1, 1), 200), "TIFF"), View()).tolist() == [[[200, 200, 200]]]
-    assert render(encoded(Image.new("I", (1, 1), 257 * 200), "TIFF"), View()).tolist() == [[[200, 200, 200]]]
+    for level in (200, 257 * 200):
+        assert render(encoded(Image.new("I", (1, 1), level), "TIFF"), View()).getpixel((0, 0)) == (200, 200, 200)
 
 
 def test_a_picture_too_large_by_its_header_is_not_decoded() -> None:
@@ -53,7 +53,7 @@ def test_formats_outside_the_list_are_not_opened(form: str) -> None:
 
 def test_an_animation_gives_its_first_frame() -> None:
     frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
-    first = render(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), View())
+    first = np.asarray(render(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), View()))
     assert first[0, 0].tolist() == [255, 0, 0]
 
 

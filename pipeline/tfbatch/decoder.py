@@ -2,7 +2,8 @@
 
 Decoders of hostile bytes may crash, run on without end, or take all memory: here that costs one
 picture. A request is two messages, what is wanted as JSON and the picture's bytes; the answer is
-JSON, `unfit` with a reason or `shape`, and then, where there is a shape, pixels (H, W, 3) or (H, W).
+JSON, `unfit` with a reason or `shape`, and then, where there is a shape, pixels (H, W, 3) or (H, W)
+in strips.
 """
 
 import json
@@ -14,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tfbatch.images import UnfitPicture, View, count, render
+from tfbatch.images import UnfitPicture, View, count, render, strips
+from tfbatch.machine import return_freed_memory
 
 PROCESSOR_SECONDS = 20.0  # of this process, for one picture; a large one takes two or three
 SECONDS = 60.0
@@ -23,6 +25,7 @@ MEMORY = 3 << 30  # bytes of address space; 50 megapixels of 16 bits take half o
 
 def serve(requests: Connection) -> None:
     """Answer until the other end is closed."""
+    return_freed_memory()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:
@@ -47,12 +50,13 @@ def answer(requests: Connection, wanted: dict[str, Any] | None, data: bytes) -> 
         say(pixels=count(data))
         return
     try:
-        pixels = np.ascontiguousarray(render(data, View(**wanted)))
+        picture = render(data, View(**wanted))
     except UnfitPicture as error:
         say(unfit=str(error))
-    else:
-        say(shape=pixels.shape)
-        requests.send_bytes(pixels.data.cast("B"))
+        return
+    say(shape=(picture.height, picture.width, *[3] * (picture.mode == "RGB")))
+    for _, strip in strips(picture):  # a copy of all of it would double what this process takes
+        requests.send_bytes(np.ascontiguousarray(strip).data.cast("B"))
 
 
 if __name__ == "__main__":

@@ -63,7 +63,9 @@ class Decoder:
         if view is None:
             return int(answer["pixels"])
         pixels: Pixels = np.empty(answer["shape"], np.uint8)
-        self._pipe.recv_bytes_into(pixels.data.cast("B"))
+        received, content = 0, pixels.data.cast("B")
+        while received < len(content):
+            received += self._pipe.recv_bytes_into(content, received)
         return pixels
 
     def end(self) -> int:

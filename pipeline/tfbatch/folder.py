@@ -29,12 +29,13 @@ class Folder:
             raise OutputRefused(f"output {self.name} cannot be used: {nearest} is not a folder")
         if self._root.exists() and not self._root.is_dir():
             raise OutputRefused(f"output {self.name} exists and is not a folder")
-        if self._root.is_dir() and not (self._root / STATE).is_dir() and any(self._root.iterdir()):
+        # In this order: another job may be making the folder its own just now.
+        if self._root.is_dir() and any(self._root.iterdir()) and not (self._root / STATE).is_dir():
             raise OutputRefused(f"output {self.name} holds files that are not tfbatch's; choose another with -o")
 
     def hold(self) -> None:
         make_folder(self._root / STATE)
-        self._take_lock()
+        self._take_lock()  # nothing else is touched before
         shutil.rmtree(self.spool, ignore_errors=True)
         self.spool.mkdir()
 
@@ -52,7 +53,7 @@ class Folder:
     def write(self, name: str, text: str) -> None:
         path = self._root / name
         make_folder(path.parent)
-        replace_file(path, text)
+        replace_file(path, text, spool=self.spool)
 
     def publish(self, spooled: Path, name: str) -> None:
         final = self._root / name
@@ -72,6 +73,10 @@ class Folder:
             shutil.rmtree(final)
         spooled.rename(final)
         sync_folder(final.parent)
+
+    def path(self, name: str) -> Path:
+        """Where a content is."""
+        return self._root / name
 
     def size(self, name: str) -> int:
         return (self._root / name).stat().st_size

@@ -73,18 +73,18 @@ class View:
     crop: Box | None = None
 
 
-def render(data: bytes, view: View) -> Pixels:
-    """A picture as bytes.
+def render(data: bytes, view: View) -> Image.Image:
+    """A view of a picture: 8-bit RGB, or where it is painted a mode of one channel.
 
     Raises:
         UnfitPicture: see `decode`.
     """
     if view.kind == "paint":
-        return decode(data, to_paint)
+        return decode(data, lambda picture: Image.fromarray(to_paint(picture)))
     if view.size is None:
-        return decode(data, lambda picture: to_pixels(to_rgb(picture)))
+        return decode(data, to_rgb)
     size = view.size
-    return decode(data, lambda picture: np.asarray(fit(to_rgb(picture), size, view.resample, view.crop)))
+    return decode(data, lambda picture: fit(to_rgb(picture), size, view.resample, view.crop))
 
 
 def fit(picture: Image.Image, size: Size, resample: int, crop: Box | None) -> Image.Image:

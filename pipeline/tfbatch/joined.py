@@ -8,21 +8,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfbatch.bundle import sha256
+from tfbatch.folder import Folder
 from tfbatch.storage import STATE
-from tfbatch.writer import PartWriter, replace_file, sync_folder, to_json
+from tfbatch.writer import PartWriter, sync_folder, to_json
+
+RECORD = f"{STATE}/joined.json"
 
 
 class JoinedFile:
-    """The file at a target path; `root` is the folder its parts are in, and the record that says which
-    file was put there.
+    """The file at a target path; `storage` holds its parts and the record that says which file was put
+    there.
 
     `job` names the job whose result it is: its fingerprint and the identities of its inputs.
     """
 
-    def __init__(self, target: Path, root: Path, job: list[Any]) -> None:
+    def __init__(self, target: Path, storage: Folder, job: list[Any]) -> None:
         self.target = target
-        self._root = root
-        self._record = root / STATE / "joined.json"
+        self._storage = storage
         self._job = job
 
     def is_ours(self) -> bool:
@@ -40,14 +42,14 @@ class JoinedFile:
     def disown(self) -> None:
         """Keep the file as tfbatch's, but as no job's result."""
         if entries := self._entries():
-            replace_file(self._record, to_json({"files": [{**entry, "job": None} for entry in entries]}))
+            self._write([{**entry, "job": None} for entry in entries])
 
-    def join(self, parts: list[str], spool: Path, schema: pa.Schema) -> None:
+    def join(self, parts: list[str], schema: pa.Schema) -> None:
         """Write all parts, by their names, into one file, row group by row group, and put it in place."""
-        writer = PartWriter(spool / self.target.name, schema)
+        writer = PartWriter(self._storage.spool / self.target.name, schema)
         try:
             for part in parts:
-                with pq.ParquetFile(self._root / part) as file:
+                with pq.ParquetFile(self._storage.path(part)) as file:
                     for index in range(file.num_row_groups):
                         writer.append(file.read_row_group(index))
             writer.finish()
@@ -61,8 +63,8 @@ class JoinedFile:
             "sha256": sha256(writer.path),
             "job": self._job,
         }
-        # The entry before stays: until the rename, the file in place is the one it describes.
-        replace_file(self._record, to_json({"files": [*self._entries()[-1:], entry]}))
+        # What describes the file in place stays: until the rename, however often it is tried, that is the file.
+        self._write([*self._entries_in_place()[-1:], entry])
         writer.path.replace(self.target)
         sync_folder(self.target.parent)
 
@@ -78,7 +80,10 @@ class JoinedFile:
     def _entries(self) -> list[dict[str, Any]]:
         """The files that were put at the target, the newest last."""
         try:
-            entries: list[dict[str, Any]] = json.loads(self._record.read_bytes())["files"]
+            entries: list[dict[str, Any]] = json.loads(self._storage.read(RECORD))["files"]
         except (OSError, ValueError, KeyError, TypeError):
             return []
         return entries
+
+    def _write(self, entries: list[dict[str, Any]]) -> None:
+        self._storage.write(RECORD, to_json({"files": entries}))

@@ -73,17 +73,19 @@ class Output:
         verify: bool = False,
     ) -> None:
         self.target = target
-        root = f"{target}.tfbatch" if is_one_file(target) else target
-        self._storage = open_storage(root)
         self._plan = plan
         self._schema = schema
         self._fingerprint = fingerprint
         self._identities = [file.identity for file in plan.files]
+        self._file = None
+        self._storage: Storage
+        if is_one_file(target):
+            self._storage = Folder(Path(f"{target}.tfbatch"))
+            self._file = JoinedFile(Path(target), self._storage, [fingerprint, self._identities])
+        else:
+            self._storage = open_storage(target)
         inputs = [{"path": str(file.source), "rows": file.rows, "identity": file.identity} for file in plan.files]
         self._claim = Claim(self._storage, {"fingerprint": fingerprint, "facts": facts, "inputs": inputs})
-        self._file = None
-        if is_one_file(target):
-            self._file = JoinedFile(Path(target), Path(root), [fingerprint, self._identities])
         self._sink = sink
         self._verify = verify
         self._draft: Draft | None = None
@@ -195,7 +197,7 @@ class Output:
     def _join(self, file: JoinedFile, names: list[str]) -> None:
         """Put the one file in its place, if it is not there since before a crash, and drop its parts."""
         if not file.is_this_jobs():
-            file.join(names, self._storage.spool, self._schema)
+            file.join(names, self._schema)
         for name in names:
             self._storage.remove(name)
 

@@ -55,7 +55,7 @@ class Report:
         result = {"exit_code": 0, **result}
         if self.metrics_file is not None and result["status"] != "planned":
             try:
-                replace_file(self.metrics_file, metrics(result, self.metrics_file.stem))
+                replace_file(self.metrics_file, metrics(result, self.metrics_file.stem), spool=self.metrics_file.parent)
             except OSError as error:
                 raise OutputFailed(
                     f"the output is finished, but not --metrics-file {self.metrics_file}: {error.strerror}"
@@ -68,7 +68,7 @@ class Report:
         self._log(exit_code, reason)
         if self.metrics_file is not None:
             try:
-                replace_file(self.metrics_file, metrics(result, self.metrics_file.stem))
+                replace_file(self.metrics_file, metrics(result, self.metrics_file.stem), spool=self.metrics_file.parent)
             except OSError as error:
                 self._log(exit_code, f"--metrics-file {self.metrics_file} cannot be written: {error.strerror}")
         say(result)

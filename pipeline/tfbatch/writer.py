@@ -71,9 +71,12 @@ def to_json(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=1) + "\n"
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Put a small file in the place of what is there, whole or not at all, and sync it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def replace_file(path: Path, text: str, *, spool: Path) -> None:
+    """Put a small file in the place of what is there, whole or not at all, and sync it.
+
+    It is written in the spool, a folder of the same disk that whoever is killed leaves it in.
+    """
+    temporary = spool / f".{path.name}.{os.getpid()}"
     try:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)

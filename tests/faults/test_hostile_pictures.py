@@ -213,7 +213,7 @@ def test_processes_give_the_pixels_that_threads_give() -> None:
     coarse.resize((500, 500), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
     data, view = buffer.getvalue(), View(size=(224, 224), resample=Image.Resampling.BILINEAR)
     decoders, shared = Decoders(), pa.py_buffer(data)
-    both = {"processes": lambda _: decoders.render(shared, view), "threads": lambda _: render(data, view)}
+    both = {"processes": lambda _: decoders.render(shared, view), "threads": lambda _: np.asarray(render(data, view))}
     rates: dict[str, list[float]] = {name: [] for name in both}
     pixels = [way(0) for way in both.values()]
     with ThreadPoolExecutor(2) as pool:
