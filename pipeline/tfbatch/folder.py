@@ -69,10 +69,12 @@ class Folder:
         sync_files(spooled)
         final = self._root / name
         make_folder(final.parent)
+        left = spooled.with_suffix(".left")
         if final.exists():
-            shutil.rmtree(final)
+            final.rename(left)  # removed where it is, it would be there in part for a while
         spooled.rename(final)
         sync_folder(final.parent)
+        shutil.rmtree(left, ignore_errors=True)
 
     def path(self, name: str) -> Path:
         """Where a content is."""
