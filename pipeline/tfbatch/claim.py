@@ -21,6 +21,7 @@ SUCCESS = "_SUCCESS"
 IMAGES = "images"
 PART_IMAGES = re.compile(r"part-\d+-\d+-\d+-[0-9a-f]{8}-[0-9a-f]{8}")
 PART_NAME = re.compile(PART_IMAGES.pattern + r"\.parquet")
+TEMPORARY = re.compile(r"\.(_SUCCESS|run\.json|joined\.json|part-.+\.json)\.\d+")  # see writer.replace_file
 Record = dict[str, Any]
 
 
@@ -63,7 +64,8 @@ class Claim:
             self._take_lock()
             if not overwrite:
                 self._check_run()  # again, now that nobody else can change it
-            anew = overwrite or not any(self.done.iterdir())
+            self._sweep()
+            anew = overwrite or not self._has_records()
             if anew:
                 self._clear()
             (self.root / SUCCESS).unlink(missing_ok=True)  # of a job some of whose parts are gone
@@ -102,6 +104,17 @@ class Claim:
         os.ftruncate(self._lock, 0)
         os.write(self._lock, f"process {os.getpid()} on {socket.gethostname()} since {started}\n".encode())
 
+    def _has_records(self) -> bool:
+        """Whether a part was finished here."""
+        return any(self.done.glob("part-*.json"))
+
+    def _sweep(self) -> None:
+        """Remove the small files that a killed run had not yet given their names."""
+        for folder in (self.root, self.state, self.done):
+            for path in folder.iterdir():
+                if TEMPORARY.fullmatch(path.name):
+                    path.unlink()
+
     def _clear(self) -> None:
         """Remove what earlier jobs wrote here, parts that were never recorded too, and nothing else."""
         (self.root / SUCCESS).unlink(missing_ok=True)
@@ -122,7 +135,7 @@ class Claim:
         try:
             earlier = json.loads((self.state / "run.json").read_bytes())
             facts, inputs = earlier["facts"], earlier["inputs"]
-            if not any(self.done.iterdir()):
+            if not self._has_records():
                 return  # nothing was finished that this job could be mixed with
         except (FileNotFoundError, NotADirectoryError):
             return
