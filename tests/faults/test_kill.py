@@ -1,0 +1,91 @@
+"""A run that is killed, at any system call and at any time, costs nothing that is finished."""
+
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from faults.jobs import Job, Trial, check_output
+from faults.runs import Server
+from faults.system_calls import NAMING, OTHERS, SYNCING, WRITING, Point, points_of, strike
+from faults.watch import Watch
+
+pytestmark = pytest.mark.faults
+AT_ONCE = 2
+Prepare = Callable[[Trial], None]
+
+
+@pytest.mark.parametrize(("kind", "rows", "least"), [("folder", 10, 90), ("file", 15, 60), ("pictures", 2, 60)])
+def test_a_run_killed_at_any_system_call_on_its_output_goes_on_to_the_same_bytes(
+    kind: str, rows: int, least: int, make: Callable[[str, int], Job], server: Server, strace: None, place: Path
+) -> None:
+    trial = Trial(server=server, job=make(kind, rows), folder=place)
+    assert kill_everywhere(trial, lambda _: None) >= least
+
+
+@pytest.mark.parametrize(("kind", "rows", "times"), [("folder", 10, 30), ("file", 15, 10), ("pictures", 2, 10)])
+def test_a_run_killed_at_a_random_time_goes_on_to_the_same_bytes(
+    kind: str, rows: int, times: int, make: Callable[[str, int], Job], server: Server, place: Path
+) -> None:
+    whole = Trial(server=server, job=make(kind, rows), folder=place / "whole")
+    running = whole.start()
+    assert whole.end(running).code == 0
+    moments = random.Random(kind)
+
+    def kill(number: int) -> None:
+        struck = replace(whole, folder=place / str(number))
+        with Watch(struck) as watch:
+            while True:
+                killed = struck.start()
+                time.sleep(moments.uniform(0, running.seconds))
+                if killed.kill().code == -signal.SIGKILL:
+                    break
+                shutil.rmtree(struck.folder)  # it was done before
+            check_output(struck)
+            struck.finish()
+        assert watch.looks
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(kill, range(times)))
+
+
+def test_a_job_killed_over_its_first_record_does_not_bar_another(trial: Trial, strace: None) -> None:
+    running = trial.hold()
+    points = points_of(replace(trial, folder=trial.folder / "whole").hold(), trial.folder, trial.folder / "log", NAMING)
+    first_record = 1 + [name for name, _ in points].index("link")
+    strike(running, points[first_record], "signal=KILL")
+    assert running.wait().code == -signal.SIGKILL
+    assert [path.name[0] for path in (trial.out / "_tfbatch" / "done").iterdir()] == ["."]
+    assert trial.run("--max-length", 10).code == 0
+
+
+def kill_everywhere(trial: Trial, prepare: Prepare, *words: object) -> int:
+    """Kill runs with these words in each of their system calls, all from what `prepare` leaves; how many."""
+    whole = replace(trial, folder=trial.folder / "whole")
+    prepare(whole)
+    points = points_of(whole.hold(*words), whole.out, trial.folder / "log", (*WRITING, *SYNCING, *NAMING, *OTHERS))
+
+    def kill(point: Point) -> bool:
+        struck = replace(trial, folder=trial.folder / f"{point[0]}-{point[1]}")
+        prepare(struck)
+        with Watch(struck) as watch:
+            running = struck.hold(*words)
+            strike(running, point, "signal=KILL")
+            killed = struck.end(running).code == -signal.SIGKILL
+            if not words:
+                check_output(struck)
+            struck.finish(*words)
+        assert watch.looks
+        shutil.rmtree(struck.folder)
+        return killed
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        killed = sum(pool.map(kill, points))
+    print(f"killed at {killed} of {len(points)} system calls")
+    return killed
