@@ -60,8 +60,9 @@ class Claim:
         """
         self.check(overwrite=overwrite)
         try:
-            self.done.mkdir(parents=True, exist_ok=True)
-            self._take_lock()
+            self.state.mkdir(parents=True, exist_ok=True)
+            self._take_lock()  # nothing else is touched before
+            self.done.mkdir(exist_ok=True)
             if not overwrite:
                 self._check_run()  # again, now that nobody else can change it
             self._sweep()
@@ -89,7 +90,8 @@ class Claim:
             raise OutputRefused(f"output {self.root} cannot be used: {nearest} is not a folder")
         if self.root.exists() and not self.root.is_dir():
             raise OutputRefused(f"output {self.root} exists and is not a folder")
-        if self.root.is_dir() and not self.state.is_dir() and any(self.root.iterdir()):
+        # in this order: another job may be making the folder its own just now
+        if self.root.is_dir() and any(self.root.iterdir()) and not self.state.is_dir():
             raise OutputRefused(f"output {self.root} holds files that are not tfbatch's; choose another with -o")
 
     def _take_lock(self) -> None:
