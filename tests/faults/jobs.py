@@ -117,8 +117,8 @@ def contents(out: Path) -> dict[str, str]:
 
 def snapshot(folder: Path) -> dict[str, tuple[Any, ...]]:
     """All of a folder, to see that it is left alone: bytes, times, inodes, modes."""
-    found = {}
-    for path in (folder, *sorted(folder.rglob("*"))):
+    found: dict[str, tuple[Any, ...]] = {}
+    for path in (folder, *sorted(folder.rglob("*"))) if folder.exists() else ():
         status = path.lstat()
         content = sha256(path) if stat.S_ISREG(status.st_mode) else None
         found[str(path)] = (content, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_mode)

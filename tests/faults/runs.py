@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -41,10 +41,8 @@ class Running:
 
     def send(self, number: int) -> None:
         """A signal, where there is still somebody to get it."""
-        try:
+        with suppress(ProcessLookupError):
             os.kill(self.pid, number)
-        except ProcessLookupError:
-            pass
 
     def ends_within(self, seconds: float) -> bool:
         return bool(select.select([self._connection], [], [], seconds)[0])
@@ -90,14 +88,10 @@ class Server:
 def serving(folder: Path) -> Iterator[Server]:
     """A server of forked runs; `folder` takes what they print."""
     address = folder / "address"
-    program = str(Path(__file__).with_name("fork_server.py"))
-    with (
-        socket.socket(socket.AF_UNIX) as listener,
-        subprocess.Popen(
-            [sys.executable, program, str(listener.fileno())], pass_fds=[listener.fileno()], env=tfbatch_env()
-        ) as process,
-    ):
+    with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(address))
         listener.listen()
-        yield Server(address, folder)
-        process.terminate()
+        command = [sys.executable, str(Path(__file__).with_name("fork_server.py")), str(listener.fileno())]
+        with subprocess.Popen(command, pass_fds=[listener.fileno()], env=tfbatch_env()) as process:
+            yield Server(address, folder)
+            process.terminate()

@@ -1,5 +1,6 @@
 """A run that is killed, at any system call and at any time, costs nothing that is finished."""
 
+import json
 import random
 import shutil
 import signal
@@ -18,6 +19,8 @@ from faults.watch import Watch
 
 pytestmark = pytest.mark.faults
 AT_ONCE = 2
+CALLS = (*WRITING, *SYNCING, *NAMING, *OTHERS)
+REMOVING = ("rmdir", "unlink", "unlinkat", "mkdir")
 Prepare = Callable[[Trial], None]
 
 
@@ -55,21 +58,59 @@ def test_a_run_killed_at_a_random_time_goes_on_to_the_same_bytes(
         list(pool.map(kill, range(times)))
 
 
-def test_a_job_killed_over_its_first_record_does_not_bar_another(trial: Trial, strace: None) -> None:
+def kill_over_the_first_record(trial: Trial) -> None:
+    """Kill a run where its first part has its name, and its record is about to get one."""
+    whole = replace(trial, folder=trial.folder / "whole")
+    points = points_of(whole.hold(), whole.out, trial.folder / "log", NAMING)
+    shutil.rmtree(whole.folder)
+    link = next(index for index, (name, _) in enumerate(points) if name.startswith("link"))
     running = trial.hold()
-    points = points_of(replace(trial, folder=trial.folder / "whole").hold(), trial.folder, trial.folder / "log", NAMING)
-    first_record = 1 + [name for name, _ in points].index("link")
-    strike(running, points[first_record], "signal=KILL")
+    strike(running, points[link + 1], "signal=KILL")
     assert running.wait().code == -signal.SIGKILL
+    assert list(trial.out.glob("part-*"))
     assert [path.name[0] for path in (trial.out / "_tfbatch" / "done").iterdir()] == ["."]
+
+
+def test_a_job_killed_over_its_first_record_does_not_bar_another(trial: Trial, strace: None) -> None:
+    kill_over_the_first_record(trial)
     assert trial.run("--max-length", 10).code == 0
 
 
-def kill_everywhere(trial: Trial, prepare: Prepare, *words: object) -> int:
+def test_a_run_killed_while_it_starts_anew_goes_on_to_the_same_bytes(
+    make: Callable[[str, int], Job], server: Server, strace: None, place: Path
+) -> None:
+    for kind in ("folder", "file"):
+        trial = Trial(server=server, job=make(kind, 30), folder=place / kind)
+        other = Trial(server=server, job=make(kind, 20), folder=place / f"{kind}-other")
+        assert other.run().code == 0
+        killed = kill_everywhere(trial, lambda struck, other=other: copy(other, struck), "--overwrite", calls=REMOVING)
+        assert killed >= 10
+
+
+def test_a_run_killed_again_where_a_crash_left_an_unrecorded_part_goes_on_to_the_same_bytes(
+    make: Callable[[str, int], Job], server: Server, strace: None, place: Path
+) -> None:
+    trial = Trial(server=server, job=make("pictures", 3), folder=place / "pictures")
+    crashed = replace(trial, folder=place / "crashed")
+    kill_over_the_first_record(crashed)
+    assert kill_everywhere(trial, lambda struck: copy(crashed, struck), calls=(*NAMING, *REMOVING)) >= 10
+
+
+def copy(finished: Trial, to: Trial) -> None:
+    """What another run left, inodes aside: a file that was put in place is known by its own."""
+    shutil.copytree(finished.folder, to.folder, ignore=shutil.ignore_patterns("run.prom"))
+    joined = to.root / "_tfbatch" / "joined.json"
+    if joined.exists():
+        content = json.loads(joined.read_text())
+        content["files"][-1]["inode"] = to.out.stat().st_ino
+        joined.write_text(json.dumps(content))
+
+
+def kill_everywhere(trial: Trial, prepare: Prepare, *words: object, calls: tuple[str, ...] = CALLS) -> int:
     """Kill runs with these words in each of their system calls, all from what `prepare` leaves; how many."""
     whole = replace(trial, folder=trial.folder / "whole")
     prepare(whole)
-    points = points_of(whole.hold(*words), whole.out, trial.folder / "log", (*WRITING, *SYNCING, *NAMING, *OTHERS))
+    points = points_of(whole.hold(*words), whole.out, trial.folder / "log", calls)
 
     def kill(point: Point) -> bool:
         struck = replace(trial, folder=trial.folder / f"{point[0]}-{point[1]}")
