@@ -48,8 +48,8 @@ class JoinedFile:
             raise
         status = writer.path.stat()
         entry = {"bytes": status.st_size, "inode": status.st_ino, "job": self._job}
-        # The entry before stays: until the rename, the file in place is the one it describes.
-        write_json(self._record, {"files": [*self._entries()[-1:], entry]})
+        # What describes the file in place stays: until the rename, however often it is tried, that is the file.
+        write_json(self._record, {"files": [*self._entries_in_place()[-1:], entry]})
         writer.path.replace(self.target)
         sync_folder(self.target.parent)
 
