@@ -96,14 +96,33 @@ def test_a_run_killed_again_where_a_crash_left_an_unrecorded_part_goes_on_to_the
     assert kill_everywhere(trial, lambda struck: copy(crashed, struck), calls=(*NAMING, *REMOVING)) >= 10
 
 
+def test_a_file_is_known_as_tfbatchs_after_two_kills_over_its_replacement(
+    make: Callable[[str, int], Job], server: Server, strace: None, place: Path
+) -> None:
+    other = Trial(server=server, job=make("file", 20), folder=place / "other")
+    trial = Trial(server=server, job=make("file", 30), folder=place / "trial")
+    assert other.run().code == 0
+    copy(other, trial)
+    for words in (("--overwrite",), ()):
+        whole = replace(trial, folder=place / f"whole{len(words)}")
+        copy(trial, whole)
+        joined = whole.root / "_tfbatch" / "tmp" / whole.out.name
+        (replacing,) = points_of(whole.hold(*words), joined, place / "log", NAMING)
+        running = trial.hold(*words)
+        strike(running, replacing, "signal=KILL")
+        assert running.wait().code == -signal.SIGKILL
+        assert trial.out.read_bytes() == other.out.read_bytes()
+    trial.finish()
+
+
 def copy(finished: Trial, to: Trial) -> None:
     """What another run left, inodes aside: a file that was put in place is known by its own."""
     shutil.copytree(finished.folder, to.folder, ignore=shutil.ignore_patterns("run.prom"))
     joined = to.root / "_tfbatch" / "joined.json"
     if joined.exists():
-        content = json.loads(joined.read_text())
-        content["files"][-1]["inode"] = to.out.stat().st_ino
-        joined.write_text(json.dumps(content))
+        inodes = {finished.out.stat().st_ino: to.out.stat().st_ino}
+        files = [{**entry, "inode": inodes.get(entry["inode"])} for entry in json.loads(joined.read_text())["files"]]
+        joined.write_text(json.dumps({"files": files}))
 
 
 def kill_everywhere(trial: Trial, prepare: Prepare, *words: object, calls: tuple[str, ...] = CALLS) -> int:
