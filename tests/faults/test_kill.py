@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -41,21 +42,24 @@ def test_a_run_killed_at_a_random_time_goes_on_to_the_same_bytes(
     assert whole.end(running).code == 0
     moments = random.Random(kind)
 
-    def kill(number: int) -> None:
-        struck = replace(whole, folder=place / str(number))
-        with Watch(struck) as watch:
-            while True:
+    def kill(number: int) -> int:
+        for attempt in count(1):
+            struck = replace(whole, folder=place / f"{number}-{attempt}")
+            with Watch(struck) as watch:
                 killed = struck.start()
                 time.sleep(moments.uniform(0, running.seconds))
-                if killed.kill().code == -signal.SIGKILL:
-                    break
-                shutil.rmtree(struck.folder)  # it was done before
-            check_output(struck)
-            struck.finish()
-        assert watch.looks
+                is_killed = killed.kill().code == -signal.SIGKILL  # else it was done before
+                check_output(struck)
+                struck.finish()
+            assert watch.looks
+            shutil.rmtree(struck.folder)
+            if is_killed:
+                break
+        return attempt
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(kill, range(times)))
+        attempts = sum(pool.map(kill, range(times)))
+    print(f"{kind}: {times} of {attempts} runs killed at random times")
 
 
 def kill_over_the_first_record(trial: Trial) -> None:

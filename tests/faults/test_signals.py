@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,11 @@ def test_a_signal_at_any_time_ends_a_run_soon_and_runs_go_on_to_the_same_bytes(
     moments = random.Random(code)
     for kind, times in (("texts", 13), ("pictures", 7)):
         took: list[float] = []
-        trial = Trial(server=server, job=long_jobs[kind], folder=place / kind / "0", log_format="json")
+        outputs = (place / kind / str(number) for number in count())
+        trial = Trial(server=server, job=long_jobs[kind], folder=next(outputs), log_format="json")
         while len(took) < times:
             running = trial.start()
-            time.sleep(moments.uniform(0.05, 1))
+            time.sleep(moments.uniform(0.05, 0.7))
             running.send(number)
             sent = time.monotonic()
             done = trial.end(running)
@@ -61,7 +63,7 @@ def test_a_signal_at_any_time_ends_a_run_soon_and_runs_go_on_to_the_same_bytes(
             elif done.code != -number:  # which is before it could hear any; and this, after its end
                 assert done.code == 0, done
                 assert contents(trial.out) == trial.job.whole
-                trial = replace(trial, folder=place / kind / str(len(took) + 1))
+                trial = replace(trial, folder=next(outputs))
         trial.finish()
         print(f"{kind}: {code} after {statistics.median(took):.2f} s in the median, {max(took):.2f} s at worst")
         assert statistics.median(took) <= 2
