@@ -87,7 +87,7 @@ def run(job: Job, watcher: Watcher, tally: Tally, stop: Stop) -> Record:
 
 def output_of(job: Job) -> Output:
     """Where a job's rows go; nothing is touched yet."""
-    return Output(job.output, job.plan, job.schema, job.facts, job.fingerprint, job.sink)
+    return Output(job.output, job.plan, job.schema, job.facts, job.fingerprint, job.sink, verify=job.config.verify)
 
 
 def score(job: Job, parts: list[Part], tally: Tally, stop: Stop) -> Iterator[Finished]:

@@ -7,13 +7,16 @@
 """
 
 import ctypes
+import hashlib
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
+from tfbatch.bundle import sha256
 from tfbatch.claim import IMAGES
 from tfbatch.writer import sync_folder
 
@@ -53,8 +56,13 @@ class ImageFiles:
             table = table.set_column(table.schema.get_field_index(name), field, paths)
         return table
 
-    def commit(self) -> None:
-        """Give the folder its name, in the place of what a crash left there."""
+    def commit(self) -> dict[str, Any]:
+        """Give the folder its name, in the place of what a crash left there.
+
+        Returns:
+            What `are_there` needs to know of it.
+        """
+        record = {"folder": str(self.folder), **describe(self._temporary)}
         sync_files(self._temporary)
         final = self._root / self.folder
         final.parent.mkdir(exist_ok=True)
@@ -62,6 +70,7 @@ class ImageFiles:
             shutil.rmtree(final)
         self._temporary.rename(final)
         sync_folder(final.parent)
+        return record
 
     def drop(self) -> None:
         """Forget the pictures."""
@@ -73,6 +82,23 @@ class ImageFiles:
             return None
         (self._temporary / name).write_bytes(content.as_buffer())
         return str(self.folder / name)
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """How many files a folder holds, and one SHA-256 of all their names and contents."""
+    digest = hashlib.sha256()
+    names = sorted(path.name for path in folder.iterdir())
+    for name in names:
+        digest.update(f"{name} {sha256(folder / name)}\n".encode())
+    return {"files": len(names), "sha256": digest.hexdigest()}
+
+
+def are_there(root: Path, record: dict[str, Any], *, verify: bool) -> bool:
+    """Whether the pictures of a part are all below a root; with `verify`, byte for byte."""
+    folder = root / record["folder"]
+    if verify:
+        return record == {"folder": record["folder"], **describe(folder)}
+    return sum(1 for _ in folder.iterdir()) == int(record["files"])
 
 
 def sync_files(folder: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tfbatch.bundle import sha256
 from tfbatch.writer import PartWriter, sync_folder, write_json
 
 
@@ -29,6 +30,10 @@ class JoinedFile:
         """Whether the file that is there is this job's result."""
         return any(entry["job"] == self._job for entry in self._entries_in_place())
 
+    def is_intact(self) -> bool:
+        """Whether the file that is there has the bytes that were put there."""
+        return any(entry["sha256"] == sha256(self.target) for entry in self._entries_in_place())
+
     def disown(self) -> None:
         """Keep the file as tfbatch's, but as no job's result."""
         if entries := self._entries():
@@ -47,7 +52,12 @@ class JoinedFile:
             writer.drop()
             raise
         status = writer.path.stat()
-        entry = {"bytes": status.st_size, "inode": status.st_ino, "job": self._job}
+        entry = {
+            "bytes": status.st_size,
+            "inode": status.st_ino,
+            "sha256": sha256(writer.path),
+            "job": self._job,
+        }
         # What describes the file in place stays: until the rename, however often it is tried, that is the file.
         write_json(self._record, {"files": [*self._entries_in_place()[-1:], entry]})
         writer.path.replace(self.target)

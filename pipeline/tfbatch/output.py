@@ -28,7 +28,7 @@ from tfbatch.bundle import sha256
 from tfbatch.claim import SUCCESS, Claim, Record
 from tfbatch.contact_sheet import ContactSheet
 from tfbatch.errors import BadInput, OutputFailed, OutputRefused, first_line
-from tfbatch.image_files import ImageFiles, ImageSink
+from tfbatch.image_files import ImageFiles, ImageSink, are_there
 from tfbatch.joined import JoinedFile
 from tfbatch.plan import InputFile, Part, Plan, input_identity
 from tfbatch.writer import PartWriter, sync_folder, write_json
@@ -52,11 +52,20 @@ class Output:
     """An output folder, held by this process from `open` to `close`.
 
     `target` is a folder, or one `.parquet` file: then the parts lie in `<target>.tfbatch` until
-    `finish` joins them. `sink` says which columns' pictures go to files.
+    `finish` joins them. `sink` says which columns' pictures go to files. With `verify` what is
+    recorded counts as finished only if it has the recorded hashes.
     """
 
     def __init__(
-        self, target: Path, plan: Plan, schema: pa.Schema, facts: Record, fingerprint: str, sink: ImageSink | None
+        self,
+        target: Path,
+        plan: Plan,
+        schema: pa.Schema,
+        facts: Record,
+        fingerprint: str,
+        sink: ImageSink | None,
+        *,
+        verify: bool = False,
     ) -> None:
         single = target.suffix == ".parquet" and not target.is_dir()
         self.target = target
@@ -70,6 +79,7 @@ class Output:
         record = self._claim.state / "joined.json"
         self._file = JoinedFile(target, record, [fingerprint, self._identities]) if single else None
         self._sink = sink
+        self._verify = verify
         self._draft: Draft | None = None
 
     def check(self, *, overwrite: bool) -> None:
@@ -86,7 +96,7 @@ class Output:
         """
         self.check(overwrite=overwrite)
         anew = self._claim.take(overwrite=overwrite)
-        if anew and self._file:
+        if self._file and (anew or (self._verify and not self._file.is_intact())):
             self._file.disown()
 
     def close(self) -> None:
@@ -99,13 +109,15 @@ class Output:
             self._claim.release()
 
     def records(self) -> dict[Part, Record]:
-        """The finished parts of the plan: recorded, and there with the recorded size."""
+        """The finished parts of the plan: recorded, and there as they were recorded."""
+        file = self._file
+        joined = file is not None and file.is_this_jobs() and not (self._verify and not file.is_intact())
         found = {}
-        joined = self._file is not None and self._file.is_this_jobs()
         for part in self._plan.parts:
             try:
                 record = json.loads(self._record_path(part).read_bytes())
-                if joined or self._is_there(record):
+                fits = (record["part"], record["rows"]) == (part.name(self._fingerprint), part.rows)
+                if fits and isinstance(record["errors"], int) and (joined or self._is_there(record)):
                     found[part] = record
             except (OSError, ValueError, KeyError, TypeError):
                 continue
@@ -188,12 +200,10 @@ class Output:
             "part": name,
             "rows": writer.rows,
             "errors": draft.errors,
-            "images": draft.images and str(draft.images.folder),
+            "images": draft.images and draft.images.commit(),
             "bytes": writer.path.stat().st_size,
             "sha256": sha256(writer.path),
         }
-        if draft.images is not None:
-            draft.images.commit()
         final = self.root / name
         final.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -206,10 +216,11 @@ class Output:
         return record
 
     def _is_there(self, record: Record) -> bool:
-        """Whether a recorded part is in the folder, with its pictures."""
-        if record["images"] is not None and not (self.root / record["images"]).is_dir():
+        """Whether a recorded part is in the folder, with its pictures; with `verify`, byte for byte."""
+        path, pictures = self.root / record["part"], record["images"]
+        if path.stat().st_size != record["bytes"] or (self._verify and sha256(path) != record["sha256"]):
             return False
-        return bool((self.root / record["part"]).stat().st_size == record["bytes"])
+        return pictures is None or are_there(self.root, pictures, verify=self._verify)
 
     def _record_path(self, part: Part) -> Path:
         return self._claim.done / (Path(part.name(self._fingerprint)).name + ".json")
