@@ -66,10 +66,12 @@ class ImageFiles:
         sync_files(self._temporary)
         final = self._root / self.folder
         final.parent.mkdir(exist_ok=True)
+        left = self._temporary.with_suffix(".left")
         if final.exists():
-            shutil.rmtree(final)
+            final.rename(left)  # removed where it is, it would be there in part for a while
         self._temporary.rename(final)
         sync_folder(final.parent)
+        shutil.rmtree(left, ignore_errors=True)
         return record
 
     def drop(self) -> None:
