@@ -59,7 +59,8 @@ class Running:
             self._answers.close()
             self._connection.close()
         self.seconds = time.monotonic() - self.began
-        return Finished(code, self._out.read_text(), self._err.read_text())
+        out, err = (path.read_text() if path.exists() else "" for path in (self._out, self._err))
+        return Finished(code, out, err)  # one that was killed at once has not even opened them
 
     def kill(self) -> Finished:
         self.send(signal.SIGKILL)

@@ -62,21 +62,21 @@ def test_a_run_killed_at_a_random_time_goes_on_to_the_same_bytes(
     print(f"{kind}: {times} of {attempts} runs killed at random times")
 
 
-def kill_over_the_first_record(trial: Trial) -> None:
-    """Kill a run where its first part has its name, and its record is about to get one."""
+def kill_over_a_record(trial: Trial, part: int) -> None:
+    """Kill a run where a part (from 0) has its name, and its record is about to get one."""
     whole = replace(trial, folder=trial.folder / "whole")
     points = points_of(whole.hold(), whole.out, trial.folder / "log", NAMING)
     shutil.rmtree(whole.folder)
-    link = next(index for index, (name, _) in enumerate(points) if name.startswith("link"))
+    link = [index for index, (name, _) in enumerate(points) if name.startswith("link")][part]
     running = trial.hold()
     strike(running, points[link + 1], "signal=KILL")
     assert running.wait().code == -signal.SIGKILL
-    assert list(trial.out.glob("part-*"))
-    assert [path.name[0] for path in (trial.out / "_tfbatch" / "done").iterdir()] == ["."]
+    assert len(list(trial.out.glob("part-*"))) == part + 1
+    assert sorted(path.name[0] for path in (trial.out / "_tfbatch" / "done").iterdir()) == [".", *"p" * part]
 
 
 def test_a_job_killed_over_its_first_record_does_not_bar_another(trial: Trial, strace: None) -> None:
-    kill_over_the_first_record(trial)
+    kill_over_a_record(trial, 0)
     assert trial.run("--max-length", 10).code == 0
 
 
@@ -96,7 +96,7 @@ def test_a_run_killed_again_where_a_crash_left_an_unrecorded_part_goes_on_to_the
 ) -> None:
     trial = Trial(server=server, job=make("pictures", 3), folder=place / "pictures")
     crashed = replace(trial, folder=place / "crashed")
-    kill_over_the_first_record(crashed)
+    kill_over_a_record(crashed, 1)
     assert kill_everywhere(trial, lambda struck: copy(crashed, struck), calls=(*NAMING, *REMOVING)) >= 10
 
 

@@ -48,24 +48,31 @@ class Watch:
     def _look(self) -> None:
         for part in self._trial.root.glob("part-*"):
             self._once(part, check_part)
-        for folder in (self._trial.root / "images").glob("part-*"):
-            self._once(folder, self._check_pictures)
+            self._check(part, self._check_pictures)  # again and again: they must not dwindle either
         if self._trial.out.is_file():
             self._once(self._trial.out, lambda joined: pq.read_table(joined))
 
     def _once(self, path: Path, check: Callable[[Path], object]) -> None:
-        """Check what was not seen before; what went away meanwhile proves nothing."""
+        """Check what was not seen before."""
         found = (path, path.stat().st_ino)
-        if found in self._seen:
-            return
+        if found not in self._seen:
+            self._check(path, check)
+            self._seen.add(found)
+
+    def _check(self, path: Path, check: Callable[[Path], object]) -> None:
+        """Check what is there; what went away meanwhile proves nothing."""
+        inode = path.stat().st_ino
         try:
             check(path)
         except Exception:
-            if path.stat().st_ino == found[1]:
+            if path.stat().st_ino == inode:
                 raise
-        self._seen.add(found)
 
-    def _check_pictures(self, folder: Path) -> None:
-        """A folder of pictures has all that are in it at the end."""
+    def _check_pictures(self, part: Path) -> None:
+        """A part's pictures are all there as long as it is, but for the moment in which a folder is replaced."""
+        folder = part.parent / "images" / part.stem
         expected = {Path(name).name for name in self._trial.job.whole if f"/{folder.name}/" in name}
-        assert not expected or {file.name for file in folder.iterdir()} == expected, folder
+        if expected:
+            inode = folder.stat().st_ino
+            found = {file.name for file in folder.iterdir()}
+            assert found == expected or folder.stat().st_ino != inode, folder
