@@ -11,7 +11,7 @@ SAMPLES_upscale := photographs
 OUT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export export-bert export-vit data demo quality test test-long check audit format clean
+.PHONY: help setup export export-bert export-vit data demo quality test test-long faults check audit format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,9 @@ test: setup check export data ## Check and test everything
 
 test-long: setup ## Thousands of pictures of all sizes: minutes, and a gigabyte of disk
 	$(BIN)/python -m pytest -m long -s
+
+faults: setup ## Kill, fill the disk, cut the power: minutes; as root and with strace, else some is skipped
+	$(BIN)/python -m pytest -m faults
 
 check: setup ## Lint, format and types
 	$(BIN)/ruff check .

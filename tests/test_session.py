@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from conftest import run_tfbatch
 from tfbatch.batches import Batch, Feeds, Indices, Window, Work, one_result_each
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
 from tfbatch.machine import cgroup_quota
@@ -86,3 +87,12 @@ def test_a_cgroups_quota_bounds_the_threads(content: str, threads: int | None, t
     (tmp_path / "cpu.max").write_text(content)
     assert cgroup_quota(tmp_path) == threads
     assert cgroup_quota(tmp_path / "nothing") is None
+
+
+def test_a_run_leaves_nothing_in_the_home_folder(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    places = {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")}
+    done = run_tfbatch("run", reviews, "-m", text_bundle, "-o", tmp_path / "out", env=places)
+    assert done.code == 0, done.err
+    assert list(home.rglob("*")) == []

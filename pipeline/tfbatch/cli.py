@@ -151,7 +151,9 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     from tfbatch.stages import every
     from tfbatch.stop import Stop, Watchdog
 
-    on_signals(raise_interrupted)
+    # As long as the job is not begun nothing is held. What raised here could be swallowed: an import
+    # that is interrupted says that the package is missing.
+    on_signals(lambda number: report.give_up(Interrupted(number)))
     limit_threads(config.threads or available_threads())
     DECODERS.limit(config.threads or available_threads())
     return_freed_memory()
@@ -177,11 +179,6 @@ def on_signals(call: Callable[[int], None]) -> None:
 
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, handle)
-
-
-def raise_interrupted(number: int) -> None:
-    """End where it is: as long as the job is not begun, nothing is held."""
-    raise Interrupted(number)
 
 
 @cli.command()

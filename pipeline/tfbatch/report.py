@@ -74,7 +74,7 @@ class Report:
         say(result)
 
     def give_up(self, error: TfbatchError) -> NoReturn:
-        """End the process although some of it does not listen; called from the watchdog's thread."""
+        """End the process where it is, whatever else of it does: some of it may not listen."""
         self.failed(error.exit_code, str(error))
         sys.stdout.flush()
         os._exit(error.exit_code)

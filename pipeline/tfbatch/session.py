@@ -91,9 +91,13 @@ def cuda_problem(index: int) -> str | None:
 def load_runtime() -> ModuleType:
     """onnxruntime, imported when first needed.
 
+    It looks at the environment then: without the variable some builds keep what is run in a database
+    below the home folder, and send it to their maker.
+
     Raises:
         DeviceUnavailable: neither of its packages is installed.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:
