@@ -72,7 +72,7 @@ def kill_over_a_record(trial: Trial, part: int) -> None:
     strike(running, points[link + 1], "signal=KILL")
     assert running.wait().code == -signal.SIGKILL
     assert len(list(trial.out.glob("part-*"))) == part + 1
-    assert sorted(path.name[0] for path in (trial.out / "_tfbatch" / "done").iterdir()) == [".", *"p" * part]
+    assert len(list((trial.out / "_tfbatch").glob("done/part-*"))) == part
 
 
 def test_a_job_killed_over_its_first_record_does_not_bar_another(trial: Trial, strace: None) -> None:
