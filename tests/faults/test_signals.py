@@ -92,8 +92,8 @@ def test_a_signal_while_a_process_starts_leaves_no_traceback(trial: Trial) -> No
 def test_a_run_that_takes_longer_than_timeout_ends_and_the_next_goes_on(
     long_jobs: dict[str, Job], server: Server, place: Path
 ) -> None:
-    trial = Trial(server=server, job=long_jobs["texts"], folder=place)
-    done = trial.run("--timeout", 0.6)
+    trial = Trial(server=server, job=long_jobs["pictures"], folder=place)
+    done = trial.run("--timeout", 0.1)
     assert done.code == 75
     assert "--timeout" in done.result["reason"]
     check_output(trial)
