@@ -57,7 +57,7 @@ quality: export ## How good the models that make pictures are, against the mean 
 	$(BIN)/python examples/quality.py
 
 test: setup check export data ## Check and test everything
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-long: setup ## Thousands of pictures of all sizes: minutes, and a gigabyte of disk
 	$(BIN)/python -m pytest -m long -s
