@@ -3,7 +3,7 @@ is begun anew, and the picture is its row's error.
 
 Threads cannot give that: a crash in a decoder takes the whole process with it, and a thread that
 hangs can be neither ended nor bounded in memory. Each thread that decodes borrows a process; it
-costs a tenth of a millisecond and two copies a picture, about an eighth more for one of 500 pixels.
+costs a tenth of a millisecond and two copies a picture, about a fifth more for one of 500 pixels.
 """
 
 import atexit
