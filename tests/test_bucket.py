@@ -127,6 +127,12 @@ def test_refusals_say_what_was_found_and_touch_nothing(s3: S3, reviews: Path, te
     assert s3.names() == before
 
 
+def test_a_store_that_is_not_reached_is_to_be_tried_again(s3: S3, reviews: Path, text_bundle: Path) -> None:
+    nowhere = s3.env | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    done = run_tfbatch("run", f"s3://{s3.bucket}/in", "-m", text_bundle, "-o", f"s3://{s3.bucket}/out", env=nowhere)
+    assert (done.code, "cannot be reached" in done.err) == (75, True), done.err
+
+
 def test_another_jobs_output_in_a_bucket_is_refused_naming_what_changed(
     s3: S3, reviews: Path, text_bundle: Path
 ) -> None:

@@ -40,8 +40,11 @@ class Bucket:
     def __init__(self, address: str) -> None:
         self.name = address
         self.spool = Path(tempfile.gettempdir()) / f"tfbatch-{os.getuid()}-{digest(address)}"
-        with self._failing_as_os():
+        try:
             self._store = from_url(address, **options(address))
+        except (BaseError, ValueError) as error:
+            raise OutputRefused(f"output {address} cannot be used: {brief(error)}") from error
+        self._is_held = False
         self._lease = Lease(self._store, f"{STATE}/lock", address)
 
     def check(self) -> None:
@@ -55,15 +58,17 @@ class Bucket:
     def hold(self) -> None:
         with self._failing_as_os():
             self._lease.take()
+        self._is_held = True
         with suppress(FileNotFoundError):
             refuse_foreign(self.spool)
             shutil.rmtree(self.spool)
         self.spool.mkdir(mode=0o700)
 
     def release(self) -> None:
-        with self._failing_as_os():
+        if self._is_held:  # else the spool may be in use: it has the same name for whoever writes to this output
+            self._is_held = False
+            shutil.rmtree(self.spool, ignore_errors=True)
             self._lease.release()
-        shutil.rmtree(self.spool, ignore_errors=True)
 
     def ensure_held(self) -> None:
         self._lease.ensure()

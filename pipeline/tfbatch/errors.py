@@ -9,7 +9,7 @@
     ├── ExportNotVerified       70   the graph is not what the checkpoint is
     ├── OutputRefused           73   the output folder cannot be used
     ├── OutputFailed            74   writing failed: disk full, device error
-    ├── TryAgain                75   somebody else holds the output folder
+    ├── TryAgain                75   another process holds the output, time is up, a store is not reached
     ├── BadConfiguration        78   a bundle, config file or earlier run that does not fit
     └── Interrupted        130/143   SIGINT or SIGTERM; finished parts are kept
 

@@ -83,12 +83,12 @@ class Lease:
                 self._until = found["until"] if found.get("token") == self._content["token"] else 0.0
 
     def release(self) -> None:
-        """Give it back, unless it is another's by now."""
+        """Give it back, unless it is another's by now; where the store does not answer it runs out."""
         if self._end is None:
             return
         self._end()
         self._end = None
-        with self._renewing, suppress(PreconditionError):
+        with self._renewing, suppress(BaseError, OSError):
             if self._until:
                 obstore.put(self._store, self._path, b"{}", mode=self._version)
 

@@ -31,7 +31,7 @@ from tfbatch.folder import Folder
 from tfbatch.image_files import ImageFiles, ImageSink, are_there
 from tfbatch.joined import JoinedFile
 from tfbatch.plan import InputFile, Part, Plan
-from tfbatch.sources import scheme_of
+from tfbatch.sources import scheme_of, unreadable
 from tfbatch.stages import overlap
 from tfbatch.storage import Storage, is_one_file
 from tfbatch.writer import PartWriter, to_json
@@ -268,7 +268,6 @@ def check_unchanged(file: InputFile) -> None:
     try:
         found = file.source.identity()
     except OSError as error:
-        reason = error.strerror or first_line(error)
-        raise BadInput(f"{file.source} went away while it was read: {reason}") from error
+        raise unreadable(file.source, "went away while it was read", error) from error
     if found != file.identity:
         raise BadInput(f"{file.source} was changed while it was read; run again to score it as it is now")

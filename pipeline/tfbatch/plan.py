@@ -7,8 +7,8 @@ from pathlib import PurePath
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tfbatch.errors import BadInput, first_line
-from tfbatch.sources import Source, find_sources, hive_folders
+from tfbatch.errors import BadInput
+from tfbatch.sources import Source, find_sources, hive_folders, unreadable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +106,7 @@ def open_input(source: Source) -> InputFile:
     """Read one footer.
 
     Raises:
+        TryAgain: an object store is not reached.
         BadInput: the file is not readable Parquet.
     """
     try:
@@ -114,5 +115,5 @@ def open_input(source: Source) -> InputFile:
             _ = schema.names  # which are decoded when they are asked for
         identity = source.identity()
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last of a column's name
-        raise BadInput(f"{source} is not a readable Parquet file: {first_line(error)}") from error
+        raise unreadable(source, "is not a readable Parquet file", error) from error
     return InputFile(source=source, folder=hive_folders(source), rows=rows, schema=schema, identity=identity)

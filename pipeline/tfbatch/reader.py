@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfbatch.batches import Window
-from tfbatch.errors import BadInput, first_line
+from tfbatch.errors import BadInput
 from tfbatch.pages import Chunk, Contradiction, check_chunk, read_chunks
 from tfbatch.plan import InputFile, Part, Plan
+from tfbatch.sources import unreadable
 
 BATCH_ROWS = 64  # decoded at once, before it is known how large they are; more where each has a whole dictionary
 SHARED = 64 << 20  # bytes that the rows decoded at once may take where each holds all that they can share
@@ -26,6 +27,7 @@ def read_windows(
     window, so that it too is written.
 
     Raises:
+        TryAgain: an object store is not reached.
         BadInput: a page that cannot be read or would take too much memory, or other rows than the
             footer promises.
     """
@@ -34,7 +36,7 @@ def read_windows(
         try:
             yield from _read_file(plan.files[index], wanted, columns, rows, size)
         except (OSError, pa.ArrowException, Contradiction) as error:
-            raise BadInput(f"{plan.files[index].source} cannot be read: {first_line(error)}") from error
+            raise unreadable(plan.files[index].source, "cannot be read", error) from error
 
 
 def _read_file(source: InputFile, parts: list[Part], columns: list[str], rows: int, size: int) -> Iterator[Window]:

@@ -16,11 +16,12 @@ from urllib.parse import unquote
 import pyarrow as pa
 from pyarrow import fs
 
-from tfbatch.errors import NoInput, UsageError, first_line
+from tfbatch.errors import BadInput, NoInput, TfbatchError, TryAgain, UsageError, first_line
 
 STORES = ("s3", "gs", "az", "abfs", "abfss")
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 WILDCARD = re.compile(r"[*?[]")
+UNREACHABLE = re.compile("AWS Error (?!ACCESS_DENIED|NO_SUCH|RESOURCE_NOT_FOUND)|curl|HTTP|time[d ]*out", re.IGNORECASE)
 LOCAL = fs.LocalFileSystem()
 
 
@@ -68,6 +69,13 @@ class Source:
         return hashlib.sha256(facts + footer).hexdigest()[:8]
 
 
+def unreadable(source: Source, what: str, error: Exception) -> TfbatchError:
+    """The error of a file that cannot be read: its own fault, or for now that of the way to it."""
+    if not source.is_local and UNREACHABLE.search(str(error)):
+        return TryAgain(f"{source} cannot be reached: {first_line(error)}; the same command goes on from there")
+    return BadInput(f"{source} {what}: {first_line(error)}")
+
+
 def local_path(text: str) -> str:
     """A `file://` address as the path it names; all else as it is."""
     return unquote(text.removeprefix("file://")) if text.startswith("file:///") else text
@@ -97,6 +105,7 @@ def find_sources(inputs: tuple[str, ...]) -> list[Source]:
 
     Raises:
         NoInput: a path, address or pattern that gives none.
+        TryAgain: an object store is not reached.
         UsageError: an address of an unknown kind.
     """
     found: dict[PurePath, Source] = {}
@@ -105,6 +114,8 @@ def find_sources(inputs: tuple[str, ...]) -> list[Source]:
             sources = _stored(text) if scheme_of(text) else _local(local_path(text))
         except (OSError, pa.ArrowException) as error:
             reason = getattr(error, "strerror", None) or first_line(error)
+            if scheme_of(text) and UNREACHABLE.search(str(error)):
+                raise TryAgain(f"input {text} cannot be reached: {reason}") from error
             raise NoInput(f"input {text} cannot be looked up: {reason}") from error
         for source in sources:
             found.setdefault(source.place, source)

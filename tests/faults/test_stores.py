@@ -223,15 +223,17 @@ def test_of_a_hundred_racing_writers_of_one_part_exactly_one_wins(
 
 
 def test_of_two_runs_on_one_address_the_second_is_told_of_the_first(
-    s3: S3, whole: dict[str, bytes], text_bundle: Path
+    s3: S3, whole: dict[str, bytes], text_bundle: Path, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "tfbatch.cli", *words(s3, text_bundle)]
-    first = subprocess.Popen(command, env=tfbatch_env(s3.env), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while first.poll() is None and "out/_tfbatch/lock" not in s3.names("out/_tfbatch"):
+    env = s3.env | {"TMPDIR": str(tmp_path)}
+    first = subprocess.Popen(command, env=tfbatch_env(env), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while first.poll() is None and not list(tmp_path.glob("tfbatch-*")):
         time.sleep(0.01)
     first.send_signal(signal.SIGSTOP)  # it holds the output for as long as this test looks
-    second = score(s3, text_bundle)
+    second = run_tfbatch(*words(s3, text_bundle), env=env)
     assert (second.code, f"process {first.pid} on " in second.err) == (75, True), second.err
+    assert list(tmp_path.glob("tfbatch-*")), "where the first one makes its parts"
     first.send_signal(signal.SIGKILL)
     first.wait()
     third = score(s3, text_bundle)
