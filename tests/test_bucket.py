@@ -16,7 +16,8 @@ from s3 import KEYS, S3
 from test_generated import tree, write_pictures
 from test_masked_im import PictureModel
 from tfbatch import errors
-from tfbatch.holder import mark
+from tfbatch.holder import is_gone, mark
+from tfbatch.lease import Lease
 from tfbatch.sources import find_sources, place_of, scheme_of
 
 
@@ -79,6 +80,14 @@ def test_pictures_in_files_go_to_a_bucket_too(s3: S3, picture_model: PictureMode
     )
 
 
+def test_a_process_of_another_numbering_is_not_known_to_be_gone() -> None:
+    nobody = {"process": 2**22 + 1, "began": "1"}
+    assert not is_gone(mark())
+    assert is_gone(mark() | nobody)
+    for name in ("host", "boot", "space"):
+        assert not is_gone(mark() | nobody | {name: "another"})
+
+
 def lease(**changes: Any) -> bytes:
     content = {"holder": "process 7 on elsewhere since noon", "token": "x", "until": time.time() + 60}
     return json.dumps(content | changes).encode()
@@ -105,6 +114,24 @@ def test_a_lease_that_ran_out_or_whose_process_is_gone_is_taken_over(s3: S3, rev
     held = lease(**mark())
     s3.put("out/_tfbatch/lock", held)
     assert score(s3, text_bundle, "--overwrite").code == errors.TryAgain.exit_code, "this test is still there"
+
+
+def test_a_lease_that_was_taken_over_is_lost_for_good(s3: S3) -> None:
+    first, second = (Lease(s3.store, "lock", "out") for _ in range(2))
+    first.take()
+    first.renew()
+    first.ensure()
+    s3.put("lock", lease(until=0))
+    second.take()
+    for _ in range(2):
+        first.renew()
+        with pytest.raises(errors.TryAgain, match="another process took it over"):
+            first.ensure()
+    first.release()
+    second.renew()
+    second.ensure()
+    second.release()
+    assert s3.get("lock") == b"{}"
 
 
 def test_refusals_say_what_was_found_and_touch_nothing(s3: S3, reviews: Path, text_bundle: Path) -> None:

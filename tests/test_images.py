@@ -1,10 +1,16 @@
 import io
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from conftest import ROOT, run_tfbatch, tfbatch_env
 from PIL import Image
 from tfbatch.bundle import load_bundle
 from tfbatch.images import UnfitPicture, View, render, to_eight_bits
@@ -68,3 +74,28 @@ def test_mutated_pictures_are_row_errors_never_exceptions(image_bundle: Path, pi
     work = ImageInput(load_bundle(image_bundle)).prepare(pa.chunked_array([pa.array(cells, pa.binary())]))
     assert len(work.lengths) + len(work.errors) == len(cells)
     assert 0 < len(work.errors) < 300
+
+
+def test_a_file_in_the_working_directory_is_no_module_of_the_decoder(
+    image_bundle: Path, picture: Callable[..., bytes], tmp_path: Path
+) -> None:
+    for name in ("resource.py", "json.py", "random.py"):
+        (tmp_path / name).write_text("raise SystemExit(7)")
+    pq.write_table(pa.table({"image": [picture()]}), tmp_path / "in.parquet")
+    program = f"import sys; sys.path[:0] = [{str(ROOT / 'pipeline')!r}]; from tfbatch.cli import main; main()"
+    environment = {name: value for name, value in tfbatch_env().items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-P", "-c", program, "run", "in.parquet", "-m", str(image_bundle), "-o", "out"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["errors"] == 0
+
+
+def test_a_decoder_that_cannot_begin_fails_the_job_not_its_rows(
+    image_bundle: Path, picture: Callable[..., bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nif '-P' in sys.orig_argv: raise SystemExit(7)")
+    pq.write_table(pa.table({"image": [picture()]}), tmp_path / "in.parquet")
+    sources = tfbatch_env()["PYTHONPATH"]
+    words = ["run", tmp_path / "in.parquet", "-m", image_bundle, "-o", tmp_path / "out"]
+    done = run_tfbatch(*words, env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{sources}"})
+    assert (done.code, "pictures cannot be decoded" in done.err) == (69, True), done.err

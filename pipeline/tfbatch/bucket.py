@@ -44,7 +44,7 @@ class Bucket:
             self._store = from_url(address, **options(address))
         except (BaseError, ValueError) as error:
             raise OutputRefused(f"output {address} cannot be used: {brief(error)}") from error
-        self._is_held = False
+        self._has_spool = False
         self._lease = Lease(self._store, f"{STATE}/lock", address)
 
     def check(self) -> None:
@@ -58,17 +58,17 @@ class Bucket:
     def hold(self) -> None:
         with self._failing_as_os():
             self._lease.take()
-        self._is_held = True
         with suppress(FileNotFoundError):
             refuse_foreign(self.spool)
             shutil.rmtree(self.spool)
         self.spool.mkdir(mode=0o700)
+        self._has_spool = True
 
     def release(self) -> None:
-        if self._is_held:  # else the spool may be in use: it has the same name for whoever writes to this output
-            self._is_held = False
+        if self._has_spool:  # else it may be in use: it has the same name for whoever writes to this output
+            self._has_spool = False
             shutil.rmtree(self.spool, ignore_errors=True)
-            self._lease.release()
+        self._lease.release()
 
     def ensure_held(self) -> None:
         self._lease.ensure()
@@ -176,9 +176,10 @@ def options(address: str) -> dict[str, Any]:
 
 @contextmanager
 def mapped(path: Path) -> Iterator[Any]:
-    """A file's content without reading it into memory."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
-        yield content
+    """A file's content without reading it into memory; not closed, since a request that was answered
+    early may not have let go of it yet."""
+    with path.open("rb") as file:
+        yield mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
 
 
 def refuse_foreign(spool: Path) -> None:

@@ -75,7 +75,11 @@ class Claim:
         others = {
             folder.parent for name in names for folder in name.parents if folder.name == STATE and folder.parent.name
         }
-        parts = [name for name in names if PART_NAME.fullmatch(name.name) and others.isdisjoint(name.parents)]
+        parts = [
+            name
+            for name in names
+            if PART_NAME.fullmatch(name.name) and others.isdisjoint(name.parents) and is_hive(name)
+        ]
         pictures = {name.parts[1] for name in names if len(name.parts) > 2 and name.parts[0] == IMAGES}
         folders = [f"{IMAGES}/{name}" for name in pictures if PART_IMAGES.fullmatch(name)]
         for found in (*parts, *folders, DONE, CONTACT_SHEET, RUN):
@@ -85,7 +89,7 @@ class Claim:
         """Refuse to mix two jobs in one output."""
         try:
             earlier = json.loads(self._storage.read(RUN))
-            facts, inputs = earlier["facts"], earlier["inputs"]
+            facts, inputs = dict(earlier["facts"]), [file["identity"] for file in earlier["inputs"]]
             if not self._has_records():
                 return  # nothing was finished that this job could be mixed with
         except (FileNotFoundError, NotADirectoryError):
@@ -95,10 +99,15 @@ class Claim:
                 f"{RUN} in output {self._storage.name} cannot be read; --overwrite starts this output anew"
             ) from None
         changed = [name for name in self._run["facts"] if facts.get(name) != self._run["facts"][name]]
-        if [file["identity"] for file in inputs] != [file["identity"] for file in self._run["inputs"]]:
+        if inputs != [file["identity"] for file in self._run["inputs"]]:
             changed.append("input files")
         if changed:
             raise BadConfiguration(
                 f"output {self._storage.name} was begun with another {', another '.join(changed)}. "
                 f"Choose another folder with -o, or start this one anew with --overwrite."
             )
+
+
+def is_hive(name: PurePosixPath) -> bool:
+    """Whether only folders such as `day=1` are above a part: what a user copied elsewhere is not ours."""
+    return all("=" in folder for folder in name.parts[:-1])

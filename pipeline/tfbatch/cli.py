@@ -157,14 +157,14 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     limit_threads(config.threads or available_threads())
     DECODERS.limit(config.threads or available_threads())
     return_freed_memory()
+    stop = Stop()
+    watchdog = Watchdog(stop, config.timeout, config.stall_timeout, report.give_up)
+    every(SECONDS_BETWEEN_LOOKS, watchdog.look)
     job = make_job(config)
     if config.dry_run:
         output_of(job).check(overwrite=config.overwrite)
         click.echo(job.describe(), err=True)
         return {"status": "planned", "rows": job.plan.rows, "parts": len(job.plan.parts), "output": job.output}
-    stop = Stop()
-    watchdog = Watchdog(stop, config.timeout, config.stall_timeout, report.give_up)
-    every(SECONDS_BETWEEN_LOOKS, watchdog.look)
     on_signals(lambda number: stop.ask(Interrupted(number)))
     return run_job(job, choose_watcher(quiet=config.quiet, log_format=config.log_format), report.tally, stop)
 

@@ -26,8 +26,11 @@ MEMORY = 3 << 30  # bytes of address space; 50 megapixels of 16 bits take half o
 def serve(requests: Connection) -> None:
     """Answer until the other end is closed."""
     return_freed_memory()
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    _, allowed = resource.getrlimit(resource.RLIMIT_AS)
+    most = MEMORY if allowed == resource.RLIM_INFINITY else min(MEMORY, allowed)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    requests.send_bytes(b"ready")
     while True:
         try:
             wanted, data = json.loads(requests.recv_bytes()), requests.recv_bytes()
@@ -59,5 +62,6 @@ def answer(requests: Connection, wanted: dict[str, Any] | None, data: bytes) -> 
         requests.send_bytes(np.ascontiguousarray(strip).data.cast("B"))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve on the descriptor that is the first argument."""
     serve(Connection(int(sys.argv[1])))

@@ -21,6 +21,7 @@ from threading import Semaphore
 import numpy as np
 import pyarrow as pa
 
+from tfbatch.errors import DeviceUnavailable
 from tfbatch.images import MAX_BYTES, Pixels, UnfitPicture, View
 from tfbatch.machine import available_threads, peak_memory_of
 
@@ -36,17 +37,23 @@ class Decoder:
 
     def __init__(self) -> None:
         self._pipe, theirs = Pipe()
-        sources = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+        # Our folder comes last, and the working directory not at all: a file there is no module of ours.
+        ours = str(Path(__file__).parents[1])
+        program = f"import sys; sys.path.append({ours!r}); from tfbatch.decoder import main; main()"
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tfbatch.decoder", str(theirs.fileno())],
+            [sys.executable, "-P", "-c", program, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
-            env={**os.environ, "PYTHONPATH": sources, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # libtiff writes what it thinks of a picture there
             start_new_session=True,  # ^C is for the job, which lets this process go
         )
         theirs.close()
+        try:
+            self._pipe.recv_bytes()
+        except (EOFError, OSError):
+            raise DeviceUnavailable(f"pictures cannot be decoded: {ending(self.end())} as it began") from None
 
     def ask(self, data: memoryview, view: View | None) -> Pixels | int:
         """A view of a picture, or how many pixels it has.
@@ -119,7 +126,7 @@ class Decoders:
         with self._free:
             return self._ask_one(data, view)
 
-    def _ask_one(self, data: pa.Buffer, view: View | None) -> Pixels | int:
+    def _ask_one(self, data: pa.Buffer, view: View | None, *, is_again: bool = False) -> Pixels | int:
         try:
             decoder = self._idle.popleft()
         except IndexError:
@@ -132,7 +139,10 @@ class Decoders:
             raise
         except (EOFError, OSError):
             self._started.remove(decoder)
-            raise UnfitPicture(f"undecodable: {ending(decoder.end())}") from None
+            status = decoder.end()
+            if status == -signal.SIGKILL and not is_again:  # perhaps for the memory of others
+                return self._ask_one(data, view, is_again=True)
+            raise UnfitPicture(f"undecodable: {ending(status)}") from None
         self._idle.append(decoder)
         return answer
 

@@ -13,6 +13,8 @@ from tfbatch.holder import describe
 from tfbatch.storage import STATE
 from tfbatch.writer import make_folder, replace_file, sync_folder
 
+LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 class Folder:
     """Storage in a folder, under a lock on a file in it."""
@@ -87,7 +89,7 @@ class Folder:
         return sha256(self._root / name)
 
     def files(self, folder: str = "") -> Iterator[str]:
-        for path, _, names in os.walk(self._root / folder):
+        for path, _, names in os.walk(self._root / folder, onerror=raise_unless_missing):
             for name in names:
                 yield (Path(path) / name).relative_to(self._root).as_posix()
 
@@ -99,7 +101,7 @@ class Folder:
             path.unlink(missing_ok=True)
 
     def _take_lock(self) -> None:
-        self._lock = os.open(self._root / STATE / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._lock = os.open(self._root / STATE / "lock", LOCK_FLAGS, 0o644)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -107,6 +109,12 @@ class Folder:
             raise TryAgain(f"output {self.name} is being written by {holder or 'another process'}") from None
         os.ftruncate(self._lock, 0)
         os.write(self._lock, f"{describe()}\n".encode())
+
+
+def raise_unless_missing(error: OSError) -> None:
+    """What cannot be listed is not empty."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def sync_files(folder: Path) -> None:

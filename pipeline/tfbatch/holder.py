@@ -17,13 +17,14 @@ def describe() -> str:
 
 def mark() -> dict[str, Any]:
     """What `is_gone` needs to know of this process."""
-    return {"host": socket.gethostname(), "boot": _boot(), "process": os.getpid(), "began": _began(os.getpid())}
+    own = os.getpid()
+    return {"host": socket.gethostname(), "boot": _boot(), "space": _space(), "process": own, "began": _began(own)}
 
 
 def is_gone(holder: dict[str, Any]) -> bool:
     """Whether a process ran on this machine and does no more; of other machines' nothing is known."""
     here = mark()
-    if (holder.get("host"), holder.get("boot")) != (here["host"], here["boot"]) or here["boot"] is None:
+    if here["boot"] is None or any(holder.get(name) != here[name] for name in ("host", "boot", "space")):
         return False
     return _began(holder.get("process")) != holder.get("began")
 
@@ -31,6 +32,14 @@ def is_gone(holder: dict[str, Any]) -> bool:
 def _boot() -> str | None:
     try:
         return BOOT.read_text().strip()
+    except OSError:
+        return None
+
+
+def _space() -> str | None:
+    """In which numbering of processes this one is: containers have their own."""
+    try:
+        return os.readlink("/proc/self/ns/pid")  # noqa: PTH115 -- a name, not a path
     except OSError:
         return None
 

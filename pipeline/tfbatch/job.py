@@ -238,6 +238,8 @@ def choose_output(config: RunConfig, plan: Plan) -> str:
     output = local_path(config.output) if config.output else default_output(config, plan)
     if scheme_of(output) and output.endswith(".parquet"):
         raise UsageError(f"-o {output} is one file; in an object store name a folder, or join its parts later")
+    if scheme_of(output) and set(output) & set("?#%"):
+        raise UsageError(f"-o {output}: an output's address holds no ?, # or %")
     if is_one_file(output) and len(plan.files) > 1:
         raise UsageError(f"-o {output} is one file, but the input is {len(plan.files)} files; name a folder")
     if is_one_file(output) and config.images != "column":

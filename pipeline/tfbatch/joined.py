@@ -80,7 +80,7 @@ class JoinedFile:
     def _entries(self) -> list[dict[str, Any]]:
         """The files that were put at the target, the newest last."""
         try:
-            entries: list[dict[str, Any]] = json.loads(self._storage.read(RECORD))["files"]
+            entries: list[dict[str, Any]] = list(json.loads(self._storage.read(RECORD))["files"])
         except (OSError, ValueError, KeyError, TypeError):
             return []
         return entries

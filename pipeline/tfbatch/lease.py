@@ -40,6 +40,7 @@ class Lease:
         self._until = 0.0
         self._end: Callable[[], None] | None = None
         self._renewing = Lock()
+        self._is_lost = False
 
     def take(self) -> None:
         """Take the lease, and renew it on a thread until `release`.
@@ -75,12 +76,16 @@ class Lease:
     def renew(self) -> None:
         """Hold it for longer; where the store does not answer there is time to try again."""
         with self._renewing, suppress(BaseError, OSError):
+            if self._is_lost:
+                return
             try:
                 self._put(self._version)
             except PreconditionError:
-                found, self._version = self._read()
-                # An answer may have been lost on its way: then the version is of our own making.
-                self._until = found["until"] if found.get("token") == self._content["token"] else 0.0
+                found, latest = self._read()
+                if found.get("token") != self._content["token"]:
+                    self._is_lost, self._until = True, 0.0
+                else:  # an answer was lost on its way: the version is of our own making
+                    self._version, self._until = latest, found["until"]
 
     def release(self) -> None:
         """Give it back, unless it is another's by now; where the store does not answer it runs out."""
@@ -89,7 +94,7 @@ class Lease:
         self._end()
         self._end = None
         with self._renewing, suppress(BaseError, OSError):
-            if self._until:
+            if not self._is_lost:
                 obstore.put(self._store, self._path, b"{}", mode=self._version)
 
     def _put(self, mode: Any) -> None:

@@ -7,6 +7,7 @@
     OUT/_tfbatch/done/*.json     one record a part: the part is finished when this exists
     OUT/_tfbatch/tmp/            parts being written; of an object store they are in a local folder
     OUT/_tfbatch/contact_sheet.png
+    OUT/_tfbatch/joined.json     which file the parts were joined to, where one was asked for
     OUT/_SUCCESS                 last: all parts are there
 
 A part is a pure function of its input rows and the job's facts, so writing it again is harmless.
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -137,12 +139,13 @@ class Output:
     def has_contact_sheet(self) -> bool:
         try:
             return self._storage.size(CONTACT_SHEET) > 0
-        except FileNotFoundError:
+        except OSError:
             return False
 
     def keep_contact_sheet(self, sheet: ContactSheet) -> None:
         """Draw a run's contact sheet in the folder."""
         with self._failing_as_output():
+            self._storage.ensure_held()
             drawn = self._storage.spool / "contact_sheet.png"
             sheet.save(drawn)
             self._storage.publish(drawn, CONTACT_SHEET)
@@ -150,14 +153,16 @@ class Output:
     def success(self) -> Record | None:
         """What `_SUCCESS` says, if it is there and is of this job."""
         try:
-            content: Record = json.loads(self._storage.read(SUCCESS))
+            content: Any = json.loads(self._storage.read(SUCCESS))
         except (OSError, ValueError):
+            return None
+        if not isinstance(content, dict):
             return None
         if content.get("fingerprint") != self._fingerprint or content.get("inputs") != self._identities:
             return None
         if self._file and not self._file.is_this_jobs():
             return None
-        return content
+        return dict(content)
 
     def is_finished(self) -> bool:
         """Whether this very job is done and all of its parts are still there."""
@@ -214,6 +219,7 @@ class Output:
         """Give a finished file and its pictures their names, then record it."""
         writer = draft.writer
         source = self._plan.files[part.file]
+        self._storage.ensure_held()
         check_unchanged(source)
         name = part.name(self._fingerprint)
         record = {

@@ -21,7 +21,8 @@ from tfbatch.errors import BadInput, NoInput, TfbatchError, TryAgain, UsageError
 STORES = ("s3", "gs", "az", "abfs", "abfss")
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 WILDCARD = re.compile(r"[*?[]")
-UNREACHABLE = re.compile("AWS Error (?!ACCESS_DENIED|NO_SUCH|RESOURCE_NOT_FOUND)|curl|HTTP|time[d ]*out", re.IGNORECASE)
+BUSY = "NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|THROTTLING|SLOW_DOWN|REQUEST_TIMEOUT"
+UNREACHABLE = re.compile(rf"AWS Error ({BUSY})\b|curlCode: \d|Status\(UNAVAILABLE")  # as the SDKs have it
 LOCAL = fs.LocalFileSystem()
 
 
@@ -71,7 +72,7 @@ class Source:
 
 def unreadable(source: Source, what: str, error: Exception) -> TfbatchError:
     """The error of a file that cannot be read: its own fault, or for now that of the way to it."""
-    if not source.is_local and UNREACHABLE.search(str(error)):
+    if not source.is_local and isinstance(error, OSError) and UNREACHABLE.search(str(error)):
         return TryAgain(f"{source} cannot be reached: {first_line(error)}; the same command goes on from there")
     return BadInput(f"{source} {what}: {first_line(error)}")
 
@@ -114,7 +115,7 @@ def find_sources(inputs: tuple[str, ...]) -> list[Source]:
             sources = _stored(text) if scheme_of(text) else _local(local_path(text))
         except (OSError, pa.ArrowException) as error:
             reason = getattr(error, "strerror", None) or first_line(error)
-            if scheme_of(text) and UNREACHABLE.search(str(error)):
+            if scheme_of(text) and isinstance(error, OSError) and UNREACHABLE.search(str(error)):
                 raise TryAgain(f"input {text} cannot be reached: {reason}") from error
             raise NoInput(f"input {text} cannot be looked up: {reason}") from error
         for source in sources:

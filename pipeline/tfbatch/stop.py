@@ -65,6 +65,7 @@ class Watchdog:
         now, stop = time.monotonic(), self._stop
         if stop.asked is not None:
             if now - stop.asked_at > GRACE:
+                faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)  # who did not hear it
                 self._give_up(stop.asked)
         elif self._timeout is not None and now - stop.started > self._timeout:
             stop.ask(TryAgain(f"not done in {self._timeout:g} s (--timeout); the same command goes on from there"))

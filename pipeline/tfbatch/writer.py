@@ -13,6 +13,7 @@ from tfbatch.errors import OutputFailed
 
 ROW_GROUP_ROWS = 16_384
 ROW_GROUP_BYTES = 16 << 20
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC  # a file that was not there
 
 
 class PartWriter:
@@ -23,8 +24,7 @@ class PartWriter:
         self.rows = 0
         self._waiting: list[pa.Table] = []
         self._waiting_rows = self._waiting_bytes = 0
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._file = os.fdopen(os.open(path, flags, 0o644), "wb")
+        self._file = os.fdopen(os.open(path, NEW, 0o644), "wb")
         self._parquet = pq.ParquetWriter(self._file, schema, compression="zstd", write_page_checksum=True)
 
     def append(self, table: pa.Table) -> None:
@@ -78,7 +78,9 @@ def replace_file(path: Path, text: str, *, spool: Path) -> None:
     """
     temporary = spool / f".{path.name}.{os.getpid()}"
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, NEW, 0o644)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
