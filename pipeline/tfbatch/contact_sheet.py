@@ -33,10 +33,6 @@ class ContactSheet:
     def is_complete(self) -> bool:
         return len(self._rows) >= self._limit
 
-    @property
-    def is_empty(self) -> bool:
-        return not self._rows
-
     def add(self, name: str, panels: list[Panel]) -> None:
         """Keep a row, its pictures no larger than they will be drawn."""
         self._rows.append((name, [(panel.label, fit(panel.pixels)) for panel in panels]))

@@ -75,7 +75,7 @@ def run(job: Job, watcher: Watcher, tally: Tally, stop: Stop) -> Record:
             if sheet is not None:
                 show(finished, job, sheet)
             stop.beat()
-        if sheet is not None and not sheet.is_empty:
+        if sheet is not None:
             output.keep_contact_sheet(sheet)
         result = summary(job, "done", tally)
         output.finish(tally.records, result)
