@@ -23,7 +23,7 @@ setup: .venv/ready ## Make .venv with everything pinned (extra `gpu` where nvidi
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-	  --editable '.[$(RUNTIME),cloud,export,examples,dev]'
+	  --editable '.[$(RUNTIME),openvino,cloud,export,examples,dev]'
 	@touch $@
 
 ifeq ($(MODEL),)

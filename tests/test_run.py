@@ -243,7 +243,7 @@ def test_every_refusal_says_what_was_found_and_what_to_type(
 
 
 def test_cuda_that_is_not_there_is_refused_not_replaced(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
-    from tfbatch.session import cuda_problem
+    from tfbatch.onnxruntime_session import cuda_problem
 
     if cuda_problem(0) is None:
         pytest.skip("there is a GPU here")

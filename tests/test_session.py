@@ -7,11 +7,13 @@ import onnxruntime
 import pytest
 from conftest import run_tfbatch
 from tfbatch.batches import Batch, Feeds, Indices, Window, Work, one_result_each
+from tfbatch.device import find_device, open_session
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
 from tfbatch.machine import cgroup_quota
+from tfbatch.onnxruntime_session import cuda_problem
 from tfbatch.plan import Part
 from tfbatch.scoring import Scoring
-from tfbatch.session import Session, cuda_problem, find_device
+from tfbatch.session import Session
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def cramped(text_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
         return plain(path, options, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", limited)
-    return Session(text_bundle / "model.onnx", find_device("cpu"))
+    return open_session(text_bundle / "model.onnx", find_device("cpu"))
 
 
 def work_of(rows: int, length: int) -> Work:
@@ -47,14 +49,14 @@ def test_a_batch_that_does_not_fit_is_run_in_halves(cramped: Session, text_bundl
     scoring.compute(cramped, whole)
     assert scoring.reasons == {}
     roomy = Scoring(window, work_of(2000, 20))
-    roomy.compute(Session(text_bundle / "model.onnx", find_device("cpu")), Batch(inputs=np.arange(1), length=20))
+    roomy.compute(open_session(text_bundle / "model.onnx", find_device("cpu")), Batch(inputs=np.arange(1), length=20))
     np.testing.assert_allclose(scoring.work.results, np.tile(roomy.work.results[0], (2000, 1)), atol=1e-6)
 
 
 def test_a_device_is_cpu_or_cuda_or_refused() -> None:
     assert find_device("cpu").provider == "CPUExecutionProvider"
     for word in ("gpu", "cuda:x", "cuda:-1", "CPU", ""):
-        with pytest.raises(UsageError, match="auto, cpu, cuda or cuda:N"):
+        with pytest.raises(UsageError, match="auto, cpu, openvino, cuda or cuda:N"):
             find_device(word)
 
 
@@ -72,14 +74,14 @@ def test_the_gpu_gives_the_processors_numbers(text_bundle: Path) -> None:
         pytest.skip(problem)
     feeds = work_of(5, 20).collate(np.arange(5), 20)
     graph = text_bundle / "model.onnx"
-    on_gpu, on_cpu = (Session(graph, find_device(device)).run(feeds) for device in ("cuda", "cpu"))
+    on_gpu, on_cpu = (open_session(graph, find_device(device)).run(feeds) for device in ("cuda", "cpu"))
     np.testing.assert_allclose(on_gpu, on_cpu, atol=1e-4)
 
 
 def test_a_graph_that_cannot_be_loaded_is_the_bundles_fault(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"nothing")
     with pytest.raises(BadConfiguration, match="cannot load"):
-        Session(tmp_path / "model.onnx", find_device("cpu"))
+        open_session(tmp_path / "model.onnx", find_device("cpu"))
 
 
 @pytest.mark.parametrize(("content", "threads"), [("max 100000", None), ("150000 100000", 2), ("50000 100000", 1)])

@@ -8,12 +8,13 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
-from tfbatch.bundle import Bundle
+from tfbatch.bundle import Bundle, Graph
 from tfbatch.errors import ExportNotVerified
 from tfbatch.tasks import task_names
 
 from tfbatch_export.export import ExportConfig
 from tfbatch_export.export import export as export_checkpoint
+from tfbatch_export.parity import means
 from tfbatch_export.verify import verify as verify_bundle
 
 
@@ -28,6 +29,7 @@ def note(text: str) -> None:
 @click.option("--revision", help="A branch, tag or commit of a Hub repository.")
 @click.option("--samples", type=click.Path(path_type=Path), help="Parquet whose first 64 rows are compared on too.")
 @click.option("--samples-column", help="The column of --samples, where more than one fits.")
+@click.option("--int8", is_flag=True, help="Add a graph of 8-bit weights, for processors.")
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there.")
 def export(**settings: Any) -> None:
     """Turn a Hugging Face checkpoint into a verified bundle.
@@ -55,6 +57,26 @@ def verify(bundle: Path, source: str | None) -> None:
     report(checked, "verified", started, parity_repeated=compared)
 
 
+def parity_table(graph: Graph) -> Table:
+    """How far each device and precision is from PyTorch, over all batches."""
+    table = Table(title=f"distance from PyTorch; {graph.tolerance:.0e} is allowed in fp32")
+    for heading in ("device", "precision", "batches", "largest difference", "mean cosine", "same label"):
+        table.add_column(heading, justify="left" if heading in ("device", "precision") else "right")
+    agreed, cosines = means(graph.parity, "label_agreement"), means(graph.parity, "cosine")
+    for device, precision in dict.fromkeys((record["device"], record["precision"]) for record in graph.parity):
+        records = [record for record in graph.parity if (record["device"], record["precision"]) == (device, precision)]
+        same = agreed.get((device, precision))
+        table.add_row(
+            device,
+            precision,
+            str(len(records)),
+            f"{max(record['max_abs_difference'] for record in records):.1e}",
+            f"{cosines[device, precision]:.6f}",
+            "-" if same is None else f"{same:.2%}",
+        )
+    return table
+
+
 def report(bundle: Bundle, status: str, started: float, **more: Any) -> None:
     """A table for people on standard error, a line of JSON for programs on standard output."""
     manifest = bundle.manifest
@@ -67,13 +89,7 @@ def report(bundle: Bundle, status: str, started: float, **more: Any) -> None:
         for name, expected in graph.expected.items():
             table.add_row(name, str(graph.fused[name]), str(expected))
         console.print(table)
-        table = Table(title=f"difference from PyTorch, {graph.tolerance:.0e} allowed")
-        for heading in ("batch", "largest difference", "same label"):
-            table.add_column(heading, justify="left" if heading == "batch" else "right")
-        for record in graph.parity:
-            difference, agreement = record["max_abs_difference"], record.get("label_agreement")
-            table.add_row(record["batch"], f"{difference:.1e}", "-" if agreement is None else f"{agreement:.0%}")
-        console.print(table)
+        console.print(parity_table(graph))
         console.print(f"{bundle.path / graph.file}: {size / 1e6:.1f} MB, {time.monotonic() - started:.0f} s")
     result = {
         "status": status,
@@ -86,6 +102,7 @@ def report(bundle: Bundle, status: str, started: float, **more: Any) -> None:
                 "layers": graph.layers,
                 "fused": graph.fused,
                 "max_abs_difference": max(record["max_abs_difference"] for record in graph.parity),
+                "label_agreement": min(means(graph.parity, "label_agreement").values(), default=None),
                 "bytes": (bundle.path / graph.file).stat().st_size,
             }
             for precision, graph in manifest.graphs.items()

@@ -20,13 +20,16 @@ from tfbatch.errors import NoInput, OutputRefused, UsageError
 from transformers import PreTrainedModel
 
 from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, infer_task, load_model
-from tfbatch_export.families import Family, load_family, tasks_of
+from tfbatch_export.families import Family, Tensors, load_family, tasks_of
 from tfbatch_export.fuse import check_fusion, count_operators, fuse
-from tfbatch_export.parity import TOLERANCE, check_parity, measure_parity
-from tfbatch_export.samples import real_batches
+from tfbatch_export.parity import TOLERANCE, Outputs, check_parity, measure_parity, reference_outputs
+from tfbatch_export.precision import write_int8
+from tfbatch_export.samples import SAMPLES, real_batches
 from tfbatch_export.trace import trace
 
 GRAPH_FILE = "model.onnx"
+INT8_FILE = "model_int8.onnx"
+INT8_SAMPLES = 512  # real rows that labels are compared on
 GRAPH_LIMIT = 2**31 - 2**20  # bytes of weights that one protobuf file holds
 Say = Callable[[str], None]
 PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnxruntime")
@@ -42,6 +45,7 @@ class ExportConfig:
     revision: str | None = None
     samples: Path | None = None
     samples_column: str | None = None
+    int8: bool = False
     overwrite: bool = False
 
 
@@ -70,25 +74,51 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
         say("tracing and fusing")
         expected, counts = family.expected(model.config), write_graph(folder / GRAPH_FILE, family, model)
         say("comparing with PyTorch")
-        batches = family.parity_batches(model.config)
-        if config.samples is not None:
-            batches |= real_batches(Bundle(path=folder, manifest=draft), config.samples, config.samples_column)
-        parity = measure_parity(folder / GRAPH_FILE, family, model, batches)
-        check_parity(parity, TOLERANCE)
-        graph = Graph(
-            file=GRAPH_FILE,
-            layers=family.layers(model.config),
-            fused={name: counts.get(name, 0) for name in expected},
-            expected=expected,
-            tolerance=TOLERANCE,
-            parity=parity,
-        )
-        write_manifest(folder, replace(draft, graphs={"fp32": graph}, files=hash_files(folder)))
+        batches = parity_batches(config, family, model, Bundle(path=folder, manifest=draft))
+        references = reference_outputs(family, model, batches)
+        graphs = {"fp32": prove(folder / GRAPH_FILE, "fp32", family, model, expected, counts, batches, references)}
+        if config.int8:
+            say("rounding weights to 8 bits, comparing again")
+            counts["MatMulNBits"] = expected["MatMulNBits"] = write_int8(folder / GRAPH_FILE, folder / INT8_FILE)
+            graphs["int8"] = prove(folder / INT8_FILE, "int8", family, model, expected, counts, batches, references)
+        write_manifest(folder, replace(draft, graphs=graphs, files=hash_files(folder)))
         bundle = load_bundle(folder)
         if config.overwrite and config.output.is_dir():
             shutil.rmtree(config.output)
         folder.rename(config.output)
     return replace(bundle, path=config.output)
+
+
+def parity_batches(config: ExportConfig, family: Family, model: PreTrainedModel, draft: Bundle) -> dict[str, Tensors]:
+    """What graphs are compared on: made-up batches of all sizes, and real rows where there are any."""
+    batches = family.parity_batches(model.config)
+    if config.samples is not None:
+        rows = INT8_SAMPLES if config.int8 else SAMPLES
+        batches |= real_batches(draft, config.samples, config.samples_column, rows)
+    return batches
+
+
+def prove(
+    path: Path,
+    precision: str,
+    family: Family,
+    model: PreTrainedModel,
+    expected: dict[str, int],
+    counts: dict[str, int],
+    batches: dict[str, Tensors],
+    references: Outputs,
+) -> Graph:
+    """What the manifest says of a graph, once it has been found equal to the checkpoint."""
+    parity = measure_parity(path, batches, references, precision=precision, labels=family.output == "logits")
+    check_parity(parity)
+    return Graph(
+        file=path.name,
+        layers=family.layers(model.config),
+        fused={name: counts.get(name, 0) for name in expected},
+        expected=dict(expected),
+        tolerance=TOLERANCE,
+        parity=parity,
+    )
 
 
 def write_preprocessor(

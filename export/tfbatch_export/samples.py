@@ -17,12 +17,11 @@ from tfbatch.tasks import load_task
 
 from tfbatch_export.families import Tensors
 
-ROWS = 64
+SAMPLES = 64  # rows
 BATCH_TOKENS = 2048
-BATCHES = 8
 
 
-def real_batches(bundle: Bundle, path: Path, column: str | None) -> dict[str, Tensors]:
+def real_batches(bundle: Bundle, path: Path, column: str | None, rows: int = SAMPLES) -> dict[str, Tensors]:
     """The first rows of a Parquet file, by name of their batch.
 
     Raises:
@@ -32,7 +31,7 @@ def real_batches(bundle: Bundle, path: Path, column: str | None) -> dict[str, Te
     name = choose_column(open_input(find_sources((str(path),))[0]).schema, task_class.kind, column)
     task = task_class(bundle, RunConfig(inputs=()), name)
     with pq.ParquetFile(path) as file:
-        batches = list(islice(file.iter_batches(ROWS, columns=[name]), 1))
+        batches = list(islice(file.iter_batches(rows, columns=[name]), 1))
     if not batches:
         raise UsageError(f"--samples {path} has no rows")
     part = Part(file=0, first=0, stop=batches[0].num_rows, folder=PurePath(), identity="")
@@ -41,5 +40,5 @@ def real_batches(bundle: Bundle, path: Path, column: str | None) -> dict[str, Te
         f"{len(batch.inputs)} real rows of {batch.length} tokens at most, batch {index}": {
             feed: torch.from_numpy(values) for feed, values in work.collate(batch.inputs, batch.length).items()
         }
-        for index, batch in enumerate(cut(work.lengths, work.groups, BATCH_TOKENS)[:BATCHES], start=1)
+        for index, batch in enumerate(cut(work.lengths, work.groups, BATCH_TOKENS), start=1)
     }

@@ -11,7 +11,7 @@ from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, load_model
 from tfbatch_export.export import Say
 from tfbatch_export.families import load_family
 from tfbatch_export.fuse import check_fusion, count_operators
-from tfbatch_export.parity import check_parity, measure_parity
+from tfbatch_export.parity import check_parity, measure_parity, reference_outputs
 
 
 def verify(path: Path, source: str | None, say: Say = lambda _: None) -> tuple[Bundle, bool]:
@@ -37,9 +37,12 @@ def verify(path: Path, source: str | None, say: Say = lambda _: None) -> tuple[B
     family = load_family(manifest.family, manifest.task)
     model = load_model(checkpoint, manifest.task, family)
     batches = family.parity_batches(model.config)
+    references = reference_outputs(family, model, batches)
     measured = {}
     for precision, graph in manifest.graphs.items():
-        parity = measure_parity(path / graph.file, family, model, batches)
+        parity = measure_parity(
+            path / graph.file, batches, references, precision=precision, labels=family.output == "logits"
+        )
         check_parity(parity, graph.tolerance)
         measured[precision] = replace(graph, parity=parity)
     return replace(bundle, manifest=replace(manifest, graphs=measured)), True

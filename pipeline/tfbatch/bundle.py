@@ -28,8 +28,9 @@ OPERATOR_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 class Graph:
     """One ONNX file and what was proved of it.
 
-    `fused` and `expected` count operators by type; `parity` holds one record for each shape of
-    batch, `max_abs_difference` being that of the outputs from PyTorch's in float32.
+    `fused` and `expected` count operators by type; `parity` holds one record for each device,
+    precision and shape of batch, `max_abs_difference` being that of the outputs from PyTorch's in
+    float32, and `cosine` theirs; `tolerance` is how large that difference may be in float32.
     """
 
     file: str

@@ -82,8 +82,12 @@ def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], C
               "the default is <input>-predictions.")  # fmt: skip
 @setting("--input-column", help="The column to read, where more than one fits.")
 @setting("--task", help="What to do, where no bundle is named; see `tfbatch tasks`.")
-@setting("--device", help="auto, cpu, cuda or cuda:N.")
-@setting("--precision", type=click.Choice(PRECISIONS), help="Which of the bundle's graphs to run.")
+@setting("--device", help="auto, cpu, cuda, cuda:N or openvino.")
+@setting(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    help="How to compute; int8 and fp16 need a graph of the bundle's, bf16 --device openvino.",
+)
 @setting("--max-length", type=click.IntRange(min=1), help="Cut texts at so many tokens; default: the model's most.")
 @setting("--batch-tokens", type=click.IntRange(min=1), help="Rows x padded length of a batch; default: by device.")
 @setting("--keep-columns", metavar="A,B|all|none", help="Input columns that the output repeats.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tfbatch.errors import UsageError
 
-PRECISIONS = ("auto", "fp32", "fp16", "int8")
+PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 IMAGE_SINKS = ("column", "files", "both")
 IMAGE_FORMATS = ("png", "jpeg", "webp")
 LOG_FORMATS = ("text", "json")

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from tfbatch.batches import NO_RESULT, Batch, Window, cut, divide
 from tfbatch.claim import Record
 from tfbatch.contact_sheet import ContactSheet
+from tfbatch.device import open_session
 from tfbatch.job import Job
 from tfbatch.machine import available_threads
 from tfbatch.output import Output
@@ -28,7 +29,6 @@ from tfbatch.plan import Part
 from tfbatch.progress import Watcher
 from tfbatch.reader import read_windows
 from tfbatch.scoring import Finished, Scoring
-from tfbatch.session import Session
 from tfbatch.stages import Room, overlap
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally, check_errors, summary
@@ -97,7 +97,7 @@ def score(job: Job, parts: list[Part], tally: Tally, stop: Stop) -> Iterator[Fin
     threads = job.config.threads or available_threads()
     preparing = 1 if job.task.prepares_in_parallel else threads
     computing = 1 if job.device.is_cuda else threads
-    session = Session(job.bundle.graph_path(job.precision), job.device, stop)
+    session = open_session(job.graph, job.device, job.precision, computing, stop)
     room = Room(threads * ROOM_A_THREAD)
 
     def prepare(window: Window) -> Scoring:

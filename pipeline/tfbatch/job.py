@@ -5,6 +5,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,11 +14,12 @@ from tfbatch import __version__
 from tfbatch.bundle import Bundle, load_bundle
 from tfbatch.cells import KINDS
 from tfbatch.config import RunConfig
+from tfbatch.device import arithmetic, choose_precision, find_device, graph_of
 from tfbatch.errors import BadConfiguration, OutputRefused, UsageError
 from tfbatch.generated import IMAGE, declare_images
 from tfbatch.image_files import ImageSink
 from tfbatch.plan import Plan, make_plan
-from tfbatch.session import Device, find_device
+from tfbatch.session import Device
 from tfbatch.sources import input_folders, local_path, place_of, scheme_of
 from tfbatch.storage import is_one_file
 from tfbatch.tasks import Task, load_task, task_names
@@ -41,6 +43,7 @@ class Job:
     task: Task
     device: Device
     precision: str
+    graph: Path
     column: str
     kept: list[str]
     schema: pa.Schema
@@ -87,8 +90,8 @@ def make_job(config: RunConfig) -> Job:
         candidates = pa.schema([field for field in plan.schema if field.name != config.mask_column])
     column = choose_column(candidates, task_class.kind, config.input_column)
     device = find_device(config.device)
-    precision = device.precision(config.precision, list(bundle.manifest.graphs))
-    bundle.graph_path(precision)
+    precision = choose_precision(device, config.precision, list(bundle.manifest.graphs))
+    graph = bundle.graph_path(graph_of(precision))
     task = task_class(bundle, config, column)
     kept = config.kept_columns(names)
     added = task_class.columns(config)
@@ -99,6 +102,7 @@ def make_job(config: RunConfig) -> Job:
         task=task,
         device=device,
         precision=precision,
+        graph=graph,
         column=column,
         kept=kept,
         schema=output_schema(plan.schema, kept, added, config),
@@ -109,6 +113,7 @@ def make_job(config: RunConfig) -> Job:
             "bundle": bundle.identity,
             "input column": column,
             "precision": precision,
+            "arithmetic": arithmetic(device, precision),
             "device": device.provider,
             "--keep-columns": kept,
             "--prefix": config.prefix,

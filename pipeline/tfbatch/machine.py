@@ -56,6 +56,16 @@ def cgroup_quota(root: Path) -> int | None:
     return math.ceil(int(quota) / int(period))
 
 
+def processor_flags() -> set[str]:
+    """What instructions the processor has, by Linux' names; empty where the system does not say."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return set()
+    flags = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
+    return set(flags.partition(":")[2].split())
+
+
 def peak_memory() -> int:
     """The most memory this process has held at once, in bytes.
 

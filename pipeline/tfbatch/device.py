@@ -1,0 +1,96 @@
+"""From what was asked for to where a graph runs, and how precisely: all of it had, or refused."""
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+from tfbatch.errors import DeviceUnavailable, UsageError
+from tfbatch.machine import processor_flags
+from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem, load_runtime
+from tfbatch.openvino_session import OpenVinoSession, has_bf16, load_openvino
+from tfbatch.session import Device, Session
+from tfbatch.stop import Stop
+
+GRAPHS = {"bf16": "fp32"}  # precisions that are computed from another one's graph
+BF16 = {"avx512_bf16", "amx_bf16"}  # as Linux names them
+INT8 = {"avx512_vnni", "avx_vnni", "amx_int8"}
+
+
+def find_device(asked: str) -> Device:
+    """`auto`, `cpu`, `openvino`, `cuda` or `cuda:N` to a device, without making a session.
+
+    Raises:
+        UsageError: another word.
+        DeviceUnavailable: the device cannot be had.
+    """
+    match = re.fullmatch(r"(auto|cpu|openvino)|cuda(?::(\d+))?", asked)
+    if not match:
+        raise UsageError(f"--device is auto, cpu, openvino, cuda or cuda:N, not {asked}")
+    if asked == "openvino":
+        load_openvino()
+        return Device(runtime="openvino")
+    index = int(match[2] or 0)
+    problem = None if asked == "cpu" else cuda_problem(index)
+    if asked == "cpu" or (asked == "auto" and problem):
+        load_runtime()
+        return Device(runtime="cpu")
+    if problem:
+        raise DeviceUnavailable(f"--device {asked}: {problem}. Use --device cpu to run on the processor.")
+    return Device(runtime="cuda", index=index)
+
+
+def choose_precision(device: Device, asked: str, available: list[str]) -> str:
+    """As asked, or fp16 on CUDA where the bundle has it, else fp32.
+
+    Raises:
+        UsageError: the device does not compute so.
+        DeviceUnavailable: the processor does not.
+    """
+    if asked == "auto":
+        return "fp16" if device.is_cuda and "fp16" in available else "fp32"
+    if asked == "bf16" and device.runtime != "openvino":
+        raise UsageError(f"--precision bf16 is for --device openvino; {device.name} has fp32 and what the bundle has")
+    if asked == "bf16" and not has_bf16():
+        raise DeviceUnavailable("--precision bf16: this processor has neither AVX512-BF16 nor AMX; int8 may serve")
+    if asked == "int8" and device.is_cuda:
+        raise UsageError("--precision int8 is for processors; fp16 is faster on a GPU")
+    return asked
+
+
+def arithmetic(device: Device, precision: str) -> str:
+    """The type of activations: all but bf16, and int8 by OpenVINO where there is bf16, are f32 (or f16)."""
+    if device.runtime == "openvino" and precision in ("bf16", "int8") and has_bf16():
+        return "bf16"
+    return "f16" if precision == "fp16" else "f32"
+
+
+def graph_of(precision: str) -> str:
+    """Which of a bundle's graphs a precision is computed from."""
+    return GRAPHS.get(precision, precision)
+
+
+def faster_choice(device: Device, precision: str, available: list[str]) -> str | None:
+    """What would be faster than fp32 on this processor, as it is typed; None where nothing is known to be."""
+    if device.is_cuda or precision != "fp32":
+        return None
+    flags = processor_flags()
+    best = "int8" if "int8" in available and flags & INT8 else "bf16" if flags & BF16 else None
+    if best is None:
+        return None
+    install = "" if find_spec("openvino") else "pip install 'tfbatch[openvino]', then "
+    return f"{install}--device openvino --precision {best}"
+
+
+def open_session(
+    graph: Path, device: Device, precision: str = "fp32", threads: int = 1, stop: Stop | None = None
+) -> Session:
+    """A graph on a device; `threads` is how many threads will call it at once.
+
+    Raises:
+        BadConfiguration: the graph cannot be loaded.
+        DeviceUnavailable: the device does not run.
+    """
+    stop = stop or Stop()
+    if device.runtime == "openvino":
+        return OpenVinoSession(graph, arithmetic(device, precision), threads, stop)
+    return OnnxRuntimeSession(graph, device, stop)

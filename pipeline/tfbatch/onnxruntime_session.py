@@ -1,0 +1,104 @@
+"""The one file that knows onnxruntime: its providers, its threads, its way of running out of memory."""
+
+import ctypes
+import os
+import re
+from pathlib import Path
+from types import ModuleType
+
+from tfbatch.batches import Feeds, Floats
+from tfbatch.errors import BadConfiguration, DeviceUnavailable, first_line
+from tfbatch.session import PROVIDERS, Device, OutOfMemory
+from tfbatch.stop import Stop
+
+OUT_OF_MEMORY = re.compile(
+    "AllocateRawInternal|Failed to allocate memory|CUDA error 2|CUBLAS_STATUS_ALLOC_FAILED|bad allocation|bad_alloc"
+)
+
+
+def cuda_problem(index: int) -> str | None:
+    """Why a GPU cannot be used, or None. Asks the driver: the provider list proves nothing."""
+    if PROVIDERS["cuda"] not in load_runtime().get_available_providers():
+        return "this onnxruntime has no CUDA provider; pip install 'tfbatch[gpu]' in place of 'tfbatch[cpu]'"
+    try:
+        driver = ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
+    except OSError:
+        return "there is no NVIDIA driver on this machine"
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return "the NVIDIA driver does not answer"
+    if index >= count.value:
+        return f"the driver shows {count.value} GPU(s), numbered from 0"
+    return None
+
+
+def load_runtime() -> ModuleType:
+    """onnxruntime, imported when first needed.
+
+    It looks at the environment then: without the variable some builds keep what is run in a database
+    below the home folder, and send it to their maker.
+
+    Raises:
+        DeviceUnavailable: neither of its packages is installed.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DeviceUnavailable(
+            "onnxruntime is not installed: pip install 'tfbatch[cpu]', or 'tfbatch[gpu]' for NVIDIA GPUs"
+        ) from error
+    module: ModuleType = onnxruntime
+    return module
+
+
+class OnnxRuntimeSession:
+    """A graph run by onnxruntime.
+
+    On a CPU every caller's thread runs the graph by itself, one kernel thread each: batches go in
+    parallel, kernels do not wait for one another, and a row's result does not depend on how many
+    threads there are. On CUDA there is one caller. A stop ends the batches under way.
+    """
+
+    def __init__(self, graph: Path, device: Device, stop: Stop) -> None:
+        runtime = load_runtime()
+        runtime.set_default_logger_severity(4)
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.enable_mem_pattern = False  # it would keep a plan for every shape of batch
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        providers: list[object] = [device.provider]
+        if device.is_cuda:
+            runtime.preload_dlls()
+            providers = [(device.provider, {"device_id": device.index, "use_tf32": 0})]
+        try:
+            self._session = runtime.InferenceSession(str(graph), options, providers=providers, enable_fallback=0)
+        except Exception as error:  # onnxruntime's errors share no base but Exception
+            if device.is_cuda:
+                raise DeviceUnavailable(f"{device.name} was found, but does not run: {first_line(error)}") from error
+            raise BadConfiguration(f"onnxruntime cannot load {graph}: {first_line(error)}") from error
+        if (used := self._session.get_providers()[0]) != device.provider:
+            raise DeviceUnavailable(
+                f"{device.name} was asked for, but onnxruntime fell back to {used}: its CUDA or cuDNN libraries "
+                f"are missing or do not fit; pip install 'tfbatch[gpu]' brings them"
+            )
+        self._output = self._session.get_outputs()[0].name
+        self._options = runtime.RunOptions()
+        self._stop = stop
+        self._stop.at_once(self._terminate)
+
+    def _terminate(self) -> None:
+        self._options.terminate = True
+
+    def run(self, feeds: Feeds) -> Floats:
+        """See `Session`."""
+        try:
+            outputs: Floats = self._session.run([self._output], feeds, self._options)[0]
+        except Exception as error:  # onnxruntime has no class of its own for this
+            self._stop.check()
+            if OUT_OF_MEMORY.search(str(error)):
+                raise OutOfMemory from error
+            raise
+        return outputs

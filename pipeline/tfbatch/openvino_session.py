@@ -1,0 +1,86 @@
+"""The one file that knows OpenVINO: a second runtime for processors, which has bfloat16 and whose
+8-bit products take a scale for each token."""
+
+import os
+from collections import deque
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tfbatch.batches import Feeds, Floats
+from tfbatch.errors import BadConfiguration, DeviceUnavailable, first_line
+from tfbatch.session import OutOfMemory
+from tfbatch.stop import Stop
+
+
+def load_openvino() -> ModuleType:
+    """OpenVINO, imported when first needed.
+
+    Raises:
+        DeviceUnavailable: it is not installed.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise DeviceUnavailable("OpenVINO is not installed: pip install 'tfbatch[openvino]'") from error
+    module: ModuleType = openvino
+    return module
+
+
+def has_bf16() -> bool:
+    """Whether this processor multiplies bfloat16 (AVX512-BF16 or AMX)."""
+    return "BF16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+class OpenVinoSession:
+    """A graph run by OpenVINO on the processor, in one stream of one thread for each caller.
+
+    `arithmetic` is the type that activations have, "f32" or "bf16"; it is never left to OpenVINO,
+    which would take bf16 wherever there is some. A stop cancels the batches under way.
+    """
+
+    def __init__(self, graph: Path, arithmetic: str, threads: int, stop: Stop) -> None:
+        core = load_openvino().Core()
+        settings = {
+            "INFERENCE_PRECISION_HINT": arithmetic,
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": threads,
+            "ENABLE_CPU_PINNING": False,  # of the processors that this process may use, others use some
+        }
+        try:
+            self._model = core.compile_model(core.read_model(os.fspath(graph)), "CPU", settings)
+        except Exception as error:  # OpenVINO's errors are RuntimeError and what its bindings make of others
+            raise BadConfiguration(f"OpenVINO cannot load {graph}: {reason(error)}") from error
+        self._idle: deque[Any] = deque()
+        self._started: list[Any] = []
+        self._stop = stop
+        self._stop.at_once(self._cancel)
+
+    def _cancel(self) -> None:
+        for request in list(self._started):
+            request.cancel()
+
+    def run(self, feeds: Feeds) -> Floats:
+        """See `Session`."""
+        self._stop.check()
+        try:
+            request = self._idle.popleft()
+        except IndexError:
+            request = self._model.create_infer_request()
+            self._started.append(request)
+        try:
+            outputs: Floats = request.infer(feeds, share_inputs=True)[0]
+        except Exception as error:  # see above
+            self._stop.check()
+            if "bad_alloc" in str(error) or "allocate" in str(error):
+                raise OutOfMemory from error
+            raise
+        finally:
+            self._idle.append(request)
+        return outputs
+
+
+def reason(error: Exception) -> str:
+    """What is said last: the lines before it are OpenVINO's own source files."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else first_line(error)
