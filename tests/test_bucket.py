@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import Finished, read_output, run_tfbatch, tfbatch_env, write_reviews
-from s3 import KEYS, S3
+from s3 import KEYS, S3, never_answer
 from test_generated import tree, write_pictures
 from test_masked_im import PictureModel
 from tfbatch import errors
@@ -158,6 +159,30 @@ def test_a_store_that_is_not_reached_is_to_be_tried_again(s3: S3, reviews: Path,
     nowhere = s3.env | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
     done = run_tfbatch("run", f"s3://{s3.bucket}/in", "-m", text_bundle, "-o", f"s3://{s3.bucket}/out", env=nowhere)
     assert (done.code, "cannot be reached" in done.err) == (75, True), done.err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_run_at_once_that_waits_for_its_input(number: int, code: int, text_bundle: Path) -> None:
+    with never_answer() as store, store.asked_by("s3://silent/in", "-m", text_bundle, "-o", "s3://silent/out") as run:
+        run.send_signal(number)
+        out, err = run.communicate(timeout=1)
+    assert (run.returncode, json.loads(out)["exit_code"]) == (code, code), err
+    assert len(err.splitlines()) == 1, err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_second_signal_ends_a_job_at_once_that_waits_for_its_output(
+    number: int, code: int, reviews: Path, text_bundle: Path, tmp_path: Path
+) -> None:
+    words = (reviews, "-m", text_bundle, "-o", "s3://silent/out", "--metrics-file", tmp_path / "run.prom")
+    with never_answer() as store, store.asked_by(*words) as run:
+        run.send_signal(number)
+        with pytest.raises(subprocess.TimeoutExpired):
+            run.wait(1)
+        run.send_signal(number)
+        out, err = run.communicate(timeout=1)
+    assert (run.returncode, json.loads(out)["exit_code"]) == (code, code), err
+    assert f'tfbatch_exit_code{{run="run"}} {code}' in (tmp_path / "run.prom").read_text()
 
 
 def test_another_jobs_output_in_a_bucket_is_refused_naming_what_changed(

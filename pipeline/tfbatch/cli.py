@@ -7,7 +7,6 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -148,12 +147,12 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     from tfbatch.job import make_job
     from tfbatch.machine import available_threads, limit_threads, return_freed_memory
     from tfbatch.progress import choose_watcher
+    from tfbatch.signals import Signals
     from tfbatch.stages import every
     from tfbatch.stop import Stop, Watchdog
 
-    # As long as the job is not begun nothing is held. What raised here could be swallowed: an import
-    # that is interrupted says that the package is missing.
-    on_signals(lambda number: report.give_up(Interrupted(number)))
+    # As long as the job is not begun nothing is held, and a signal ends the process where it is.
+    signals = Signals(lambda number: report.give_up(Interrupted(number)))
     limit_threads(config.threads or available_threads())
     DECODERS.limit(config.threads or available_threads())
     return_freed_memory()
@@ -165,20 +164,8 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
         output_of(job).check(overwrite=config.overwrite)
         click.echo(job.describe(), err=True)
         return {"status": "planned", "rows": job.plan.rows, "parts": len(job.plan.parts), "output": job.output}
-    on_signals(lambda number: stop.ask(Interrupted(number)))
+    signals.ask_first(lambda number: stop.ask(Interrupted(number)))
     return run_job(job, choose_watcher(quiet=config.quiet, log_format=config.log_format), report.tally, stop)
-
-
-def on_signals(call: Callable[[int], None]) -> None:
-    """Have the first SIGINT or SIGTERM call this; a second one ends the process at once."""
-
-    def handle(number: int, _: FrameType | None) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_DFL)
-        call(number)
-
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, handle)
 
 
 @cli.command()

@@ -3,12 +3,14 @@ file. All three are made of one record, and none holds the content of a cell."""
 
 import json
 import os
+import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import RLock
 from typing import NoReturn
 
 import click
@@ -18,6 +20,9 @@ from tfbatch.errors import OutputFailed, TfbatchError, TryAgain, UsageError
 from tfbatch.progress import log
 from tfbatch.tally import Tally, so_far
 from tfbatch.writer import replace_file
+
+SECONDS_TO_WAIT = 0.5  # for another thread's last word
+SECONDS_TO_SAY = 5  # why a process is given up
 
 METRICS: dict[str, tuple[str, Callable[[Record], float | None]]] = {
     "success": ("1 when the last run ended with exit code 0.", lambda record: int(record["exit_code"] == 0)),
@@ -35,11 +40,15 @@ METRICS: dict[str, tuple[str, Callable[[Record], float | None]]] = {
 
 @dataclass
 class Report:
-    """Ends a run, well or not; `tally` is counted on its way."""
+    """Ends a run, well or not; `tally` is counted on its way.
+
+    The thread that begins to say how it ended says it alone: the last word is never given back.
+    """
 
     metrics_file: Path | None = None
     log_format: str = "text"
     tally: Tally = field(default_factory=Tally)
+    _last_word: RLock = field(default_factory=RLock, repr=False)
 
     def check(self) -> None:
         """Refuse a metrics file that could not be written at the end."""
@@ -52,6 +61,7 @@ class Report:
         Raises:
             OutputFailed: the metrics file cannot be written, so that it would tell of an earlier run.
         """
+        self._last_word.acquire()
         result = {"exit_code": 0, **result}
         if self.metrics_file is not None and result["status"] != "planned":
             try:
@@ -64,6 +74,7 @@ class Report:
 
     def failed(self, exit_code: int, reason: str) -> None:
         """Say why not."""
+        self._last_word.acquire()
         result = {"status": "failed", "exit_code": exit_code, "reason": reason, **so_far(self.tally)}
         self._log(exit_code, reason)
         if self.metrics_file is not None:
@@ -74,8 +85,13 @@ class Report:
         say(result)
 
     def give_up(self, error: TfbatchError) -> NoReturn:
-        """End the process where it is, whatever else of it does: some of it may not listen."""
-        self.failed(error.exit_code, str(error))
+        """End the process where it is, whatever else of it does: some of it may not listen.
+
+        It is killed where not even that can be said, as to a disk that does not answer.
+        """
+        signal.alarm(SECONDS_TO_SAY)
+        if self._last_word.acquire(timeout=SECONDS_TO_WAIT):
+            self.failed(error.exit_code, str(error))
         sys.stdout.flush()
         os._exit(error.exit_code)
 

@@ -1,5 +1,6 @@
 """A run that is told to end, takes too long, or stands still: it ends soon, and keeps what is finished."""
 
+import json
 import os
 import random
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from conftest import tfbatch_env
+from s3 import never_answer
 
 from faults.jobs import MARK, Job, Trial, check_output, contents, make_job, write_pictures, write_texts
 from faults.runs import Running, Server
@@ -137,13 +139,12 @@ def test_a_run_that_hangs_is_given_up_and_a_second_signal_ends_it_at_once(
     ):
         told.send(signal.SIGTERM)
         sent = time.monotonic()
-        for number, again in ((signal.SIGTERM, twice),):
-            again.send(number)
-            assert not again.ends_within(1)
-            again.send(number)
-            second = time.monotonic()
-            assert again.wait().code == -number
-            assert time.monotonic() - second <= 1
+        twice.send(signal.SIGTERM)
+        assert not twice.ends_within(1)
+        twice.send(signal.SIGTERM)
+        second = time.monotonic()
+        assert trial("twice").end(twice).code == 143
+        assert time.monotonic() - second <= 1
         assert trial("term").end(told).code == 143
         assert time.monotonic() - sent <= 25
         done = stalled.wait()
@@ -156,3 +157,14 @@ def test_a_run_that_hangs_is_given_up_and_a_second_signal_ends_it_at_once(
     for name in ("term", "stall", "twice"):
         check_output(trial(name))
         trial(name).finish()
+
+
+def test_a_run_whose_store_never_answers_is_given_up(trial: Trial) -> None:
+    with never_answer() as store, store.asked_by(*trial.job.words, "-o", "s3://silent/out") as run:
+        run.send_signal(signal.SIGTERM)
+        sent = time.monotonic()
+        out, err = run.communicate()
+        assert 20 <= time.monotonic() - sent <= 25
+    assert (run.returncode, json.loads(out)["exit_code"]) == (143, 143)
+    assert "most recent call first" in err
+    assert MARK not in out + err
