@@ -198,6 +198,57 @@ def test_another_jobs_output_in_a_bucket_is_refused_naming_what_changed(
     assert len(s3.parts("out")) == 1
 
 
+def test_many_objects_are_removed_with_one_request_and_nothing_beside_them(
+    s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import obstore
+    from tfbatch.bucket import Bucket
+
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    names = ["a.parquet", "day=1/b.parquet", "images/part/1.png", "images/part/2.png", "images/particular/1.png", "c"]
+    for name in names:
+        s3.put(f"out/{name}", b"x")
+    requests: list[list[str]] = []
+    delete = obstore.delete
+    monkeypatch.setattr(obstore, "delete", lambda store, paths: (requests.append(paths), delete(store, paths)))
+    bucket = Bucket(f"s3://{s3.bucket}/out")
+    bucket.remove("nothing")
+    bucket.remove("a.parquet", "day=1/b.parquet", "images/part", "nothing")
+    assert s3.names() == ["out/c", "out/images/particular/1.png"]
+    assert len(requests) == 2
+    for number in range(1001):
+        s3.put(f"out/many/{number}", b"x")
+    bucket.remove("many")
+    assert s3.names() == ["out/c", "out/images/particular/1.png"]
+    assert [len(names) for names in requests[2:]] == [1000, 2]
+
+
+def test_a_store_that_takes_no_lists_of_names_is_asked_one_by_one(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    import obstore
+    from obstore.exceptions import GenericError, PermissionDeniedError
+    from tfbatch.bucket import Bucket
+
+    def delete(store: object, paths: str | list[str]) -> None:
+        if not isinstance(paths, str):
+            raise GenericError("no such operation")
+        if paths == "kept":
+            raise PermissionDeniedError("kept")
+        one_by_one(store, paths)
+
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    one_by_one = obstore.delete
+    monkeypatch.setattr(obstore, "delete", delete)
+    for name in ("a", "b", "kept"):
+        s3.put(f"out/{name}", b"x")
+    bucket = Bucket(f"s3://{s3.bucket}/out")
+    bucket.remove("a", "b", "nothing")
+    assert s3.names() == ["out/kept"]
+    with pytest.raises(OSError, match="PermissionDenied"):
+        bucket.remove("kept")
+
+
 def test_credentials_come_from_a_profile_file_too(s3: S3, reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
     s3.put("in/reviews.parquet", reviews)
     profile = f"[night]\naws_access_key_id = {KEYS['AWS_ACCESS_KEY_ID']}\naws_secret_access_key = x\n"

@@ -161,7 +161,7 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     every(SECONDS_BETWEEN_LOOKS, watchdog.look)
     job = make_job(config)
     if config.dry_run:
-        output_of(job).check(overwrite=config.overwrite)
+        output_of(job, stop).check(overwrite=config.overwrite)
         click.echo(job.describe(), err=True)
         return {"status": "planned", "rows": job.plan.rows, "parts": len(job.plan.parts), "output": job.output}
     signals.ask_first(lambda number: stop.ask(Interrupted(number)))
