@@ -203,12 +203,18 @@ def main() -> None:
 def fail(exit_code: int, reason: str) -> NoReturn:
     """Say why a command could not begin, and end."""
     if "run" in sys.argv[1:2]:
-        from tfbatch.report import Report
-
-        Report().failed(exit_code, reason)
+        report_asked_for(sys.argv[2:]).failed(exit_code, reason)
     else:
         click.echo(f"tfbatch: {reason}", err=True)
     sys.exit(exit_code)
+
+
+def report_asked_for(words: list[str]) -> "Report":
+    """The report that a command line, the environment or a config file asks for, as far as they can be read."""
+    from tfbatch.report import Report
+
+    context = run.make_context("run", words, resilient_parsing=True, ignore_unknown_options=True)
+    return Report(context.params["metrics_file"], context.params["log_format"] or "text")
 
 
 if __name__ == "__main__":
