@@ -157,7 +157,7 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     DECODERS.limit(config.threads or available_threads())
     return_freed_memory()
     stop = Stop()
-    watchdog = Watchdog(stop, config.timeout, config.stall_timeout, report.give_up)
+    watchdog = Watchdog(stop, config.timeout, config.stall_timeout, report.say_stacks, report.give_up)
     every(SECONDS_BETWEEN_LOOKS, watchdog.look)
     job = make_job(config)
     if config.dry_run:

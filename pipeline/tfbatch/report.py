@@ -1,16 +1,18 @@
 """What a scheduler reads of a run: the exit code, the last line of standard output, and a metrics
 file. All three are made of one record, and none holds the content of a cell."""
 
+import faulthandler
 import json
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
+from types import FrameType
 from typing import NoReturn
 
 import click
@@ -84,6 +86,13 @@ class Report:
                 self._log(exit_code, f"--metrics-file {self.metrics_file} cannot be written: {error.strerror}")
         say(result)
 
+    def say_stacks(self) -> None:
+        """Say where each thread is, in names of files and functions alone."""
+        if self.log_format == "json":
+            log("warning", "stacks, most recent call first", stacks=stacks())
+        else:
+            faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
+
     def give_up(self, error: TfbatchError) -> NoReturn:
         """End the process where it is, whatever else of it does: some of it may not listen.
 
@@ -114,10 +123,18 @@ def what_failed(error: Exception) -> tuple[int, str]:
         return error.exit_code, str(error)
     if isinstance(error, MemoryError):
         return TryAgain.exit_code, "not enough memory; fewer --threads take less, and the same command goes on"
-    calls = [
-        f"{Path(call.filename).name}:{call.lineno} {call.name}" for call in traceback.extract_tb(error.__traceback__)
-    ]
-    return TfbatchError.exit_code, f"a bug: {type(error).__name__} in {', '.join(calls)}"
+    calls = traceback.walk_tb(error.__traceback__)
+    return TfbatchError.exit_code, f"a bug: {type(error).__name__} in {places(calls)}"
+
+
+def stacks() -> list[str]:
+    """Where each thread is."""
+    return [places(traceback.walk_stack(frame)) for frame in sys._current_frames().values()]
+
+
+def places(calls: Iterable[tuple[FrameType, int]]) -> str:
+    """Calls as the files, lines and functions they are in."""
+    return ", ".join(f"{Path(frame.f_code.co_filename).name}:{line} {frame.f_code.co_name}" for frame, line in calls)
 
 
 def metrics(result: Record, run: str) -> str:

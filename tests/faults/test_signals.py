@@ -98,6 +98,7 @@ def test_a_run_that_takes_longer_than_timeout_ends_and_the_next_goes_on(
     done = trial.run("--timeout", 0.1)
     assert done.code == 75
     assert "--timeout" in done.result["reason"]
+    assert "most recent call first" not in done.err, "it has heard"
     check_output(trial)
     trial.finish()
 
@@ -130,7 +131,8 @@ def test_a_run_that_hangs_is_given_up_and_a_second_signal_ends_it_at_once(
     make: Callable[[str, int], Job], server: Server, place: Path
 ) -> None:
     def trial(name: str) -> Trial:
-        return Trial(server=server, job=make("pictures", 2), folder=place / name)
+        log_format = "json" if name == "term" else "text"
+        return Trial(server=server, job=make("pictures", 2), folder=place / name, log_format=log_format)
 
     with (
         standing_still(trial("term")) as told,
@@ -145,7 +147,8 @@ def test_a_run_that_hangs_is_given_up_and_a_second_signal_ends_it_at_once(
         second = time.monotonic()
         assert trial("twice").end(twice).code == 143
         assert time.monotonic() - second <= 1
-        assert trial("term").end(told).code == 143
+        given_up = trial("term").end(told)
+        assert given_up.code == 143
         assert time.monotonic() - sent <= 25
         done = stalled.wait()
     assert done.code == done.result["exit_code"] == 75
@@ -154,6 +157,8 @@ def test_a_run_that_hangs_is_given_up_and_a_second_signal_ends_it_at_once(
     assert "most recent call first" in done.err
     assert "decoders.py" in done.err
     assert MARK not in done.err
+    (stacks,) = [json.loads(line)["stacks"] for line in given_up.err.splitlines() if "stacks" in json.loads(line)]
+    assert any("decoders.py" in stack for stack in stacks)
     for name in ("term", "stall", "twice"):
         check_output(trial(name))
         trial(name).finish()
