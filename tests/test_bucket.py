@@ -165,9 +165,17 @@ def test_a_store_that_is_not_reached_is_to_be_tried_again(s3: S3, reviews: Path,
 def test_a_signal_ends_a_run_at_once_that_waits_for_its_input(number: int, code: int, text_bundle: Path) -> None:
     with never_answer() as store, store.asked_by("s3://silent/in", "-m", text_bundle, "-o", "s3://silent/out") as run:
         run.send_signal(number)
-        out, err = run.communicate(timeout=1)
+        out, err = run.communicate(timeout=3)
     assert (run.returncode, json.loads(out)["exit_code"]) == (code, code), err
     assert len(err.splitlines()) == 1, err
+
+
+def test_a_signal_ends_a_run_that_nobody_listens_to(text_bundle: Path) -> None:
+    with never_answer() as store, store.asked_by("s3://silent/in", "-m", text_bundle, "-o", "s3://silent/out") as run:
+        assert run.stderr
+        run.stderr.close()
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(timeout=3) == 143
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -180,7 +188,7 @@ def test_a_second_signal_ends_a_job_at_once_that_waits_for_its_output(
         with pytest.raises(subprocess.TimeoutExpired):
             run.wait(1)
         run.send_signal(number)
-        out, err = run.communicate(timeout=1)
+        out, err = run.communicate(timeout=3)
     assert (run.returncode, json.loads(out)["exit_code"]) == (code, code), err
     assert f'tfbatch_exit_code{{run="run"}} {code}' in (tmp_path / "run.prom").read_text()
 

@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
@@ -89,7 +90,8 @@ class Report:
     def say_stacks(self) -> None:
         """Say where each thread is, in names of files and functions alone."""
         if self.log_format == "json":
-            log("warning", "stacks, most recent call first", stacks=stacks())
+            with suppress(OSError):  # nobody reads it
+                log("warning", "stacks, most recent call first", stacks=stacks())
         else:
             faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
 
@@ -99,10 +101,12 @@ class Report:
         It is killed where not even that can be said, as to a disk that does not answer.
         """
         signal.alarm(SECONDS_TO_SAY)
-        if self._last_word.acquire(timeout=SECONDS_TO_WAIT):
-            self.failed(error.exit_code, str(error))
-        sys.stdout.flush()
-        os._exit(error.exit_code)
+        try:
+            if self._last_word.acquire(timeout=SECONDS_TO_WAIT):
+                self.failed(error.exit_code, str(error))
+            sys.stdout.flush()
+        finally:
+            os._exit(error.exit_code)
 
     def _log(self, exit_code: int, reason: str) -> None:
         if self.log_format == "json":
