@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from socket import create_server
+from socket import create_server, socket
 from typing import Any
 
 import obstore
@@ -89,3 +89,37 @@ def make_bucket(url: str, name: str) -> S3:
     request = urllib.request.Request(f"{url}/{name}", method="PUT")
     urllib.request.urlopen(request, timeout=30).close()
     return S3(url, name)
+
+
+@dataclass(frozen=True)
+class SilentStore:
+    """A server that takes connections and never answers; `env` is how tfbatch is told of it."""
+
+    listener: socket
+
+    @property
+    def env(self) -> dict[str, str]:
+        host, port = self.listener.getsockname()
+        return KEYS | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}
+
+    @contextmanager
+    def asked_by(self, *words: object) -> Iterator["subprocess.Popen[str]"]:
+        """A run that waits for an answer."""
+        with subprocess.Popen(
+            [sys.executable, "-m", "tfbatch.cli", "run", *map(str, words)], env=tfbatch_env(self.env), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            try:
+                connection, _ = self.listener.accept()
+                with connection:
+                    assert connection.recv(1)
+                    yield process
+            finally:
+                process.kill()
+
+
+@contextmanager
+def never_answer() -> Iterator[SilentStore]:
+    with create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(60)
+        yield SilentStore(listener)

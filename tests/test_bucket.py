@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import Finished, read_output, run_tfbatch, tfbatch_env, write_reviews
-from s3 import KEYS, S3
+from s3 import KEYS, S3, never_answer
 from test_generated import tree, write_pictures
 from test_masked_im import PictureModel
 from tfbatch import errors
@@ -160,6 +161,38 @@ def test_a_store_that_is_not_reached_is_to_be_tried_again(s3: S3, reviews: Path,
     assert (done.code, "cannot be reached" in done.err) == (75, True), done.err
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_run_at_once_that_waits_for_its_input(number: int, code: int, text_bundle: Path) -> None:
+    with never_answer() as store, store.asked_by("s3://silent/in", "-m", text_bundle, "-o", "s3://silent/out") as run:
+        run.send_signal(number)
+        out, err = run.communicate(timeout=3)
+    assert (run.returncode, json.loads(out)["exit_code"]) == (code, code), err
+    assert len(err.splitlines()) == 1, err
+
+
+def test_a_signal_ends_a_run_that_nobody_listens_to(text_bundle: Path) -> None:
+    with never_answer() as store, store.asked_by("s3://silent/in", "-m", text_bundle, "-o", "s3://silent/out") as run:
+        assert run.stderr
+        run.stderr.close()
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(timeout=3) == 143
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_second_signal_ends_a_job_at_once_that_waits_for_its_output(
+    number: int, code: int, reviews: Path, text_bundle: Path, tmp_path: Path
+) -> None:
+    words = (reviews, "-m", text_bundle, "-o", "s3://silent/out", "--metrics-file", tmp_path / "run.prom")
+    with never_answer() as store, store.asked_by(*words) as run:
+        run.send_signal(number)
+        with pytest.raises(subprocess.TimeoutExpired):
+            run.wait(1)
+        run.send_signal(number)
+        out, err = run.communicate(timeout=3)
+    assert (run.returncode, json.loads(out)["exit_code"]) == (code, code), err
+    assert f'tfbatch_exit_code{{run="run"}} {code}' in (tmp_path / "run.prom").read_text()
+
+
 def test_another_jobs_output_in_a_bucket_is_refused_naming_what_changed(
     s3: S3, reviews: Path, text_bundle: Path
 ) -> None:
@@ -171,6 +204,57 @@ def test_another_jobs_output_in_a_bucket_is_refused_naming_what_changed(
     assert {name: s3.get(name) for name in s3.names("out")} == before
     assert score(s3, text_bundle, "--prefix", "a_", "--overwrite").code == 0
     assert len(s3.parts("out")) == 1
+
+
+def test_many_objects_are_removed_with_one_request_and_nothing_beside_them(
+    s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import obstore
+    from tfbatch.bucket import Bucket
+
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    names = ["a.parquet", "day=1/b.parquet", "images/part/1.png", "images/part/2.png", "images/particular/1.png", "c"]
+    for name in names:
+        s3.put(f"out/{name}", b"x")
+    requests: list[list[str]] = []
+    delete = obstore.delete
+    monkeypatch.setattr(obstore, "delete", lambda store, paths: (requests.append(paths), delete(store, paths)))
+    bucket = Bucket(f"s3://{s3.bucket}/out")
+    bucket.remove("nothing")
+    bucket.remove("a.parquet", "day=1/b.parquet", "images/part", "nothing")
+    assert s3.names() == ["out/c", "out/images/particular/1.png"]
+    assert len(requests) == 2
+    for number in range(1001):
+        s3.put(f"out/many/{number}", b"x")
+    bucket.remove("many")
+    assert s3.names() == ["out/c", "out/images/particular/1.png"]
+    assert [len(names) for names in requests[2:]] == [1000, 2]
+
+
+def test_a_store_that_takes_no_lists_of_names_is_asked_one_by_one(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    import obstore
+    from obstore.exceptions import GenericError, PermissionDeniedError
+    from tfbatch.bucket import Bucket
+
+    def delete(store: object, paths: str | list[str]) -> None:
+        if not isinstance(paths, str):
+            raise GenericError("no such operation")
+        if paths == "kept":
+            raise PermissionDeniedError("kept")
+        one_by_one(store, paths)
+
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    one_by_one = obstore.delete
+    monkeypatch.setattr(obstore, "delete", delete)
+    for name in ("a", "b", "kept"):
+        s3.put(f"out/{name}", b"x")
+    bucket = Bucket(f"s3://{s3.bucket}/out")
+    bucket.remove("a", "b", "nothing")
+    assert s3.names() == ["out/kept"]
+    with pytest.raises(OSError, match="PermissionDenied"):
+        bucket.remove("kept")
 
 
 def test_credentials_come_from_a_profile_file_too(s3: S3, reviews: Path, text_bundle: Path, tmp_path: Path) -> None:

@@ -242,6 +242,40 @@ def test_every_refusal_says_what_was_found_and_what_to_type(
     assert not list(tmp_path.glob("*-predictions"))
 
 
+@pytest.mark.parametrize(
+    ("asked", "environment"),
+    [
+        (["--metrics-file", "run.prom", "--log-format=json"], {}),
+        ([], {"TFBATCH_METRICS_FILE": "run.prom", "TFBATCH_LOG_FORMAT": "json"}),
+        (["--config", "night.toml"], {}),
+    ],
+    ids=["command line", "environment", "config file"],
+)
+def test_a_mistake_in_the_command_itself_is_reported_where_it_asks_for(
+    asked: list[str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    metrics = tmp_path / "run.prom"
+    (tmp_path / "night.toml").write_text('metrics-file = "run.prom"\nlog-format = "json"\n')
+    mistakes = [(2, []), (2, ["in.parquet", "--threads", "0"]), (2, ["--no-such-option", "in.parquet"])]
+    if "--config" not in asked:
+        mistakes.append((78, ["in.parquet", "--config", "nothing.toml"]))
+    for code, mistake in mistakes:
+        for words in ([*asked, *mistake], [*mistake, *asked]):
+            done = run_tfbatch("run", *words, cwd=tmp_path, env=environment)
+            assert (done.code, done.result["status"], done.result["exit_code"]) == (code, "failed", code), done
+            logged = json.loads(done.err)
+            assert (logged["exit_code"], logged["message"]) == (code, done.result["reason"])
+            assert f'tfbatch_exit_code{{run="run"}} {code}' in metrics.read_text()
+            metrics.unlink()
+
+
+def test_a_mistake_in_the_command_itself_is_told_whatever_else_it_says(tmp_path: Path) -> None:
+    for words in (["--seed"], ["--quiet=1"], ["x", "--log-format", "xml"], ["x", "--metrics-file", "no/x", "--seed=x"]):
+        done = run_tfbatch("run", *words, cwd=tmp_path)
+        assert (done.code, done.result["exit_code"]) == (2, 2), done
+        assert all(line.startswith("tfbatch: ") for line in done.err.splitlines()), done.err
+
+
 def test_cuda_that_is_not_there_is_refused_not_replaced(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
     from tfbatch.onnxruntime_session import cuda_problem
 

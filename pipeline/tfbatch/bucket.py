@@ -10,10 +10,11 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from posixpath import commonpath
 from typing import Any, Literal
 
 from tfbatch.bundle import sha256
@@ -31,14 +32,16 @@ except ImportError as error:
     raise BadConfiguration("to write to an object store: pip install 'tfbatch[cloud]'") from error
 
 AT_ONCE = 8  # requests under way
+A_REQUEST = 1000  # names that are deleted with one
 TRIES = 4  # of a put whose connection broke; the store's own "busy" is tried again by obstore
 
 
 class Bucket:
     """Storage below an address (`s3://bucket/folder`), under a lease on an object in it."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, beat: Callable[[], None] = lambda: None) -> None:
         self.name = address
+        self.beat = beat
         self.spool = Path(tempfile.gettempdir()) / f"tfbatch-{os.getuid()}-{digest(address)}"
         try:
             self._store = from_url(address, **options(address))
@@ -92,15 +95,15 @@ class Bucket:
 
     def publish_folder(self, spooled: Path, name: str) -> None:
         ours = {f"{name}/{path.name}": path for path in spooled.iterdir()}
-        for left in [found for found in self.files(name) if found not in ours]:
-            self.remove(left)
+        with self._failing_as_os():
+            self._delete([found for found in self.files(name) if found not in ours])
 
         def put(picture: str) -> None:
             with self._failing_as_os():
                 self._put(picture, ours[picture].read_bytes(), "overwrite")
 
         for _ in overlap(put, ours, workers=AT_ONCE, ahead=2 * AT_ONCE):
-            pass
+            self.beat()
         shutil.rmtree(spooled)
 
     def size(self, name: str) -> int:
@@ -112,18 +115,31 @@ class Bucket:
         with self._failing_as_os():
             for chunk in obstore.get(self._store, name).stream(min_chunk_size=1 << 20):
                 found.update(chunk)
+                self.beat()
         return found.hexdigest()
 
     def files(self, folder: str = "") -> Iterator[str]:
         with self._failing_as_os():
             for found in obstore.list(self._store, prefix=folder or None):
+                self.beat()
                 yield from (str(meta["path"]) for meta in found)
 
-    def remove(self, name: str) -> None:
+    def remove(self, *names: str) -> None:
+        gone = set(names)
+        below = [found for found in self.files(commonpath(names)) if not gone.isdisjoint(folders_of(found))]
         with self._failing_as_os():
-            for found in [name, *self.files(name)]:
-                with suppress(NotFoundError, FileNotFoundError):
-                    obstore.delete(self._store, found)
+            self._delete([*names, *below])
+
+    def _delete(self, names: list[str]) -> None:
+        """Delete what is there of these, many with one request."""
+        for some in (names[first : first + A_REQUEST] for first in range(0, len(names), A_REQUEST)):
+            try:
+                obstore.delete(self._store, some)
+            except (BaseError, FileNotFoundError):  # some stores take no lists, or stop at what is not there
+                for name in some:
+                    with suppress(NotFoundError, FileNotFoundError):
+                        obstore.delete(self._store, name)
+            self.beat()
 
     def _put(self, name: str, content: Any, mode: Literal["create", "overwrite"]) -> None:
         """One request, again where its connection broke: then it may have been heard all the same."""
@@ -187,6 +203,11 @@ def refuse_foreign(spool: Path) -> None:
     status = spool.lstat()
     if spool.is_symlink() or not spool.is_dir() or status.st_uid != os.getuid():
         raise OutputRefused(f"{spool}, where parts are made, is not this user's folder; remove it or set TMPDIR")
+
+
+def folders_of(name: str) -> set[str]:
+    """The folders that a content lies in."""
+    return {str(folder) for folder in PurePosixPath(name).parents}
 
 
 def digest(address: str) -> str:

@@ -12,6 +12,7 @@ the bytes that were verified at export, and the graphs ask for no operators but 
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tfbatch.errors import BadConfiguration
 from tfbatch.protobuf import operator_domains
 
 FORMAT = 1
+BLOCK = 1 << 20  # bytes
 MANIFEST = "tfbatch.json"
 OPERATOR_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 
@@ -115,10 +117,14 @@ class Bundle:
         return content
 
 
-def sha256(path: Path) -> str:
-    """The hex SHA-256 of a file, read in blocks."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256(path: Path, beat: Callable[[], None] = lambda: None) -> str:
+    """The hex SHA-256 of a file, read in blocks; `beat` is called after each."""
+    found = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(BLOCK):
+            found.update(block)
+            beat()
+    return found.hexdigest()
 
 
 def load_bundle(path: Path) -> Bundle:

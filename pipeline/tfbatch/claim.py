@@ -82,8 +82,8 @@ class Claim:
         ]
         pictures = {name.parts[1] for name in names if len(name.parts) > 2 and name.parts[0] == IMAGES}
         folders = [f"{IMAGES}/{name}" for name in pictures if PART_IMAGES.fullmatch(name)]
-        for found in (*parts, *folders, DONE, CONTACT_SHEET, RUN):
-            self._storage.remove(str(found))
+        self._storage.remove(*map(str, parts), *folders, DONE, CONTACT_SHEET)
+        self._storage.remove(RUN)  # last: what is left without it could be taken for another job's
 
     def _check_run(self) -> None:
         """Refuse to mix two jobs in one output."""

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -152,37 +151,25 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     from tfbatch.job import make_job
     from tfbatch.machine import available_threads, limit_threads, return_freed_memory
     from tfbatch.progress import choose_watcher
+    from tfbatch.signals import Signals
     from tfbatch.stages import every
     from tfbatch.stop import Stop, Watchdog
 
-    # As long as the job is not begun nothing is held. What raised here could be swallowed: an import
-    # that is interrupted says that the package is missing.
-    on_signals(lambda number: report.give_up(Interrupted(number)))
+    # As long as the job is not begun nothing is held, and a signal ends the process where it is.
+    signals = Signals(lambda number: report.give_up(Interrupted(number)))
     limit_threads(config.threads or available_threads())
     DECODERS.limit(config.threads or available_threads())
     return_freed_memory()
     stop = Stop()
-    watchdog = Watchdog(stop, config.timeout, config.stall_timeout, report.give_up)
+    watchdog = Watchdog(stop, config.timeout, config.stall_timeout, report.say_stacks, report.give_up)
     every(SECONDS_BETWEEN_LOOKS, watchdog.look)
     job = make_job(config)
     if config.dry_run:
-        output_of(job).check(overwrite=config.overwrite)
+        output_of(job, stop).check(overwrite=config.overwrite)
         click.echo(job.describe(), err=True)
         return {"status": "planned", "rows": job.plan.rows, "parts": len(job.plan.parts), "output": job.output}
-    on_signals(lambda number: stop.ask(Interrupted(number)))
+    signals.ask_first(lambda number: stop.ask(Interrupted(number)))
     return run_job(job, choose_watcher(quiet=config.quiet, log_format=config.log_format), report.tally, stop)
-
-
-def on_signals(call: Callable[[int], None]) -> None:
-    """Have the first SIGINT or SIGTERM call this; a second one ends the process at once."""
-
-    def handle(number: int, _: FrameType | None) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_DFL)
-        call(number)
-
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, handle)
 
 
 @cli.command()
@@ -220,12 +207,18 @@ def main() -> None:
 def fail(exit_code: int, reason: str) -> NoReturn:
     """Say why a command could not begin, and end."""
     if "run" in sys.argv[1:2]:
-        from tfbatch.report import Report
-
-        Report().failed(exit_code, reason)
+        report_asked_for(sys.argv[2:]).failed(exit_code, reason)
     else:
         click.echo(f"tfbatch: {reason}", err=True)
     sys.exit(exit_code)
+
+
+def report_asked_for(words: list[str]) -> "Report":
+    """The report that a command line, the environment or a config file asks for, as far as they can be read."""
+    from tfbatch.report import Report
+
+    context = run.make_context("run", words, resilient_parsing=True, ignore_unknown_options=True)
+    return Report(context.params["metrics_file"], context.params["log_format"] or "text")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@
     ├── BadConfiguration        78   a bundle, config file or earlier run that does not fit
     └── Interrupted        130/143   SIGINT or SIGTERM; finished parts are kept
 
-The codes are those of BSD's sysexits.h where it has one. `cli.py` turns errors into exits.
-Messages say what was found and what to type; they never hold the content of a cell.
+The codes are those of BSD's sysexits.h where it has one. `report.py` turns the errors of a run into
+exits, `cli.py` those of a command that does not begin. Messages say what was found and what to type;
+they never hold the content of a cell.
 """
 
 from typing import ClassVar

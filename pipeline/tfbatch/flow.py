@@ -53,7 +53,7 @@ def run(job: Job, watcher: Watcher, tally: Tally, stop: Stop) -> Record:
     Raises:
         TfbatchError: see `errors`; finished parts are kept.
     """
-    output = output_of(job)
+    output = output_of(job, stop)
     if not job.config.overwrite and output.is_finished():
         tally.begin(output.records())
         check_errors(job, tally)
@@ -85,9 +85,11 @@ def run(job: Job, watcher: Watcher, tally: Tally, stop: Stop) -> Record:
         output.close()
 
 
-def output_of(job: Job) -> Output:
+def output_of(job: Job, stop: Stop) -> Output:
     """Where a job's rows go; nothing is touched yet."""
-    return Output(job.output, job.plan, job.schema, job.facts, job.fingerprint, job.sink, verify=job.config.verify)
+    return Output(
+        job.output, job.plan, job.schema, job.facts, job.fingerprint, job.sink, verify=job.config.verify, beat=stop.beat
+    )
 
 
 def score(job: Job, parts: list[Part], tally: Tally, stop: Stop) -> Iterator[Finished]:

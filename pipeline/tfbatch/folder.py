@@ -4,7 +4,7 @@ import ctypes
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tfbatch.bundle import sha256
@@ -19,9 +19,10 @@ LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 class Folder:
     """Storage in a folder, under a lock on a file in it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, beat: Callable[[], None] = lambda: None) -> None:
         self.name = str(root)
         self.spool = root / STATE / "tmp"
+        self.beat = beat
         self._root = root
         self._lock = -1
 
@@ -86,19 +87,21 @@ class Folder:
         return (self._root / name).stat().st_size
 
     def sha256(self, name: str) -> str:
-        return sha256(self._root / name)
+        return sha256(self._root / name, self.beat)
 
     def files(self, folder: str = "") -> Iterator[str]:
         for path, _, names in os.walk(self._root / folder, onerror=raise_unless_missing):
+            self.beat()
             for name in names:
                 yield (Path(path) / name).relative_to(self._root).as_posix()
 
-    def remove(self, name: str) -> None:
-        path = self._root / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    def remove(self, *names: str) -> None:
+        for path in (self._root / name for name in names):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+            self.beat()
 
     def _take_lock(self) -> None:
         self._lock = os.open(self._root / STATE / "lock", LOCK_FLAGS, 0o644)

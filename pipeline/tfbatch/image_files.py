@@ -61,7 +61,7 @@ class ImageFiles:
         Returns:
             What `are_there` needs to know of it.
         """
-        hashes = {path.name: sha256(path) for path in self._temporary.iterdir()}
+        hashes = {path.name: sha256(path, self._storage.beat) for path in self._temporary.iterdir()}
         self._storage.publish_folder(self._temporary, self.folder)
         return {"folder": self.folder, "files": len(hashes), "sha256": hash_of(hashes)}
 

@@ -37,7 +37,7 @@ class JoinedFile:
 
     def is_intact(self) -> bool:
         """Whether the file that is there has the bytes that were put there."""
-        return any(entry["sha256"] == sha256(self.target) for entry in self._entries_in_place())
+        return any(entry["sha256"] == sha256(self.target, self._storage.beat) for entry in self._entries_in_place())
 
     def disown(self) -> None:
         """Keep the file as tfbatch's, but as no job's result."""
@@ -52,7 +52,9 @@ class JoinedFile:
                 with pq.ParquetFile(self._storage.path(part)) as file:
                     for index in range(file.num_row_groups):
                         writer.append(file.read_row_group(index))
+                        self._storage.beat()
             writer.finish()
+            digest = sha256(writer.path, self._storage.beat)
         except BaseException:
             writer.drop()
             raise
@@ -60,7 +62,7 @@ class JoinedFile:
         entry = {
             "bytes": status.st_size,
             "inode": status.st_ino,
-            "sha256": sha256(writer.path),
+            "sha256": digest,
             "job": self._job,
         }
         # What describes the file in place stays: until the rename, however often it is tried, that is the file.

@@ -17,7 +17,7 @@ their names before that.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +60,7 @@ class Output:
 
     `target` is a folder, or one `.parquet` file: then the parts lie in `<target>.tfbatch` until
     `finish` joins them. `sink` says which columns' pictures go to files. With `verify` what is
-    recorded counts as finished only if it has the recorded hashes.
+    recorded counts as finished only if it has the recorded hashes. `beat` hears that it gets on.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Output:
         sink: ImageSink | None,
         *,
         verify: bool = False,
+        beat: Callable[[], None],
     ) -> None:
         self.target = target
         self._plan = plan
@@ -82,10 +83,10 @@ class Output:
         self._file = None
         self._storage: Storage
         if is_one_file(target):
-            self._storage = Folder(Path(f"{target}.tfbatch"))
+            self._storage = Folder(Path(f"{target}.tfbatch"), beat)
             self._file = JoinedFile(Path(target), self._storage, [fingerprint, self._identities])
         else:
-            self._storage = open_storage(target)
+            self._storage = open_storage(target, beat)
         inputs = [{"path": str(file.source), "rows": file.rows, "identity": file.identity} for file in plan.files]
         self._claim = Claim(self._storage, {"fingerprint": fingerprint, "facts": facts, "inputs": inputs})
         self._sink = sink
@@ -124,6 +125,7 @@ class Output:
         joined = file is not None and file.is_this_jobs() and not (self._verify and not file.is_intact())
 
         def read(part: Part) -> Record | None:
+            self._storage.beat()
             try:
                 record: Record = json.loads(self._storage.read(self._record_name(part)))
                 fits = (record["part"], record["rows"]) == (part.name(self._fingerprint), part.rows)
@@ -203,8 +205,7 @@ class Output:
         """Put the one file in its place, if it is not there since before a crash, and drop its parts."""
         if not file.is_this_jobs():
             file.join(names, self._schema)
-        for name in names:
-            self._storage.remove(name)
+        self._storage.remove(*names)
 
     def _begin(self, part: Part) -> Draft:
         """Open a part's file, and the folder of its pictures."""
@@ -228,7 +229,7 @@ class Output:
             "errors": draft.errors,
             "images": draft.images and draft.images.commit(),
             "bytes": writer.path.stat().st_size,
-            "sha256": sha256(writer.path),
+            "sha256": sha256(writer.path, self._storage.beat),
         }
         self._storage.publish(writer.path, name)
         self._storage.ensure_held()
@@ -256,17 +257,17 @@ class Output:
             raise OutputFailed(f"writing to {self.target} failed: {reason}") from error
 
 
-def open_storage(output: str) -> Storage:
+def open_storage(output: str, beat: Callable[[], None]) -> Storage:
     """The storage of an output; nothing is touched yet.
 
     Raises:
         BadConfiguration: an object store, and the package for it is not installed.
     """
     if scheme_of(output) is None:
-        return Folder(Path(output))
+        return Folder(Path(output), beat)
     from tfbatch.bucket import Bucket  # which needs obstore
 
-    return Bucket(output)
+    return Bucket(output, beat)
 
 
 def check_unchanged(file: InputFile) -> None:

@@ -1,14 +1,19 @@
 """What a scheduler reads of a run: the exit code, the last line of standard output, and a metrics
 file. All three are made of one record, and none holds the content of a cell."""
 
+import faulthandler
 import json
 import os
+import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import RLock
+from types import FrameType
 from typing import NoReturn
 
 import click
@@ -18,6 +23,9 @@ from tfbatch.errors import OutputFailed, TfbatchError, TryAgain, UsageError
 from tfbatch.progress import log
 from tfbatch.tally import Tally, so_far
 from tfbatch.writer import replace_file
+
+SECONDS_TO_WAIT = 0.5  # for another thread's last word
+SECONDS_TO_SAY = 5  # why a process is given up
 
 METRICS: dict[str, tuple[str, Callable[[Record], float | None]]] = {
     "success": ("1 when the last run ended with exit code 0.", lambda record: int(record["exit_code"] == 0)),
@@ -35,11 +43,15 @@ METRICS: dict[str, tuple[str, Callable[[Record], float | None]]] = {
 
 @dataclass
 class Report:
-    """Ends a run, well or not; `tally` is counted on its way."""
+    """Ends a run, well or not; `tally` is counted on its way.
+
+    The thread that begins to say how it ended says it alone: the last word is never given back.
+    """
 
     metrics_file: Path | None = None
     log_format: str = "text"
     tally: Tally = field(default_factory=Tally)
+    _last_word: RLock = field(default_factory=RLock, repr=False)
 
     def check(self) -> None:
         """Refuse a metrics file that could not be written at the end."""
@@ -52,6 +64,7 @@ class Report:
         Raises:
             OutputFailed: the metrics file cannot be written, so that it would tell of an earlier run.
         """
+        self._last_word.acquire()
         result = {"exit_code": 0, **result}
         if self.metrics_file is not None and result["status"] != "planned":
             try:
@@ -64,6 +77,7 @@ class Report:
 
     def failed(self, exit_code: int, reason: str) -> None:
         """Say why not."""
+        self._last_word.acquire()
         result = {"status": "failed", "exit_code": exit_code, "reason": reason, **so_far(self.tally)}
         self._log(exit_code, reason)
         if self.metrics_file is not None:
@@ -73,11 +87,26 @@ class Report:
                 self._log(exit_code, f"--metrics-file {self.metrics_file} cannot be written: {error.strerror}")
         say(result)
 
+    def say_stacks(self) -> None:
+        """Say where each thread is, in names of files and functions alone."""
+        if self.log_format == "json":
+            with suppress(OSError):  # nobody reads it
+                log("warning", "stacks, most recent call first", stacks=stacks())
+        else:
+            faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
+
     def give_up(self, error: TfbatchError) -> NoReturn:
-        """End the process where it is, whatever else of it does: some of it may not listen."""
-        self.failed(error.exit_code, str(error))
-        sys.stdout.flush()
-        os._exit(error.exit_code)
+        """End the process where it is, whatever else of it does: some of it may not listen.
+
+        It is killed where not even that can be said, as to a disk that does not answer.
+        """
+        signal.alarm(SECONDS_TO_SAY)
+        try:
+            if self._last_word.acquire(timeout=SECONDS_TO_WAIT):
+                self.failed(error.exit_code, str(error))
+            sys.stdout.flush()
+        finally:
+            os._exit(error.exit_code)
 
     def _log(self, exit_code: int, reason: str) -> None:
         if self.log_format == "json":
@@ -98,10 +127,18 @@ def what_failed(error: Exception) -> tuple[int, str]:
         return error.exit_code, str(error)
     if isinstance(error, MemoryError):
         return TryAgain.exit_code, "not enough memory; fewer --threads take less, and the same command goes on"
-    calls = [
-        f"{Path(call.filename).name}:{call.lineno} {call.name}" for call in traceback.extract_tb(error.__traceback__)
-    ]
-    return TfbatchError.exit_code, f"a bug: {type(error).__name__} in {', '.join(calls)}"
+    calls = traceback.walk_tb(error.__traceback__)
+    return TfbatchError.exit_code, f"a bug: {type(error).__name__} in {places(calls)}"
+
+
+def stacks() -> list[str]:
+    """Where each thread is."""
+    return [places(traceback.walk_stack(frame)) for frame in sys._current_frames().values()]
+
+
+def places(calls: Iterable[tuple[FrameType, int]]) -> str:
+    """Calls as the files, lines and functions they are in."""
+    return ", ".join(f"{Path(frame.f_code.co_filename).name}:{line} {frame.f_code.co_name}" for frame, line in calls)
 
 
 def metrics(result: Record, run: str) -> str:

@@ -78,5 +78,10 @@ def every(seconds: float, call: Callable[[], object]) -> Callable[[], None]:
         while not over.wait(seconds):
             call()
 
-    Thread(target=again, daemon=True).start()
+    start_thread(again)
     return over.set
+
+
+def start_thread(call: Callable[[], object]) -> None:
+    """Call something on a thread that does not keep the process alive."""
+    Thread(target=call, daemon=True).start()

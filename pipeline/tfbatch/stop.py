@@ -4,8 +4,6 @@ Asking sets a flag, which the stages look at between two items of work: nothing 
 middle of a commit. A thread that cannot look, since it hangs, is not waited for without end.
 """
 
-import faulthandler
-import sys
 import time
 from collections.abc import Callable
 
@@ -49,15 +47,22 @@ class Watchdog:
     """Looks at the clock now and then, on a thread of its own.
 
     `timeout` bounds the whole job, `stall_timeout` the time in which nothing at all gets done, both
-    in seconds. `give_up` ends the process where a stop was asked for and is not heard.
+    in seconds. `give_up` ends the process where a stop was asked for and is not heard; `say_stacks`
+    tells where it stands.
     """
 
     def __init__(
-        self, stop: Stop, timeout: float | None, stall_timeout: float | None, give_up: Callable[[TfbatchError], None]
+        self,
+        stop: Stop,
+        timeout: float | None,
+        stall_timeout: float | None,
+        say_stacks: Callable[[], None],
+        give_up: Callable[[TfbatchError], None],
     ) -> None:
         self._stop = stop
         self._timeout = timeout
         self._stall_timeout = stall_timeout
+        self._say_stacks = say_stacks
         self._give_up = give_up
 
     def look(self) -> None:
@@ -65,12 +70,12 @@ class Watchdog:
         now, stop = time.monotonic(), self._stop
         if stop.asked is not None:
             if now - stop.asked_at > GRACE:
-                faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)  # who did not hear it
+                self._say_stacks()  # of who did not hear it
                 self._give_up(stop.asked)
         elif self._timeout is not None and now - stop.started > self._timeout:
             stop.ask(TryAgain(f"not done in {self._timeout:g} s (--timeout); the same command goes on from there"))
         elif self._stall_timeout is not None and now - stop.last_beat > self._stall_timeout:
-            faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
+            self._say_stacks()
             stop.ask(
                 TryAgain(
                     f"nothing got done in {self._stall_timeout:g} s (--stall-timeout), the stacks above say where it "

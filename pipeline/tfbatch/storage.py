@@ -4,7 +4,7 @@ Contents have names (`images/part-.../0000000001.png`) below the output and are 
 at all. What is large is first a file in the spool, a local folder.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -15,10 +15,12 @@ STATE = "_tfbatch"  # the folder with all that is not output
 
 class Storage(Protocol):
     """All methods raise OSError where the disk or the store fails, FileNotFoundError where a name is
-    not there. `name` is what messages call it, `spool` is empty when it is held."""
+    not there. `name` is what messages call it, `spool` is empty when it is held. What takes long
+    calls `beat` now and then, which raises where the job is asked to end."""
 
     name: str
     spool: Path
+    beat: Callable[[], None]
 
     def check(self) -> None:
         """Refuse a place that cannot be an output's, or holds what is not tfbatch's; touch nothing.
@@ -64,8 +66,8 @@ class Storage(Protocol):
     def files(self, folder: str = "") -> Iterator[str]:
         """The names of all contents below a folder, from the output on; none where it is not there."""
 
-    def remove(self, name: str) -> None:
-        """Remove a content, or a folder with all in it, if it is there."""
+    def remove(self, *names: str) -> None:
+        """Remove contents, or folders with all in them, where they are there, in any order."""
 
 
 def is_one_file(output: str) -> bool:

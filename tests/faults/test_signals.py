@@ -1,5 +1,6 @@
 """A run that is told to end, takes too long, or stands still: it ends soon, and keeps what is finished."""
 
+import json
 import os
 import random
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from conftest import tfbatch_env
+from s3 import never_answer
 
 from faults.jobs import MARK, Job, Trial, check_output, contents, make_job, write_pictures, write_texts
 from faults.runs import Running, Server
@@ -96,6 +98,7 @@ def test_a_run_that_takes_longer_than_timeout_ends_and_the_next_goes_on(
     done = trial.run("--timeout", 0.1)
     assert done.code == 75
     assert "--timeout" in done.result["reason"]
+    assert "most recent call first" not in done.err, "it has heard"
     check_output(trial)
     trial.finish()
 
@@ -128,7 +131,8 @@ def test_a_run_that_hangs_is_given_up_and_a_second_signal_ends_it_at_once(
     make: Callable[[str, int], Job], server: Server, place: Path
 ) -> None:
     def trial(name: str) -> Trial:
-        return Trial(server=server, job=make("pictures", 2), folder=place / name)
+        log_format = "json" if name == "term" else "text"
+        return Trial(server=server, job=make("pictures", 2), folder=place / name, log_format=log_format)
 
     with (
         standing_still(trial("term")) as told,
@@ -137,14 +141,14 @@ def test_a_run_that_hangs_is_given_up_and_a_second_signal_ends_it_at_once(
     ):
         told.send(signal.SIGTERM)
         sent = time.monotonic()
-        for number, again in ((signal.SIGTERM, twice),):
-            again.send(number)
-            assert not again.ends_within(1)
-            again.send(number)
-            second = time.monotonic()
-            assert again.wait().code == -number
-            assert time.monotonic() - second <= 1
-        assert trial("term").end(told).code == 143
+        twice.send(signal.SIGTERM)
+        assert not twice.ends_within(1)
+        twice.send(signal.SIGTERM)
+        second = time.monotonic()
+        assert trial("twice").end(twice).code == 143
+        assert time.monotonic() - second <= 1
+        given_up = trial("term").end(told)
+        assert given_up.code == 143
         assert time.monotonic() - sent <= 25
         done = stalled.wait()
     assert done.code == done.result["exit_code"] == 75
@@ -153,6 +157,19 @@ def test_a_run_that_hangs_is_given_up_and_a_second_signal_ends_it_at_once(
     assert "most recent call first" in done.err
     assert "decoders.py" in done.err
     assert MARK not in done.err
+    (stacks,) = [json.loads(line)["stacks"] for line in given_up.err.splitlines() if "stacks" in json.loads(line)]
+    assert any("decoders.py" in stack for stack in stacks)
     for name in ("term", "stall", "twice"):
         check_output(trial(name))
         trial(name).finish()
+
+
+def test_a_run_whose_store_never_answers_is_given_up(trial: Trial) -> None:
+    with never_answer() as store, store.asked_by(*trial.job.words, "-o", "s3://silent/out") as run:
+        run.send_signal(signal.SIGTERM)
+        sent = time.monotonic()
+        out, err = run.communicate()
+        assert 20 <= time.monotonic() - sent <= 25
+    assert (run.returncode, json.loads(out)["exit_code"]) == (143, 143)
+    assert "most recent call first" in err
+    assert MARK not in out + err
