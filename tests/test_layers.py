@@ -13,7 +13,7 @@ from tfbatch.tasks import load_task, task_names
 
 HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "tfbatch_export")
 LAYERS = [
-    ["errors", "protobuf", "thrift"],
+    ["errors", "protobuf", "thrift", "clock"],
     ["config", "bundle", "machine", "stages", "stop", "sources", "holder", "pages"],
     ["plan", "storage", "lease", "signals"],
     ["batches", "writer"],
@@ -25,7 +25,7 @@ LAYERS = [
     ["text", "scores"],
     ["tasks"],
     ["scoring", "job", "progress"],
-    ["tally"],
+    ["tally", "probe"],
     ["flow", "report"],
     ["cli"],
 ]

@@ -63,6 +63,13 @@ def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
     ctx.default_map = settings
 
 
+class Tokens(click.IntRange):
+    """A number, or `auto`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """An option of `run`: its default is RunConfig's, its variable TFBATCH_<NAME>."""
     name = next((name for name in names if not name.startswith("-")), names[-1].lstrip("-").replace("-", "_"))
@@ -88,7 +95,8 @@ def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], C
     help="How to compute; int8 and fp16 need a graph of the bundle's, bf16 --device openvino.",
 )
 @setting("--max-length", type=click.IntRange(min=1), help="Cut texts at so many tokens; default: the model's most.")
-@setting("--batch-tokens", type=click.IntRange(min=1), help="Rows x padded length of a batch; default: by device.")
+@setting("--batch-tokens", type=Tokens(min=1), metavar="N|auto",
+         help="Rows x padded length of a batch; auto tries out what is fastest, once. Default: by device.")  # fmt: skip
 @setting("--keep-columns", metavar="A,B|all|none", help="Input columns that the output repeats.")
 @setting("--all-scores", is_flag=True, help="Add predicted_scores, with every label.")
 @setting("--top-k", type=click.IntRange(min=1), help="Add predicted_scores, with the best K labels.")

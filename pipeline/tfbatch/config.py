@@ -4,6 +4,7 @@ file all end here."""
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 from tfbatch.errors import UsageError
 
@@ -26,7 +27,7 @@ class RunConfig:
     device: str = "auto"
     precision: str = "auto"
     max_length: int | None = None
-    batch_tokens: int | None = None
+    batch_tokens: int | Literal["auto"] | None = None
     keep_columns: str = "all"
     all_scores: bool = False
     top_k: int | None = None

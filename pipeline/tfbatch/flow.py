@@ -26,6 +26,7 @@ from tfbatch.job import Job
 from tfbatch.machine import available_threads
 from tfbatch.output import Output
 from tfbatch.plan import Part
+from tfbatch.probe import Budget
 from tfbatch.progress import Watcher
 from tfbatch.reader import read_windows
 from tfbatch.scoring import Finished, Scoring
@@ -67,7 +68,9 @@ def run(job: Job, watcher: Watcher, tally: Tally, stop: Stop) -> Record:
         sheet = sheet_of(job, output)
         for finished in score(job, pending, tally, stop):
             table, errors = finished.table, finished.errors
-            if record := output.append(finished.window.part, table, len(errors)):
+            with tally.clock.write.working():
+                record = output.append(finished.window.part, table, len(errors))
+            if record:
                 tally.records[finished.window.part] = record
             watcher.advance(table.num_rows, len(errors))
             tally.count(finished.window, errors)
@@ -96,10 +99,11 @@ def score(job: Job, parts: list[Part], tally: Tally, stop: Stop) -> Iterator[Fin
     """The windows of some parts, in order, each with the table it became."""
     if not parts:
         return
-    threads = job.config.threads or available_threads()
+    threads, clock = job.config.threads or available_threads(), tally.clock
     preparing = 1 if job.task.prepares_in_parallel else threads
     computing = 1 if job.device.is_cuda else threads
-    session = open_session(job.graph, job.device, job.precision, computing, stop)
+    with clock.load.working():
+        session = open_session(job.graph, job.device, job.precision, computing, stop)
     room = Room(threads * ROOM_A_THREAD)
 
     def prepare(window: Window) -> Scoring:
@@ -116,13 +120,33 @@ def score(job: Job, parts: list[Part], tally: Tally, stop: Stop) -> Iterator[Fin
         stop.beat()
         return scoring.finish(job.task, job.schema, job.kept)
 
-    windows = light_windows(job, parts, room)
-    scorings = overlap(prepare, windows, workers=preparing, ahead=preparing + 1, is_full=lambda _: room.is_full)
-    batches = cut_windows(job, scorings, tally)
-    steps = overlap(
-        compute, batches, workers=computing, ahead=2 * computing, is_full=lambda step: step.is_last and room.is_full
+    windows = clock.read.timed(light_windows(job, parts, room))
+    scorings = overlap(
+        prepare,
+        windows,
+        workers=preparing,
+        ahead=preparing + 1,
+        is_full=lambda _: room.is_full,
+        stage=clock.prepare,
     )
-    tables = overlap(finish, complete(steps), workers=threads, ahead=threads, is_full=lambda _: room.is_full)
+    budget = Budget(job, session, computing)
+    batches = cut_windows(job, scorings, budget, tally)
+    steps = overlap(
+        compute,
+        batches,
+        workers=computing,
+        ahead=2 * computing,
+        is_full=lambda step: step.is_last and room.is_full,
+        stage=clock.compute,
+    )
+    tables = overlap(
+        finish,
+        complete(steps),
+        workers=threads,
+        ahead=threads,
+        is_full=lambda _: room.is_full,
+        stage=clock.finish,
+    )
     with closing(tables):
         for finished in tables:
             yield finished
@@ -142,15 +166,15 @@ def light_windows(job: Job, parts: list[Part], room: Room) -> Generator[Window, 
             window = following
 
 
-def cut_windows(job: Job, scorings: Generator[Scoring, None, None], tally: Tally) -> Generator[Step, None, None]:
+def cut_windows(
+    job: Job, scorings: Generator[Scoring, None, None], budget: Budget, tally: Tally
+) -> Generator[Step, None, None]:
     """The batches of each window in turn."""
-    budget = job.config.batch_tokens or job.device.batch_tokens
     with closing(scorings):
         for scoring in scorings:
             work = scoring.work
-            batches = cut(work.lengths, work.groups, budget, job.device.length_multiple)
-            tally.real_tokens += int(work.lengths.sum())
-            tally.computed_tokens += sum(batch.tokens for batch in batches)
+            batches = cut(work.lengths, work.groups, budget.of(work), job.device.length_multiple)
+            tally.count_work(work, batches)
             for batch in batches[:-1]:
                 yield Step(scoring=scoring, batch=batch, is_last=False)
             yield Step(scoring=scoring, batch=batches[-1] if batches else None, is_last=True)

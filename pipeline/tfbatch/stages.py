@@ -1,10 +1,13 @@
 """The one place that starts threads."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event, Thread
 from typing import TypeVar
+
+from tfbatch.clock import Stage
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -17,24 +20,40 @@ def overlap(
     workers: int,
     ahead: int,
     is_full: Callable[[Item], bool] = lambda _: False,
+    stage: Stage | None = None,
 ) -> Generator[Result, None, None]:
     """`map(work, items)` on threads: results in order, at most `ahead` items under way.
 
     Where `is_full` of the item just begun, all that is under way is yielded before another is taken.
+    `stage` counts how long that takes.
 
     An error in `work` is raised at its item's turn with its own traceback; one in `items`, or the
     caller's closing of the generator, ends the threads. A source that is a generator is closed
     with this one: without that the stages before it would outlive an error behind it.
     """
-    pending: deque[Future[Result]] = deque()
+    pending: deque[Future[tuple[Result, float]]] = deque()
     pool = ThreadPoolExecutor(workers)
+    stage = stage or Stage()
+    stage.workers = workers
+
+    def timed(item: Item) -> tuple[Result, float]:
+        started = time.perf_counter()
+        return work(item), time.perf_counter() - started
+
+    def oldest() -> Result:
+        started = time.perf_counter()
+        result, seconds = pending.popleft().result()
+        stage.waited += time.perf_counter() - started
+        stage.busy += seconds
+        return result
+
     try:
         for item in items:
-            pending.append(pool.submit(work, item))
+            pending.append(pool.submit(timed, item))
             while pending and (len(pending) >= ahead or is_full(item)):
-                yield pending.popleft().result()
+                yield oldest()
         while pending:
-            yield pending.popleft().result()
+            yield oldest()
     finally:
         pool.shutdown(cancel_futures=True)
         if isinstance(items, Generator):

@@ -4,10 +4,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tfbatch.batches import Window
+from tfbatch.batches import NO_RESULT, Batch, Window, Work
 from tfbatch.claim import Record
+from tfbatch.clock import Clock
 from tfbatch.config import error_limit
 from tfbatch.decoders import DECODERS
+from tfbatch.device import faster_choice
 from tfbatch.errors import TooManyRowErrors
 from tfbatch.job import Job
 from tfbatch.machine import peak_memory
@@ -17,13 +19,16 @@ from tfbatch.plan import Part
 @dataclass
 class Tally:
     """What is counted on the way: rows scored now, all errors, the first one met now and where, and
-    tokens, of which padding makes more than there really are; and the records of finished parts."""
+    tokens, of which padding makes more than there really are; rows that `repeated` another of their
+    window and were not computed again; where the time went; and the records of finished parts."""
 
     rows: int = 0
     errors: int = 0
     first_error: tuple[Part, int, str] | None = None
     real_tokens: int = 0
     computed_tokens: int = 0
+    repeated: int = 0
+    clock: Clock = field(default_factory=Clock)
     records: dict[Part, Record] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
@@ -31,6 +36,12 @@ class Tally:
         """Take over what an earlier run finished."""
         self.records = records
         self.errors = count_errors(records)
+
+    def count_work(self, work: Work, batches: list[Batch]) -> None:
+        """Add what is about to be computed."""
+        self.real_tokens += int(work.lengths.sum())
+        self.computed_tokens += sum(batch.tokens for batch in batches)
+        self.repeated += int((work.result_of_row != NO_RESULT).sum()) - len(work.results)
 
     def count(self, window: Window, errors: Mapping[int, str]) -> None:
         """Add the rows of a window; `errors` are by position in it."""
@@ -74,6 +85,7 @@ def so_far(tally: Tally) -> Record:
 
 def summary(job: Job, status: str, tally: Tally) -> Record:
     """What a scheduler reads of a run that ended well."""
+    shares = tally.clock.shares(time.monotonic() - tally.started)
     return {
         "status": status,
         **so_far(tally),
@@ -83,4 +95,10 @@ def summary(job: Job, status: str, tally: Tally) -> Record:
         "device": job.device.name,
         "precision": job.precision,
         "padding_ratio": round(tally.computed_tokens / tally.real_tokens, 4) if tally.real_tokens else None,
+        "repeated_rows": tally.repeated,
+        "busy_seconds": tally.clock.busy(),
+        "waited_seconds": tally.clock.waited(),
+        "bottleneck": max(shares, key=shares.__getitem__),
+        "bottleneck_share": max(shares.values()),
+        "faster": faster_choice(job.device, job.precision, list(job.bundle.manifest.graphs)),
     }

@@ -1,0 +1,65 @@
+"""How long each stage works and is waited for, and so which of them holds up the others."""
+
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+@dataclass
+class Stage:
+    """One stage's seconds: `busy` of all its `workers` together, `waited` of who needed its next item."""
+
+    workers: int = 1
+    busy: float = 0.0
+    waited: float = 0.0
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Count what happens within as this stage's work, for which its caller waits."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - started
+            self.busy += seconds
+            self.waited += seconds
+
+    def timed(self, items: Generator[Item, None, None]) -> Generator[Item, None, None]:
+        """The same items; what it takes to make them is counted."""
+        try:
+            while True:
+                with self.working():
+                    item = next(items, None)
+                if item is None:
+                    return
+                yield item
+        finally:
+            items.close()
+
+
+@dataclass
+class Clock:
+    """The stages in a row's order."""
+
+    load: Stage = field(default_factory=Stage)
+    read: Stage = field(default_factory=Stage)
+    prepare: Stage = field(default_factory=Stage)
+    compute: Stage = field(default_factory=Stage)
+    finish: Stage = field(default_factory=Stage)
+    write: Stage = field(default_factory=Stage)
+
+    def busy(self) -> dict[str, float]:
+        """Seconds of work by stage, of all threads together."""
+        return {name: round(stage.busy, 3) for name, stage in vars(self).items()}
+
+    def waited(self) -> dict[str, float]:
+        """Seconds by stage in which the job stood still for it."""
+        return {name: round(stage.waited, 3) for name, stage in vars(self).items()}
+
+    def shares(self, seconds: float) -> dict[str, float]:
+        """How much of `seconds` each stage's workers were busy, from 0 to 1."""
+        return {name: round(stage.busy / (stage.workers * seconds), 3) for name, stage in vars(self).items()}
