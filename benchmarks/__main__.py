@@ -6,6 +6,8 @@ code 1: a contender failed, or one in fp32 gave other results than tfbatch.
 
 import json
 import sys
+from collections.abc import Callable
+from typing import TypeVar
 
 import click
 from rich.console import Console
@@ -17,6 +19,7 @@ from benchmarks.models import make_sure
 from benchmarks.results import Result
 from benchmarks.workloads import ALL, BY_NAME, Workload
 
+Done = TypeVar("Done")
 console = Console(stderr=True, highlight=False, width=150)
 
 
@@ -81,7 +84,7 @@ def compare(workload: Workload, names: list[str], rows: int, rounds: int, thread
     return found
 
 
-def attempt(result: Result, action):
+def attempt(result: Result, action: Callable[[str], Done]) -> Done | None:
     """Do something for a contender that has not failed yet; a failure is its result."""
     if result.failure is None:
         try:

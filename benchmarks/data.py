@@ -33,10 +33,10 @@ def write(workload: Workload, rows: int, path: Path) -> None:
         pq.write_table(pa.table({"id": ids, "text": texts.extended(source(), rows)}), path)
         return
     cells = getattr(pictures, PICTURES.get(workload.name, workload.name))()
-    schema = pa.schema(
-        [("id", pa.int64()), ("image", IMAGE), *([("mask", IMAGE)] if workload.kind == "inpaint" else [])]
-    )
-    masks = pictures.masks()
+    fields = [("id", pa.int64()), ("image", IMAGE)]
+    if workload.kind == "inpaint":
+        fields.append(("mask", IMAGE))
+    schema, masks = pa.schema(fields), pictures.masks()
     with pq.ParquetWriter(path, schema) as writer:
         for first in range(0, rows, 64):
             part = ids.slice(first, 64)

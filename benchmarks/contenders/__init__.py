@@ -1,13 +1,13 @@
 """The contenders, one file each: a file without a leading `_` is one, and its name is its name.
 
-VENV       the environment it runs in: requirements/<VENV>.txt
-KINDS      the kinds of workload that it serves
-PRECISION  fp32 must give tfbatch's results; of others the agreement is reported
-load(model, threads) -> a function: rows of the input to columns of the output, by name
-prepare(model, threads)     optional: converts the weights once into model.prepared, outside the clock
-run(model, workload, input, output, threads) -> when the model was loaded (time.time())
-                            instead of load: reads and writes Parquet itself
-ARGUMENTS  instead of load: options of `tfbatch run`
+VENV is the environment it runs in, requirements/<VENV>.txt; KINDS are the kinds of workload that it
+serves; of PRECISION fp32 is held to tfbatch's results, of others the agreement is reported.
+
+`load(model, threads)` returns a function: rows of the input to the output's new columns, by name.
+`prepare(model, threads)`, where there is one, converts the weights once into `model.prepared`,
+outside the clock; PREPARED names another contender whose conversion is loaded.
+In place of `load`, `run(model, workload, input, output, threads)` reads and writes Parquet itself
+and returns when the model was loaded, as `time.time()`; and ARGUMENTS are options of `tfbatch run`.
 """
 
 from collections.abc import Callable
