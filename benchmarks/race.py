@@ -47,10 +47,11 @@ def environment(threads: int) -> dict[str, str]:
 def prepare(name: str, workload: Workload, threads: int) -> None:
     """Make a contender's environment, and let it convert the model if it wants to."""
     contender = load_contender(name)
-    interpreter = python_of(contender.VENV)
-    if hasattr(contender, "prepare"):
-        shared = getattr(contender, "PREPARED", name)
-        command = [interpreter, "-m", "benchmarks.runner", shared, workload.name, "--prepare"]
+    python_of(contender.VENV)
+    shared = getattr(contender, "PREPARED", name)
+    converter = load_contender(shared)
+    if hasattr(converter, "prepare"):
+        command = [python_of(converter.VENV), "-m", "benchmarks.runner", shared, workload.name, "--prepare"]
         output_of([*map(str, command), "--threads", str(threads)], threads)
 
 

@@ -26,6 +26,18 @@ def compile_model(graph: Path, threads: int, precision: str) -> Any:
     return core.compile_model(core.read_model(graph), "CPU", config)
 
 
+def load_pictures(graph: Path, model: Model, threads: int, precision: str) -> Score:
+    """A thread prepares a batch and waits for it; a request each, for as many streams as there are."""
+    from benchmarks.contenders._pictures import classifier
+
+    compiled = compile_model(graph, threads, precision)
+
+    def logits(pictures: np.ndarray) -> np.ndarray:
+        return compiled.create_infer_request().infer({"pixel_values": pictures})[0]
+
+    return classifier(model, threads, logits)
+
+
 def load_text(graph: Path, model: Model, threads: int, precision: str) -> Score:
     import openvino
 
