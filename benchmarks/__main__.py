@@ -15,7 +15,7 @@ from rich.console import Console
 from benchmarks import contenders, race, results
 from benchmarks.agreement import agreement
 from benchmarks.data import input_of
-from benchmarks.models import make_sure
+from benchmarks.models import make_bundle, make_checkpoint
 from benchmarks.results import Result
 from benchmarks.workloads import ALL, BY_NAME, Workload
 
@@ -64,11 +64,14 @@ def serves(name: str, workload: Workload) -> bool:
 
 
 def compare(workload: Workload, names: list[str], rows: int, rounds: int, threads: int) -> list[Result]:
-    """Each contender's runs; the first one's results are what the others must give."""
+    """Each contender's runs; the first one that ran gave the results that the others must give."""
     file = input_of(workload, rows)
-    make_sure(workload.model)
+    make_checkpoint(workload.model)
     found = [Result(name, contenders.load_contender(name).PRECISION) for name in names]
     outputs = {}
+    for result in found:
+        if hasattr(contenders.load_contender(result.name), "ARGUMENTS"):
+            attempt(result, lambda _: make_bundle(workload.model))
     for result in found:
         attempt(result, lambda name: race.prepare(name, workload, threads))
     for turn in range(rounds):
@@ -79,8 +82,8 @@ def compare(workload: Workload, names: list[str], rows: int, rounds: int, thread
                 result.runs.append(done[0])
                 outputs[result.name] = done[1]
     for result in found:
-        if result.failure is None and not found[0].failure:
-            result.agreement = agreement(outputs[result.name], outputs[names[0]], workload)
+        if result.failure is None:
+            result.agreement = agreement(outputs[result.name], next(iter(outputs.values())), workload)
     return found
 
 

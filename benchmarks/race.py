@@ -90,7 +90,7 @@ def own_versions() -> dict[str, str]:
     return {name: version for name, version in versions().items() if name in ("onnxruntime", "openvino", "tokenizers")}
 
 
-def output_of(command: list[str], threads: int) -> str:
+def output_of(command: list[str], threads: int = 2) -> str:
     """What a command says on standard output.
 
     Raises:

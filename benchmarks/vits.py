@@ -29,8 +29,8 @@ PARTS = {  # of a layer, ours and theirs
 SCALES = {"attention.o_proj": "layer_scale1", "mlp.fc2": "layer_scale2"}
 
 
-def build(spread: float) -> ViTForImageClassification:
-    """The model; its head is random, `spread` times as wide as is usual."""
+def build() -> ViTForImageClassification:
+    """The model; its head is random."""
     torch.manual_seed(0)
     model = ViTForImageClassification(
         ViTConfig(
@@ -45,7 +45,6 @@ def build(spread: float) -> ViTForImageClassification:
         found.update(layer_weights(weights, layer))
     for name in ("weight", "bias"):
         found[f"vit.layernorm.{name}"] = weights[f"backbone.layernorm.{name}"]
-    found["classifier.weight"] *= spread
     model.load_state_dict(found)
     return model
 
