@@ -25,8 +25,9 @@ console = Console(stderr=True, highlight=False, width=150)
 
 def split(_: click.Context, option: click.Parameter, value: str) -> list[str]:
     """Names between commas; all where none is given."""
-    known = list(BY_NAME) if option.name == "workloads" else contenders.names()
-    asked = value.split(",") if value else known
+    is_workload = option.name == "workloads"
+    known = list(BY_NAME) if is_workload else contenders.names()
+    asked = value.split(",") if value else known if is_workload else contenders.switched_on()
     if unknown := [name for name in asked if name not in known]:
         raise click.BadParameter(f"{', '.join(unknown)}: there are {', '.join(known)}")
     return asked

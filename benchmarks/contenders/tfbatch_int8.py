@@ -4,3 +4,4 @@ VENV = None
 KINDS = ("text", "embedding", "image")
 PRECISION = "int8"
 ARGUMENTS = ("--precision", "int8")
+SWITCHED_ON = False

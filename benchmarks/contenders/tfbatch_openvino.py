@@ -4,3 +4,4 @@ VENV = None
 KINDS = ("text", "embedding", "image")
 PRECISION = "fp32"
 ARGUMENTS = ("--device", "openvino")
+SWITCHED_ON = False

@@ -4,3 +4,4 @@ VENV = None
 KINDS = ("text", "embedding", "image")
 PRECISION = "bf16"
 ARGUMENTS = ("--device", "openvino", "--precision", "bf16")
+SWITCHED_ON = False

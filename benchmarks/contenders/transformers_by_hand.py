@@ -56,9 +56,8 @@ class Inpainting:
         pixels = self.processor(pictures, return_tensors="pt")["pixel_values"]
         with torch.inference_mode():
             output = self.network(pixels, bool_masked_pos=torch.from_numpy(hidden)).reconstruction.numpy()
-        deviation, mean = (
-            np.reshape(each, (3, 1, 1)) for each in (self.processor.image_std, self.processor.image_mean)
-        )
+        known = self.processor
+        deviation, mean = (np.reshape(each, (3, 1, 1)) for each in (known.image_std, known.image_mean))
         made = levels(output * deviation + mean)
         return [np.where(mask[:, :, None], new, old) for mask, new, old in zip(painted, made, pictures, strict=True)]
 
