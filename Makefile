@@ -9,9 +9,10 @@ SAMPLES_fashion := fashion
 SAMPLES_inpaint := fashion
 SAMPLES_upscale := photographs
 OUT ?=
+BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export export-bert export-vit data demo quality test test-long faults check audit format clean
+.PHONY: help setup export export-bert export-vit data demo quality bench test test-long faults check audit format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +56,9 @@ demo: export data ## Score real reviews and pictures, upscale photographs, mend 
 
 quality: export ## How good the models that make pictures are, against the mean image and bicubic
 	$(BIN)/python examples/quality.py
+
+bench: setup export data ## Compare with transformers, torch, optimum, Ray and OpenVINO: BENCH='--workloads reviews'
+	$(BIN)/python -m benchmarks $(BENCH)
 
 test: setup check export data ## Check and test everything
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile

@@ -1,0 +1,48 @@
+"""sentence-transformers: `encode`, which sorts by length itself, in its default batches of 32."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from benchmarks.contenders import Columns, Score
+from benchmarks.workloads import Model
+
+MAX_LENGTH = 512
+BATCH = 32
+
+
+def save(model: Model, backend: str) -> Any:
+    """Give a checkpoint its pooling, convert it to a backend, and save it in `model.prepared`."""
+    from sentence_transformers import SentenceTransformer, models
+
+    body = models.Transformer(str(model.checkpoint), max_seq_length=MAX_LENGTH)
+    pooling = models.Pooling(body.get_word_embedding_dimension(), "mean")
+    network = SentenceTransformer(modules=[body, pooling, models.Normalize()], device="cpu")
+    network.save(str(model.prepared))
+    if backend != "torch":
+        network = SentenceTransformer(str(model.prepared), backend=backend, device="cpu")
+        network.save_pretrained(str(model.prepared))
+    return network
+
+
+def load_backend(folder: Path, threads: int, backend: str, **options: Any) -> Score:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    torch.set_num_threads(threads)
+    network = SentenceTransformer(str(folder), backend=backend, device="cpu", model_kwargs=options)
+
+    def score(rows: pa.Table) -> Columns:
+        found = network.encode(rows["text"].to_pylist(), batch_size=BATCH, show_progress_bar=False)
+        return {"embedding": list(found)}
+
+    return score
+
+
+def session_options(threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return options

@@ -1,0 +1,7 @@
+"""`tfbatch run --device openvino`."""
+
+VENV = None
+KINDS = ("text", "embedding", "image")
+PRECISION = "fp32"
+ARGUMENTS = ("--device", "openvino")
+SWITCHED_ON = False

@@ -1,0 +1,7 @@
+"""`tfbatch run --device openvino --precision bf16`."""
+
+VENV = None
+KINDS = ("text", "embedding", "image")
+PRECISION = "bf16"
+ARGUMENTS = ("--device", "openvino", "--precision", "bf16")
+SWITCHED_ON = False
