@@ -11,7 +11,7 @@ SAMPLES_upscale := photographs
 OUT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export export-bert export-vit data demo quality test test-long faults check audit format clean
+.PHONY: help setup export export-bert export-vit export-minilm data demo quality test test-long faults check audit format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,9 +35,16 @@ export-bert export-vit export: setup
 	$(BIN)/tfbatch export $(MODEL) -o $(or $(OUT),models/$(notdir $(patsubst %/,%,$(MODEL))))
 endif
 
+export-minilm: models/minilm/tfbatch.json ## Export all-MiniLM-L6-v2, which embeds sentences, to models/minilm
+
 models/sentiment/tfbatch.json: build/data/ready examples/merge_sentiment.py examples/sentiment/adapter_model.safetensors
 	$(BIN)/python examples/merge_sentiment.py
 	$(BIN)/tfbatch export build/checkpoints/sentiment --overwrite -o models/sentiment \
+	  --samples build/data/reviews.parquet --samples-column text
+
+models/minilm/tfbatch.json: build/data/ready examples/pool_minilm.py
+	$(BIN)/python examples/pool_minilm.py
+	$(BIN)/tfbatch export build/checkpoints/minilm --overwrite -o models/minilm \
 	  --samples build/data/reviews.parquet --samples-column text
 
 models/%/tfbatch.json: examples/%/model.safetensors build/data/ready
@@ -56,7 +63,7 @@ demo: export data ## Score real reviews and pictures, upscale photographs, mend 
 quality: export ## How good the models that make pictures are, against the mean image and bicubic
 	$(BIN)/python examples/quality.py
 
-test: setup check export data ## Check and test everything
+test: setup check export export-minilm data ## Check and test everything
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-long: setup ## Thousands of pictures of all sizes: minutes, and a gigabyte of disk

@@ -30,12 +30,12 @@ class Pooling:
     normalised: bool = False
 
     def pool(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """States (B, L, D) float32 and a mask (B, L), zero where there is no token, to (B, D) float32."""
+        """States (B, L, D) float32 and a mask (B, L), one where there is a token, else zero, to (B, D) float32."""
         if self.mode == "cls":
             embedding = states[:, 0]
         else:
-            real = mask.ne(0).unsqueeze(-1)
-            embedding = states.masked_fill(~real, 0).sum(1) / real.to(states.dtype).sum(1)
+            real = states.masked_fill(mask.eq(0).unsqueeze(-1), 0)
+            embedding = real.sum(1) / mask.sum(1, keepdim=True).to(states.dtype)
         return torch.nn.functional.normalize(embedding, dim=1) if self.normalised else embedding
 
 
