@@ -8,11 +8,13 @@ VITS := fashion inpaint upscale
 SAMPLES_fashion := fashion
 SAMPLES_inpaint := fashion
 SAMPLES_upscale := photographs
+OPTIONS_fashion := --int8
 OUT ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export export-bert export-vit data demo quality bench test test-long faults check audit format clean
+.PHONY: help setup export export-bert export-vit export-minilm data demo quality bench
+.PHONY: test test-long faults check audit format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,13 +38,20 @@ export-bert export-vit export: setup
 	$(BIN)/tfbatch export $(MODEL) -o $(or $(OUT),models/$(notdir $(patsubst %/,%,$(MODEL))))
 endif
 
+export-minilm: models/minilm/tfbatch.json ## Export all-MiniLM-L6-v2, which embeds sentences, to models/minilm
+
 models/sentiment/tfbatch.json: build/data/ready examples/merge_sentiment.py examples/sentiment/adapter_model.safetensors
 	$(BIN)/python examples/merge_sentiment.py
-	$(BIN)/tfbatch export build/checkpoints/sentiment --overwrite -o models/sentiment \
+	$(BIN)/tfbatch export build/checkpoints/sentiment --overwrite --int8 -o models/sentiment \
+	  --samples build/data/reviews.parquet --samples-column text
+
+models/minilm/tfbatch.json: build/data/ready examples/pool_minilm.py
+	$(BIN)/python examples/pool_minilm.py
+	$(BIN)/tfbatch export build/checkpoints/minilm --overwrite -o models/minilm \
 	  --samples build/data/reviews.parquet --samples-column text
 
 models/%/tfbatch.json: examples/%/model.safetensors build/data/ready
-	$(BIN)/tfbatch export examples/$* --overwrite -o models/$* --samples build/data/$(SAMPLES_$*).parquet \
+	$(BIN)/tfbatch export examples/$* --overwrite $(OPTIONS_$*) -o models/$* --samples build/data/$(SAMPLES_$*).parquet \
 	  --samples-column image
 
 data: build/data/ready ## Make the demo's Parquet files in build/data
@@ -57,10 +66,10 @@ demo: export data ## Score real reviews and pictures, upscale photographs, mend 
 quality: export ## How good the models that make pictures are, against the mean image and bicubic
 	$(BIN)/python examples/quality.py
 
-bench: setup export data ## Compare with transformers, torch, optimum, Ray and OpenVINO: BENCH='--workloads reviews'
+bench: setup export export-minilm data ## Compare with transformers, torch, optimum, Ray and OpenVINO: BENCH='--workloads reviews'
 	$(BIN)/python -m benchmarks $(BENCH)
 
-test: setup check export data ## Check and test everything
+test: setup check export export-minilm data ## Check and test everything
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-long: setup ## Thousands of pictures of all sizes: minutes, and a gigabyte of disk

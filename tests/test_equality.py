@@ -15,7 +15,7 @@ from PIL import Image
 REVIEWS = ROOT / "build" / "data" / "reviews.parquet"
 SENTIMENT = ROOT / "build" / "checkpoints" / "sentiment"
 MODELS = ROOT / "models"
-MADE = "made by `make export data`, which `make test` does first"
+MADE = "made by `make export export-minilm data`, which `make test` does first"
 
 
 def real_texts() -> list[str | None]:

@@ -113,6 +113,8 @@ def auto_class(task: str, family: Family) -> Any:
 def load_model(checkpoint: Checkpoint, task: str, family: Family) -> PreTrainedModel:
     """The model in float32, in evaluation mode, with all of its weights trained.
 
+    `name_or_path` is its folder, where a family finds what else belongs to the model.
+
     Raises:
         BadConfiguration: weights that the task needs are missing.
     """
@@ -120,9 +122,10 @@ def load_model(checkpoint: Checkpoint, task: str, family: Family) -> PreTrainedM
         model, report = auto_class(task, family).from_pretrained(
             checkpoint.folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
-    if missing := sorted(report["missing_keys"]):
+    if missing := sorted(name for name in report["missing_keys"] if not name.startswith(family.unused)):
         raise BadConfiguration(f"{checkpoint.name} cannot do {task}: {', '.join(missing)} {UNTRAINED}")
     loaded: PreTrainedModel = model.eval()
+    loaded.name_or_path = str(checkpoint.folder)
     return loaded
 
 

@@ -16,15 +16,14 @@ def fuse(model: ir.Model) -> ir.Model:
 
 
 def mask_by_row_lengths(model: ir.Model) -> None:
-    """Add the input `attention_mask` (B, L) and give every Attention the length of each row.
+    """Give every Attention the length of each row, by the input `attention_mask` (B, L), which is
+    added where the graph was traced without it.
 
     Padding must be on the right. A mask of row lengths is the form that the fused kernels take; a
     four-dimensional one shuts them out.
     """
     graph = model.graph
-    ids = graph.inputs[0]
-    mask = ir.Value(name="attention_mask", type=ids.type, shape=ids.shape)
-    graph.inputs.insert(1, mask)
+    mask = next((value for value in graph.inputs if value.name == "attention_mask"), None) or add_mask(graph)
     axis = ir.Value(name="attention_mask_axis", const_value=ir.tensor([1], dtype=ir.DataType.INT64))
     axis.type, axis.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([1])
     graph.register_initializer(axis)
@@ -37,6 +36,14 @@ def mask_by_row_lengths(model: ir.Model) -> None:
             if len(node.inputs) <= MASK_INDEX:
                 node.resize_inputs(MASK_INDEX + 1)
             node.replace_input_with(MASK_INDEX, lengths.outputs[0])
+
+
+def add_mask(graph: ir.Graph) -> ir.Value:
+    """A second input `attention_mask` like the first, the token ids."""
+    ids = graph.inputs[0]
+    mask = ir.Value(name="attention_mask", type=ids.type, shape=ids.shape)
+    graph.inputs.insert(1, mask)
+    return mask
 
 
 def count_operators(model: ir.Model) -> dict[str, int]:

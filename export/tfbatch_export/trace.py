@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx_ir
 import torch
+from onnx_ir.passes.common import NameFixPass
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -63,4 +64,5 @@ def trace(
         )
     assert program is not None
     model: onnx_ir.Model = program.model
+    NameFixPass()(model)  # an operator's output may have the name that was asked for
     return model

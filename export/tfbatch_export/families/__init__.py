@@ -22,13 +22,15 @@ class Family(Protocol):
 
     `inputs` names the finished graph's inputs, as the Hub's models name their arguments, and
     `output` what comes out; `attention` is the implementation that is traced, None where the
-    model has only its own; `hub_class` the Auto class to load with where the task's is not it.
+    model has only its own; `hub_class` the Auto class to load with where the task's is not it;
+    `unused` how the names of weights begin that the task does without.
     """
 
     inputs: tuple[str, ...]
     output: str
     attention: str | None
     hub_class: str | None
+    unused: tuple[str, ...]
 
     def layers(self, config: Any) -> int:
         """How many attention layers the model has."""

@@ -35,6 +35,7 @@ class FixedSizeImages:
 
     attention: str | None = UNMASKED
     hub_class: str | None = None
+    unused: tuple[str, ...] = ()
 
     def complete(self, graph: onnx_ir.Model) -> None:
         """Images have no padding to mask."""

@@ -39,6 +39,7 @@ class TextFamily:
     output = "logits"
     attention = UNMASKED
     hub_class: str | None = None
+    unused: tuple[str, ...] = ()
 
     def wrap(self, model: PreTrainedModel) -> torch.nn.Module:
         return TextWrapper(model)

@@ -67,6 +67,7 @@ class Swin2Sr:
     output = "reconstruction"
     attention: str | None = None
     hub_class: str | None = None
+    unused: tuple[str, ...] = ()
 
     def layers(self, config: Any) -> int:
         return sum(config.depths)

@@ -1,0 +1,105 @@
+"""How the states of a text's tokens become one embedding, as a folder of sentence-transformers says.
+
+    modules.json               the steps: Transformer, Pooling and maybe Normalize
+    1_Pooling/config.json      the mode
+    sentence_bert_config.json  the length that texts are cut at
+
+What a step does that is not known here would be left out in silence; it is refused instead.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tfbatch.errors import BadConfiguration
+
+STEPS = ["Transformer", "Pooling", "Normalize"]
+MODES = {"cls_token": "cls", "mean_tokens": "mean"}  # `pooling_mode_<key>` in files, before they name one mode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooling:
+    """`mode` is `mean`, over the real tokens, or `cls`, the first token alone; `normalised` is to length one.
+
+    The defaults are for checkpoints that say nothing of it.
+    """
+
+    mode: str = "mean"
+    normalised: bool = False
+
+    def pool(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """States (B, L, D) float32 and a mask (B, L), one where there is a token, else zero, to (B, D) float32."""
+        if self.mode == "cls":
+            embedding = states[:, 0]
+        else:
+            real = states.masked_fill(mask.eq(0).unsqueeze(-1), 0)
+            embedding = real.sum(1) / mask.sum(1, keepdim=True).to(states.dtype)
+        return torch.nn.functional.normalize(embedding, dim=1) if self.normalised else embedding
+
+
+def read_pooling(folder: Path) -> Pooling:
+    """What a checkpoint's folder says; the defaults where it has no `modules.json`.
+
+    Raises:
+        BadConfiguration: it asks for steps, a mode or a prompt that would be missing in the graph.
+    """
+    if not (folder / "modules.json").is_file():
+        return Pooling()
+    modules = read_json(folder / "modules.json")
+    steps = [str(module["type"]).rpartition(".")[2] for module in modules]
+    if steps not in (STEPS, STEPS[:2]):
+        raise BadConfiguration(
+            f"{folder}: modules.json has {', '.join(steps)}; what can be exported is Transformer and Pooling, "
+            f"with or without Normalize"
+        )
+    if modules[0]["path"]:
+        raise BadConfiguration(
+            f"{folder}: modules.json has the Transformer in {modules[0]['path']}; export that folder"
+        )
+    refuse_prompt(folder)
+    return Pooling(mode=read_mode(folder / modules[1]["path"] / "config.json"), normalised=steps == STEPS)
+
+
+def read_mode(file: Path) -> str:
+    """`mean` or `cls`, of a configuration that names its modes or has a switch for each, mean being on by itself."""
+    content = {"pooling_mode_mean_tokens": True} | read_json(file)
+    switches = {name.removeprefix("pooling_mode_"): on for name, on in content.items()}
+    named = content.get("pooling_mode") or [MODES.get(name, name) for name, on in switches.items() if on is True]
+    modes = [named] if isinstance(named, str) else named
+    if len(modes) != 1 or modes[0] not in MODES.values():
+        raise BadConfiguration(
+            f"{file} pools by {' and '.join(modes) or 'nothing'}; what can be exported is {' or '.join(MODES.values())}"
+        )
+    return str(modes[0])
+
+
+def refuse_prompt(folder: Path) -> None:
+    """Refuse what puts words of its own before every text."""
+    file = folder / "config_sentence_transformers.json"
+    if file.is_file() and (name := read_json(file).get("default_prompt_name")):
+        raise BadConfiguration(f"{file} puts the prompt {name} before every text (default_prompt_name), run does not")
+
+
+def read_length(folder: Path) -> int | None:
+    """The number of tokens that texts are cut at, None where the folder names none.
+
+    Raises:
+        BadConfiguration: texts are changed before they are tokenized.
+    """
+    file = folder / "sentence_bert_config.json"
+    content = read_json(file) if file.is_file() else {}
+    if content.get("do_lower_case"):
+        raise BadConfiguration(
+            f"{file} has texts in lower case before they are tokenized (do_lower_case), run does not"
+        )
+    return content.get("max_seq_length")
+
+
+def read_json(file: Path) -> Any:
+    """The content of a JSON file that must be there."""
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadConfiguration(f"{file} cannot be read: {error}") from error

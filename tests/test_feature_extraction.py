@@ -1,0 +1,177 @@
+"""Embeddings are those that PyTorch makes of each text alone, pooled by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import ROOT, SPECIAL, WORDS, export_once, read_output, run_tfbatch
+from test_equality import MADE, real_texts
+from tfbatch.bundle import load_bundle
+from tfbatch.errors import BadConfiguration, UsageError
+from tfbatch_export.checkpoint import find_checkpoint, infer_task
+from tfbatch_export.export import ExportConfig, export
+from tfbatch_export.pooling import Pooling, read_pooling
+from tfbatch_export.verify import verify
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizer
+
+TEXTS = ["good film", "", "the plot was not very good", None, "good film", "dull " * 40, "🎬", " \n", "bad"]
+LENGTH = 16
+STEPS = ["Transformer", "Pooling", "Normalize"]
+
+
+def make_embedder(folder: Path, *, pooler: bool = True) -> Path:
+    """A BERT of 2 layers, 32 wide, without a head."""
+    torch.manual_seed(1)
+    config = BertConfig(
+        vocab_size=len(SPECIAL + WORDS), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64, max_position_embeddings=64, initializer_range=0.6,
+    )  # fmt: skip
+    BertModel(config, add_pooling_layer=pooler).save_pretrained(folder)
+    vocabulary = {token: index for index, token in enumerate(SPECIAL + WORDS)}
+    BertTokenizer(vocab=vocabulary, model_max_length=64).save_pretrained(folder)
+    return folder
+
+
+def say_how(folder: Path, steps: list[str], pooling: dict[str, Any], **more: dict[str, Any]) -> None:
+    """Write the files of sentence-transformers; `more` are further ones, by name."""
+    modules = [
+        {"idx": index, "name": str(index), "path": f"{index}_{step}" if index else "", "type": f"any.where.{step}"}
+        for index, step in enumerate(steps)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    for name, content in more.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+@torch.inference_mode()
+def by_hand(checkpoint: Path, texts: list[str | None], pooling: Pooling, length: int) -> list[Any]:
+    """The embedding of each text, which goes through the model by itself, unpadded."""
+    tokenizer, model = AutoTokenizer.from_pretrained(checkpoint), AutoModel.from_pretrained(checkpoint).eval()
+
+    def embed(text: str) -> npt.NDArray[np.float32]:
+        inputs = tokenizer(text, truncation=True, max_length=length, return_tensors="pt")
+        states = model(**inputs).last_hidden_state[0].numpy()
+        found: npt.NDArray[np.float32] = states[0] if pooling.mode == "cls" else states.mean(0)
+        return found / np.sqrt((found**2).sum()) if pooling.normalised else found
+
+    return [None if text is None else embed(text) for text in texts]
+
+
+def run(bundle: Path, texts: list[str | None], folder: Path, *words: object) -> pa.Table:
+    """The output for a column of texts."""
+    pq.write_table(pa.table({"text": pa.array(texts, pa.string())}), folder / "in.parquet")
+    done = run_tfbatch("run", folder / "in.parquet", "-m", bundle, "-o", folder / "out", *words)
+    assert done.code == 0, done.err
+    return read_output(folder / "out")
+
+
+def compare(table: pa.Table, expected: list[Any]) -> None:
+    """A null with a reason just where nothing is expected, else the same numbers."""
+    assert table.schema.field("embedding").type == pa.list_(pa.float32())
+    assert len(table) == len(expected)
+    for row, embedding in zip(table.to_pylist(), expected, strict=True):
+        assert (row["embedding"] is None) == (row["error"] is not None) == (embedding is None)
+        if embedding is not None:
+            np.testing.assert_allclose(row["embedding"], embedding, atol=1e-4)
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+@pytest.mark.parametrize("mode", ["mean", "cls"])
+def test_embeddings_are_pooled_as_the_checkpoint_says(mode: str, normalised: bool, tmp_path: Path) -> None:
+    checkpoint = make_embedder(tmp_path / "bert")
+    switches = {"word_embedding_dimension": 32, "pooling_mode_cls_token": mode == "cls",
+                "pooling_mode_mean_tokens": mode == "mean", "pooling_mode_max_tokens": False}  # fmt: skip
+    length = {"max_seq_length": LENGTH, "do_lower_case": False}
+    say_how(checkpoint, STEPS if normalised else STEPS[:2], switches, sentence_bert_config=length)
+    bundle = export_once(checkpoint)
+    manifest = load_bundle(bundle).manifest
+    assert manifest.task == "feature-extraction"
+    assert (manifest.settings["pooling"], manifest.settings["normalised"]) == (mode, normalised)
+    pooling = Pooling(mode=mode, normalised=normalised)
+    compare(run(bundle, TEXTS, tmp_path), by_hand(checkpoint, TEXTS, pooling, LENGTH))
+
+
+def test_without_files_of_sentence_transformers_it_is_the_mean_as_it_comes(tmp_path: Path) -> None:
+    """And the Hub's own pooler, which is not used, need not have been trained."""
+    checkpoint = make_embedder(tmp_path / "bert", pooler=False)
+    assert infer_task(find_checkpoint(str(checkpoint), None)) == "feature-extraction"
+    bundle = export_once(checkpoint)
+    compare(run(bundle, TEXTS, tmp_path), by_hand(checkpoint, TEXTS, Pooling(), 64))
+    assert verify(bundle, None)[1]
+
+
+def test_every_layer_is_fused_and_padded_batches_are_compared_too(tmp_path: Path) -> None:
+    checkpoint = make_embedder(tmp_path / "bert")
+    say_how(checkpoint, STEPS, {"pooling_mode_mean_tokens": True})
+    graph = load_bundle(export_once(checkpoint)).manifest.graphs["fp32"]
+    fused = {"Attention": 2, "SkipLayerNormalization": 4, "BiasGelu": 2, "LayerNormalization": 1, "Softmax": 0}
+    assert graph.fused == fused
+    assert {record["batch"] for record in graph.parity} >= {"7 x 17", "7 x 17, padded"}
+
+
+def test_a_graph_names_its_inputs_as_the_hub_does_and_its_output_embedding(tmp_path: Path) -> None:
+    import onnxruntime
+
+    bundle = export_once(make_embedder(tmp_path / "bert"))
+    session = onnxruntime.InferenceSession(bundle / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [node.name for node in session.get_inputs()] == ["input_ids", "attention_mask", "token_type_ids"]
+    assert [(node.name, node.shape) for node in session.get_outputs()] == [("embedding", ["batch", 32])]
+
+
+def test_no_rows_and_no_good_rows_are_outputs_too(tmp_path: Path) -> None:
+    bundle = export_once(make_embedder(tmp_path / "bert"))
+    assert len(run(bundle, [], tmp_path)) == 0
+    assert run(bundle, [None, None], tmp_path, "--overwrite")["embedding"].null_count == 2
+
+
+def test_a_mode_may_be_named(tmp_path: Path) -> None:
+    say_how(tmp_path, STEPS[:2], {"embedding_dimension": 32, "pooling_mode": "cls"})
+    assert read_pooling(tmp_path) == Pooling(mode="cls")
+
+
+MEAN = {"pooling_mode_mean_tokens": True}
+
+
+@pytest.mark.parametrize(
+    ("steps", "pooling", "more", "reason"),
+    [
+        (["Transformer", "Pooling", "Dense"], MEAN, {}, "modules.json has Transformer, Pooling, Dense;"),
+        (["Transformer"], MEAN, {}, "modules.json has Transformer;"),
+        (STEPS, {"pooling_mode_mean_tokens": False, "pooling_mode_max_tokens": True}, {}, "pools by max_tokens;"),
+        (STEPS, MEAN | {"pooling_mode_cls_token": True}, {}, "pools by mean and cls;"),
+        (STEPS, {"pooling_mode": "lasttoken"}, {}, "pools by lasttoken; what can be exported is cls or mean"),
+        (STEPS, MEAN, {"config_sentence_transformers": {"default_prompt_name": "query"}}, "the prompt query"),
+        (STEPS, MEAN, {"sentence_bert_config": {"do_lower_case": True}}, "do_lower_case"),
+    ],
+)
+def test_what_would_be_missing_in_the_graph_is_refused(
+    steps: list[str], pooling: dict[str, Any], more: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    checkpoint = make_embedder(tmp_path / "bert")
+    say_how(checkpoint, steps, pooling, **more)
+    with pytest.raises(BadConfiguration, match=reason):
+        export(ExportConfig(model=str(checkpoint), output=tmp_path / "bundle"))
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_there_is_no_default_model(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["good"]}), tmp_path / "in.parquet")
+    refused = run_tfbatch("run", tmp_path / "in.parquet", "--task", "feature-extraction", "-o", tmp_path / "out")
+    assert refused.code == UsageError.exit_code
+    assert "feature-extraction has no default model: name a bundle with -m BUNDLE" in refused.err
+
+
+def test_a_real_model_gives_the_normalised_mean_of_real_texts(tmp_path: Path) -> None:
+    bundle, checkpoint = ROOT / "models" / "minilm", ROOT / "build" / "checkpoints" / "minilm"
+    assert bundle.is_dir(), MADE
+    texts = real_texts()[:300]
+    expected = by_hand(checkpoint, texts, Pooling(normalised=True), 256)
+    compare(run(bundle, texts, tmp_path), expected)
