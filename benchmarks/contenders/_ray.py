@@ -1,17 +1,16 @@
 """Ray Data, as its guide to batch inference shows it: read, `map_batches` with a class, write.
 
-An actor for each thread with one thread of its own. The file is read as several blocks, since a
-table of one block would keep one actor busy only.
+An actor for each thread with one thread of its own. The rows are dealt out in blocks of a batch:
+a file of one row group is one block, whatever number is asked for, and keeps one actor busy only.
 """
 
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.workloads import Model, Workload
+from benchmarks.workloads import Model
 
 BATCH = 32
-BLOCKS_A_THREAD = 8
 
 
 class Loaded:
@@ -30,7 +29,7 @@ class Loaded:
         return max(float(file.read_text()) for file in self.folder.iterdir())
 
 
-def run_actors(actor: type, model: Model, workload: Workload, input: Path, output: Path, threads: int) -> float:  # noqa: A002
+def run_actors(actor: type, model: Model, input: Path, output: Path, threads: int) -> float:  # noqa: A002
     """Score a file; returns when the last actor had loaded its model."""
     import ray
 
@@ -38,11 +37,12 @@ def run_actors(actor: type, model: Model, workload: Workload, input: Path, outpu
     ray.init(num_cpus=threads, include_dashboard=False, log_to_driver=False)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    data: Any = ray.data.read_parquet(str(input), override_num_blocks=threads * BLOCKS_A_THREAD)
+    data: Any = ray.data.read_parquet(str(input))
+    data = data.repartition(target_num_rows_per_block=BATCH)
     data = data.map_batches(
         actor,
         fn_constructor_args=(model, loaded),
-        batch_size=16 * BATCH if workload.kind == "text" else BATCH,
+        batch_size=BATCH,
         num_cpus=0.5,  # the other halves are for reading and writing
         compute=ray.data.ActorPoolStrategy(size=threads),
     )

@@ -34,5 +34,5 @@ class Classifier:
         return {**batch, **labelled(np.concatenate(logits), self.labels)}
 
 
-def run(model: Model, workload: Workload, input: Path, output: Path, threads: int) -> float:  # noqa: A002
-    return run_actors(Classifier, model, workload, input, output, threads)
+def run(model: Model, workload: Workload, input: Path, output: Path, threads: int) -> float:  # noqa: A002, ARG001
+    return run_actors(Classifier, model, input, output, threads)

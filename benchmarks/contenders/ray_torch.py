@@ -31,5 +31,5 @@ class Classifier:
         return batch
 
 
-def run(model: Model, workload: Workload, input: Path, output: Path, threads: int) -> float:  # noqa: A002
-    return run_actors(Classifier, model, workload, input, output, threads)
+def run(model: Model, workload: Workload, input: Path, output: Path, threads: int) -> float:  # noqa: A002, ARG001
+    return run_actors(Classifier, model, input, output, threads)
