@@ -101,8 +101,12 @@ def report(bundle: Bundle, status: str, started: float, **more: Any) -> None:
             precision: {
                 "layers": graph.layers,
                 "fused": graph.fused,
-                "max_abs_difference": max(record["max_abs_difference"] for record in graph.parity),
-                "label_agreement": min(means(graph.parity, "label_agreement").values(), default=None),
+                "max_abs_difference": max(
+                    record["max_abs_difference"] for record in graph.parity if record["precision"] == precision
+                ),
+                "label_agreement": {
+                    " ".join(way): round(same, 4) for way, same in means(graph.parity, "label_agreement").items()
+                },
                 "bytes": (bundle.path / graph.file).stat().st_size,
             }
             for precision, graph in manifest.graphs.items()

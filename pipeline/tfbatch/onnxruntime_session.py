@@ -73,8 +73,12 @@ class OnnxRuntimeSession:
         if device.is_cuda:
             runtime.preload_dlls()
             providers = [(device.provider, {"device_id": device.index, "use_tf32": 0})]
+        # On a processor the kernel that adds and normalises in one is the slower one.
+        kept_apart = [] if device.is_cuda else ["SkipLayerNormFusion"]
         try:
-            self._session = runtime.InferenceSession(str(graph), options, providers=providers, enable_fallback=0)
+            self._session = runtime.InferenceSession(
+                str(graph), options, providers=providers, enable_fallback=0, disabled_optimizers=kept_apart
+            )
         except Exception as error:  # onnxruntime's errors share no base but Exception
             if device.is_cuda:
                 raise DeviceUnavailable(f"{device.name} was found, but does not run: {first_line(error)}") from error

@@ -6,9 +6,9 @@ from typing import Any
 class Encoder:
     """Layers of self-attention and a feed-forward half, each with a normalisation and a residual.
 
-    A fused layer is one Attention, two SkipLayerNormalization and, with GELU, one BiasGelu. One
-    LayerNormalization is left, which has nothing to add: that of BERT's embeddings, or the first
-    of ViT's first layer. Softmax stands for attention that was not fused.
+    A fused layer is one Attention, two LayerNormalization and, with GELU, one BiasGelu. One more
+    LayerNormalization is BERT's embeddings', or ViT's last. Softmax stands for attention that was
+    not fused.
     """
 
     def layers(self, config: Any) -> int:
@@ -18,8 +18,7 @@ class Encoder:
         layers = self.layers(config)
         return {
             "Attention": layers,
-            "SkipLayerNormalization": 2 * layers,
             "BiasGelu": layers if config.hidden_act == "gelu" else 0,
-            "LayerNormalization": 1,
+            "LayerNormalization": 2 * layers + 1,
             "Softmax": 0,
         }

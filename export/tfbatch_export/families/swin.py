@@ -9,9 +9,8 @@ from tfbatch_export.families._windows import WINDOWED
 class MaskedSwin(MaskedImages):
     """A layer is one MultiHeadAttention with `attention_bias`, and as a ViT's otherwise.
 
-    A stage begins with a LayerNormalization that has nothing to add, since its patches were just
-    merged, which takes another; the first stage's adds the mask token instead, and the patch
-    embedding has one of its own.
+    Besides those of the layers there is a LayerNormalization for each merging of patches, between
+    two stages, one of the patch embedding and one at the end.
     """
 
     attention: str | None = WINDOWED
@@ -23,9 +22,8 @@ class MaskedSwin(MaskedImages):
         layers, stages = self.layers(config), len(config.depths)
         return {
             "MultiHeadAttention": layers,
-            "SkipLayerNormalization": 2 * layers - stages + 2,
             "BiasGelu": layers if config.hidden_act == "gelu" else 0,
-            "LayerNormalization": 2 * stages - 1,
+            "LayerNormalization": 2 * layers + stages + 1,
             "Softmax": 0,
         }
 

@@ -59,8 +59,8 @@ class CosineAttention(torch.nn.Module):
 class Swin2Sr:
     """Any size in multiples of the window.
 
-    Normalisation comes after each half of a layer and before its residual, a form that
-    SkipLayerNormalization has not; what is fused is the attention and the GELU.
+    Normalisation comes after each half of a layer and before its residual; what is fused is the
+    attention and the GELU.
     """
 
     inputs: tuple[str, ...] = ("pixel_values",)

@@ -55,14 +55,12 @@ class VitMae(FixedSizeImages):
         return int(config.num_hidden_layers + config.decoder_num_hidden_layers)
 
     def expected(self, config: Any) -> dict[str, int]:
-        """One Attention, two SkipLayerNormalization, one BiasGelu a layer; the first
-        LayerNormalization of each half has nothing to add."""
+        """One Attention, two LayerNormalization, one BiasGelu a layer; one more ends each half."""
         layers = self.layers(config)
         return {
             "Attention": layers,
-            "SkipLayerNormalization": 2 * layers,
             "BiasGelu": layers if config.hidden_act == "gelu" else 0,
-            "LayerNormalization": 2,
+            "LayerNormalization": 2 * layers + 2,
             "Softmax": 0,
         }
 
