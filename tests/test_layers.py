@@ -15,7 +15,7 @@ HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "t
 LAYERS = [
     ["errors", "protobuf", "thrift"],
     ["config", "bundle", "machine", "stages", "stop", "sources", "holder", "pages"],
-    ["plan", "storage", "lease"],
+    ["plan", "storage", "lease", "scaled"],
     ["batches", "writer"],
     ["folder", "bucket", "reader", "session", "claim", "cells", "images"],
     ["decoder", "decoders", "joined"],
