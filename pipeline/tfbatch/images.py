@@ -55,7 +55,7 @@ def decode(data: bytes, make: Callable[[Image.Image, Extent | None], Made], targ
             scaled = None if target is None else scale_down(picture, target)
             ImageOps.exif_transpose(picture, in_place=True)
             picture.load()
-            return make(picture, scaled and upright_extent(picture.size, scaled))
+            return make(picture, upright_extent(picture.size, scaled) if scaled else None)
     except UnfitPicture:
         raise
     except UnidentifiedImageError:
