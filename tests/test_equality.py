@@ -82,20 +82,35 @@ def real_pictures() -> list[bytes]:
 
 
 def test_image_labels_equal_transformers_on_five_hundred_pictures(tmp_path: Path) -> None:
+    """Also where large JPEGs are scaled as they are decoded, as is the default; then scores differ a little more."""
     from transformers import AutoImageProcessor, pipeline
 
     assert (MODELS / "fashion").is_dir(), MADE
     pictures = real_pictures()
     pq.write_table(pa.table({"image": pictures}), tmp_path / "in.parquet")
-    done = run_tfbatch("run", tmp_path / "in.parquet", "-m", MODELS / "fashion", "-o", tmp_path / "out")
-    assert done.code == 0, done.err
     checkpoint = str(ROOT / "examples" / "fashion")
     processor = AutoImageProcessor.from_pretrained(checkpoint, backend="pil")
     reference = pipeline(
         "image-classification", model=checkpoint, image_processor=processor, device="cpu", dtype="float32"
     )
     expected = [reference(Image.open(io.BytesIO(picture)), top_k=1)[0] for picture in pictures]
-    compare(read_output(tmp_path / "out").to_pylist(), expected, tolerance=1e-3)
+    words = ["run", tmp_path / "in.parquet", "-m", MODELS / "fashion", "-o", tmp_path / "out", "--overwrite"]
+    for more in (["--exact-decoding"], []):
+        done = run_tfbatch(*words, *more)
+        assert done.code == 0, done.err
+        found = read_output(tmp_path / "out").to_pylist()
+        if more:
+            compare(found, expected, tolerance=1e-3)
+        else:
+            compare_scaled(found, expected)
+
+
+def compare_scaled(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    """Scores within two hundredths, and another label for no more than one row in a hundred."""
+    off = [abs(row["predicted_score"] - wanted["score"]) for row, wanted in zip(found, expected, strict=True)]
+    other = sum(row["predicted_label"] != wanted["label"] for row, wanted in zip(found, expected, strict=True))
+    assert 1e-3 < max(off) <= 2e-2
+    assert other <= len(found) / 100
 
 
 def compare(found: list[dict[str, Any]], expected: list[dict[str, Any] | None], tolerance: float) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, run_tfbatch, tfbatch_env
-from PIL import Image
+from conftest import ROOT, read_output, run_tfbatch, tfbatch_env
+from PIL import ExifTags, Image, ImageDraw, ImageOps
 from tfbatch.bundle import load_bundle
 from tfbatch.images import UnfitPicture, View, render, to_eight_bits
 from tfbatch.pixels import ImageInput
@@ -99,3 +100,114 @@ def test_a_decoder_that_cannot_begin_fails_the_job_not_its_rows(
     words = ["run", tmp_path / "in.parquet", "-m", image_bundle, "-o", tmp_path / "out"]
     done = run_tfbatch(*words, env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{sources}"})
     assert (done.code, "pictures cannot be decoded" in done.err) == (69, True), done.err
+
+
+SMOOTH = [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS]
+ODD = (1003, 877)  # no side is a multiple of two
+
+
+def scene(size: tuple[int, int] = ODD, seed: int = 0) -> Image.Image:
+    """Coarse colours with sharp lines in them, as the edges of things are."""
+    random = np.random.default_rng(seed)
+    picture = Image.fromarray(random.integers(0, 256, (24, 32, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(picture)
+    for _ in range(12):
+        ends = (random.random((2, 2)) * size).ravel().tolist()
+        draw.line(ends, fill=tuple(random.integers(0, 256, 3).tolist()), width=size[0] // 80)
+    return picture
+
+
+def turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    return exif
+
+
+def grey_levels_off(data: bytes, view: View) -> npt.NDArray[np.int64]:
+    """How far a view is from what Pillow gives of the picture at its full size."""
+    with Image.open(io.BytesIO(data)) as opened:
+        upright = ImageOps.exif_transpose(opened).convert("RGB")
+    exact = upright.resize(view.size or upright.size, Image.Resampling(view.resample))
+    exact = exact if view.crop is None else exact.crop(view.crop)
+    return np.abs(np.asarray(render(data, view), np.int64) - np.asarray(exact, np.int64))
+
+
+@pytest.mark.parametrize("resample", SMOOTH)
+@pytest.mark.parametrize("size", [(28, 40), (110, 96), (160, 64)])
+def test_a_large_jpeg_is_scaled_as_it_is_decoded_and_hardly_differs(
+    resample: Image.Resampling, size: tuple[int, int]
+) -> None:
+    off = grey_levels_off(encoded(scene(), "JPEG", quality=90), View(size=size, resample=resample))
+    assert 0 < off.mean() < 0.5
+    assert off.max() <= 8
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(28, 40), (64, 20)])
+def test_a_turned_jpeg_is_scaled_by_its_own_sides(orientation: int, size: tuple[int, int]) -> None:
+    data = encoded(scene(), "JPEG", exif=turned(orientation))
+    off = grey_levels_off(data, View(size=size, resample=Image.Resampling.BILINEAR))
+    assert 0 < off.mean() < 0.5
+    assert off.max() <= 8
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_grey_and_cmyk_jpegs_keep_their_colours_when_they_are_scaled(mode: str) -> None:
+    data = encoded(scene().convert(mode), "JPEG", quality=90)
+    off = grey_levels_off(data, View(size=(40, 40), resample=Image.Resampling.BILINEAR))
+    assert 0 < off.mean() < 0.5
+    assert off.max() <= 8
+
+
+def test_the_first_picture_of_several_in_a_jpeg_is_scaled_too() -> None:
+    data = encoded(scene(), "MPO", save_all=True, append_images=[scene(seed=1)])
+    off = grey_levels_off(data, View(size=(40, 40), resample=Image.Resampling.BILINEAR))
+    assert 0 < off.mean() < 0.5
+
+
+def test_a_scaled_jpeg_is_cropped_to_the_same_box() -> None:
+    data, box = encoded(scene(), "JPEG", quality=90), (8, 8, 40, 40)
+    off = grey_levels_off(data, View(size=(48, 48), resample=Image.Resampling.BICUBIC, crop=box))
+    assert off.shape == (32, 32, 3)
+    assert 0 < off.mean() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("form", "view"),
+    [
+        ("JPEG", View(size=(40, 40), resample=Image.Resampling.NEAREST)),
+        ("JPEG", View(size=(40, 40), resample=Image.Resampling.BILINEAR, is_exact=True)),
+        ("JPEG", View(size=(170, 40), resample=Image.Resampling.BILINEAR)),
+        ("PNG", View(size=(40, 40), resample=Image.Resampling.BILINEAR)),
+    ],
+    ids=["nearest", "exact", "under six times the target", "not a JPEG"],
+)
+def test_what_is_not_scaled_has_the_very_pixels(form: str, view: View) -> None:
+    assert not grey_levels_off(encoded(scene(), form), view).any()
+
+
+def test_a_jpeg_too_large_by_its_header_is_refused_however_little_is_wanted_of_it() -> None:
+    large = encoded(Image.new("L", (10_000, 5_001)), "JPEG")
+    with pytest.raises(UnfitPicture, match="too_large: 10000 x 5001"):
+        render(large, View(size=(32, 32), resample=Image.Resampling.BILINEAR))
+
+
+def test_exact_decoding_gives_the_pixels_of_the_hubs_processor(image_bundle: Path, image_checkpoint: Path) -> None:
+    data, bundle = encoded(scene(), "JPEG"), load_bundle(image_bundle)
+    processor = AutoImageProcessor.from_pretrained(image_checkpoint, backend="pil")
+    expected = processor(Image.open(io.BytesIO(data)), return_tensors="np")["pixel_values"]
+    for is_exact, least, most in ((True, 0, 1e-6), (False, 1e-4, 8 / 127)):
+        work = ImageInput(bundle, is_exact=is_exact).prepare(pa.chunked_array([[data]]))
+        off = np.abs(work.collate(np.array([0]), 17)["pixel_values"] - expected).max()
+        assert least <= off <= most
+
+
+def test_exact_decoding_is_another_job(image_bundle: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [encoded(scene(), "JPEG")]}), tmp_path / "in.parquet")
+    words = ["run", tmp_path / "in.parquet", "-m", image_bundle, "-o", tmp_path / "out", "--all-scores"]
+    scores = []
+    for more in ([], ["--exact-decoding", "--overwrite"]):
+        assert run_tfbatch(*words, *more).code == 0
+        scores.append(read_output(tmp_path / "out")["predicted_score"].to_pylist())
+    assert scores[0] != scores[1]
+    assert run_tfbatch(*words).code != 0

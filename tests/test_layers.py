@@ -15,7 +15,7 @@ HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "t
 LAYERS = [
     ["errors", "protobuf", "thrift", "clock"],
     ["config", "bundle", "machine", "stages", "stop", "sources", "holder", "pages"],
-    ["plan", "storage", "lease", "signals"],
+    ["plan", "storage", "lease", "signals", "scaled"],
     ["batches", "writer"],
     ["folder", "bucket", "reader", "session", "claim", "cells", "images"],
     ["decoder", "decoders", "joined", "onnxruntime_session", "openvino_session"],

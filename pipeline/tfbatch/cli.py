@@ -100,6 +100,7 @@ def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], C
 @setting("--keep-columns", metavar="A,B|all|none", help="Input columns that the output repeats.")
 @setting("--all-scores", is_flag=True, help="Add predicted_scores, with every label.")
 @setting("--top-k", type=click.IntRange(min=1), help="Add predicted_scores, with the best K labels.")
+@setting("--exact-decoding", is_flag=True, help="Decode large JPEGs whole before they are made smaller.")
 @setting("--mask-ratio", type=click.FloatRange(0, 1, min_open=True),
          help="Share of a picture to hide; default: the model's own.")  # fmt: skip
 @setting("--mask-column", help="What to hide: an image (all but black is made anew), or a list with an entry a patch.")

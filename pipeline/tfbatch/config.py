@@ -31,6 +31,7 @@ class RunConfig:
     keep_columns: str = "all"
     all_scores: bool = False
     top_k: int | None = None
+    exact_decoding: bool = False
     mask_ratio: float | None = None
     mask_column: str | None = None
     seed: int = 0

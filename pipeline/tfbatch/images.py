@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from tfbatch.scaled import Extent, Size, scale_down, upright_extent
+
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 4 * MAX_PIXELS  # of a picture as it is encoded: as many pixels need no more
@@ -23,7 +25,6 @@ Image.MAX_IMAGE_PIXELS = None  # decode() asks the header itself and makes it th
 warnings.filterwarnings("ignore", module="PIL")  # of odd metadata in pictures that decode all the same
 
 Pixels = npt.NDArray[np.uint8]
-Size = tuple[int, int]  # width, height
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 Made = TypeVar("Made")
 
@@ -38,8 +39,10 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     return picture if picture.mode == "RGB" else picture.convert("RGB")  # which would copy it
 
 
-def decode(data: bytes, make: Callable[[Image.Image], Made]) -> Made:
-    """What `make` makes of the first frame of a picture, upright.
+def decode(data: bytes, make: Callable[[Image.Image, Extent | None], Made], target: Size | None = None) -> Made:
+    """What `make` makes of the first frame of a picture, upright, and of its extent where it is scaled.
+
+    With a target a JPEG that is much larger is decoded at a part of its size, see `scaled`.
 
     Raises:
         UnfitPicture: not one of FORMATS, more than MAX_PIXELS by its header, broken or truncated.
@@ -49,9 +52,10 @@ def decode(data: bytes, make: Callable[[Image.Image], Made]) -> Made:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise UnfitPicture(f"too_large: {width} x {height} is over {MAX_PIXELS:,} pixels")
+            scaled = None if target is None else scale_down(picture, target)
             ImageOps.exif_transpose(picture, in_place=True)
             picture.load()
-            return make(picture)
+            return make(picture, upright_extent(picture.size, scaled) if scaled else None)
     except UnfitPicture:
         raise
     except UnidentifiedImageError:
@@ -65,12 +69,17 @@ def decode(data: bytes, make: Callable[[Image.Image], Made]) -> Made:
 @dataclass(frozen=True, kw_only=True)
 class View:
     """What is wanted of a picture: "rgb" (H, W, 3), resized to `size` (width, height) where one is
-    given and then cropped to a box; or "paint" (H, W), one where it is not black."""
+    given and then cropped to a box; or "paint" (H, W), one where it is not black.
+
+    What is resized has the pixels of the full size only where it `is_exact`; a large JPEG is else
+    decoded at a part of it. Nearest pixels are always exact: there would be others to choose from.
+    """
 
     kind: str = "rgb"
     size: Size | None = None
     resample: int = Image.Resampling.NEAREST
     crop: Box | None = None
+    is_exact: bool = False
 
 
 def render(data: bytes, view: View) -> Image.Image:
@@ -80,17 +89,18 @@ def render(data: bytes, view: View) -> Image.Image:
         UnfitPicture: see `decode`.
     """
     if view.kind == "paint":
-        return decode(data, lambda picture: Image.fromarray(to_paint(picture)))
+        return decode(data, lambda picture, _: Image.fromarray(to_paint(picture)))
     if view.size is None:
-        return decode(data, to_rgb)
+        return decode(data, lambda picture, _: to_rgb(picture))
     size = view.size
-    return decode(data, lambda picture: fit(to_rgb(picture), size, view.resample, view.crop))
+    target = None if view.is_exact or view.resample == Image.Resampling.NEAREST else size
+    return decode(data, lambda picture, extent: fit(to_rgb(picture), size, view.resample, view.crop, extent), target)
 
 
-def fit(picture: Image.Image, size: Size, resample: int, crop: Box | None) -> Image.Image:
-    """A picture resized and then cropped."""
+def fit(picture: Image.Image, size: Size, resample: int, crop: Box | None, extent: Extent | None = None) -> Image.Image:
+    """A picture, or its extent, resized and then cropped."""
     if picture.size != tuple(size):
-        picture = picture.resize(size, Image.Resampling(resample))
+        picture = picture.resize(size, Image.Resampling(resample), extent)
     return picture if crop is None else picture.crop(crop)
 
 

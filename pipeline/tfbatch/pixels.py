@@ -1,6 +1,6 @@
 """Pictures to a model's pixels and back: what the Hub's image processor does, with Pillow and numpy alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ class ImageProcessor:
     `size` is the (width, height) of what the model sees.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, *, is_exact: bool = False) -> None:
+        self._is_exact = is_exact
         settings = bundle.read_json("preprocessor_config.json")
         self._resized = (int(settings["size"]["width"]), int(settings["size"]["height"]))
         cropped = settings["crop_size"] if settings.get("do_center_crop") else settings["size"]
@@ -32,7 +33,7 @@ class ImageProcessor:
     @property
     def view(self) -> View:
         """What the model sees of a picture, to be had of a decoder."""
-        return View(size=self._resized, resample=self._resample, crop=self._crop)
+        return View(size=self._resized, resample=self._resample, crop=self._crop, is_exact=self._is_exact)
 
     def fit(self, picture: Image.Image, resample: Image.Resampling | None = None) -> Image.Image:
         """What the model sees of a picture, by the processor's resampling or another."""
@@ -51,10 +52,14 @@ class ImageProcessor:
         left, top = ((resized - side) // 2 for resized, side in zip(self._resized, self.size, strict=True))
         return left, top, left + self.size[0], top + self.size[1]
 
-    def normalise(self, pixels: Pixels) -> Floats:
-        """(B, H, W, 3) bytes to (B, 3, H, W) float32."""
-        channels = [self._levels[channel][pixels[..., channel]] for channel in range(3)]
-        return np.stack(channels, axis=1)
+    def normalise(self, pictures: Sequence[Pixels]) -> Floats:
+        """B times (H, W, 3) bytes to (B, 3, H, W) float32."""
+        values = np.empty((len(pictures), 3, *self.size[::-1]), np.float32)
+        for picture, planes in zip(pictures, values, strict=True):
+            for channel, plane in enumerate(planes):
+                # A byte is never out of bounds; to look would cost a copy.
+                np.take(self._levels[channel], picture[..., channel], out=plane, mode="clip")
+        return values
 
     def restore(self, values: Floats) -> Pixels:
         """(3, H, W) float32 as `normalise` gives them to (H, W, 3) bytes."""
@@ -83,19 +88,18 @@ def normalised_levels(settings: dict[str, Any]) -> npt.NDArray[np.float32]:
 class ImageInput:
     """Turns an image column into normalised pixels (B, 3, H, W) float32; they stay bytes until collated."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._processor = ImageProcessor(bundle)
+    def __init__(self, bundle: Bundle, *, is_exact: bool = False) -> None:
+        self._processor = ImageProcessor(bundle, is_exact=is_exact)
         self._tokens = bundle.setting("tokens_per_image")
 
     def prepare(self, cells: pa.ChunkedArray) -> Work:
         """Decode and resize each distinct picture; null and undecodable ones are row errors."""
         pictures, result_of_row, errors = decode_all(cells, self._processor.view, lambda pixels: pixels)
-        pixels = np.array(pictures, np.uint8)
 
         def collate(inputs: Indices, _: int) -> Feeds:
-            return {"pixel_values": self._processor.normalise(pixels[inputs])}
+            return {"pixel_values": self._processor.normalise([pictures[index] for index in inputs])}
 
-        lengths = np.full(len(pixels), self._tokens, np.int64)
+        lengths = np.full(len(pictures), self._tokens, np.int64)
         return one_result_each(lengths, result_of_row, errors, collate)
 
 

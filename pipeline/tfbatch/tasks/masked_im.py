@@ -55,7 +55,7 @@ class MaskedIm:
     kind: ClassVar[str] = "image"
     default_model: ClassVar[str] = "inpaint"
     options: ClassVar[tuple[str, ...]] = (
-        "mask_ratio", "mask_column", "seed", "keep_mask", "original_size",
+        "exact_decoding", "mask_ratio", "mask_column", "seed", "keep_mask", "original_size",
         "images", "image_format", "image_quality", "contact_sheet",
     )  # fmt: skip
     window_rows: ClassVar[int] = 64
@@ -66,7 +66,7 @@ class MaskedIm:
         self._column = column
         self._config = config
         self._encoder = ImageEncoder(config)
-        self._processor = ImageProcessor(bundle)
+        self._processor = ImageProcessor(bundle, is_exact=config.exact_decoding)
         self._inputs = bundle.manifest.inputs
         self._patch, self._unit = bundle.setting("patch_size"), bundle.setting("mask_unit")
         self._normalised_patches = bool(bundle.setting("norm_pix_loss"))
@@ -183,7 +183,7 @@ class MaskedIm:
             hidden[place] = self._patches(results[index])
 
         def collate(inputs: Indices, _: int) -> Feeds:
-            seen = np.array([results[index].seen for index in waiting[inputs]])
+            seen = [results[index].seen for index in waiting[inputs]]
             return {"pixel_values": self._processor.normalise(seen), **self._mask_feeds(hidden[inputs])}
 
         def receive(inputs: Indices, outputs: Floats) -> None:
@@ -251,7 +251,7 @@ class MaskedIm:
         mask says that it is not.
         """
         columns, rows = (side // self._patch for side in self._processor.size)
-        values = self._processor.normalise(result.seen[None])[0]
+        values = self._processor.normalise([result.seen])[0]
         patches = values.reshape(3, rows, self._patch, columns, self._patch).transpose(1, 3, 2, 4, 0)
         patches = patches.reshape(rows, columns, -1)
         statistics = np.stack([patches.mean(axis=2), patches.var(axis=2, ddof=1)], axis=2)
