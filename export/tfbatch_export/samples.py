@@ -19,6 +19,8 @@ from tfbatch_export.families import Tensors
 
 SAMPLES = 64  # rows
 BATCH_TOKENS = 2048
+BATCHES = 16  # at most: pictures that are tiled make many
+
 
 
 def real_batches(bundle: Bundle, path: Path, column: str | None, rows: int = SAMPLES) -> dict[str, Tensors]:
@@ -40,5 +42,5 @@ def real_batches(bundle: Bundle, path: Path, column: str | None, rows: int = SAM
         f"{len(batch.inputs)} real rows of {batch.length} tokens at most, batch {index}": {
             feed: torch.from_numpy(values) for feed, values in work.collate(batch.inputs, batch.length).items()
         }
-        for index, batch in enumerate(cut(work.lengths, work.groups, BATCH_TOKENS), start=1)
+        for index, batch in enumerate(cut(work.lengths, work.groups, BATCH_TOKENS)[:BATCHES], start=1)
     }
