@@ -25,9 +25,8 @@ console = Console(stderr=True, highlight=False, width=150)
 
 def split(_: click.Context, option: click.Parameter, value: str) -> list[str]:
     """Names between commas, in an order of ours: tfbatch comes first."""
-    is_workload = option.name == "workloads"
-    known = list(BY_NAME) if is_workload else contenders.names()
-    asked = value.split(",") if value else known if is_workload else contenders.switched_on()
+    known = list(BY_NAME) if option.name == "workloads" else contenders.names()
+    asked = value.split(",") if value else known
     if unknown := [name for name in asked if name not in known]:
         raise click.BadParameter(f"{', '.join(unknown)}: there are {', '.join(known)}")
     return [name for name in known if name in asked]

@@ -14,7 +14,6 @@ from benchmarks.race import output_of
 from benchmarks.texts import reviews
 from benchmarks.workloads import HERE, MINILM, Model
 
-TASKS = {"embedding": ["--task", "feature-extraction"]}
 SPREAD = 2  # standard deviation of the logits over the sample
 SAMPLE = 64  # rows
 
@@ -35,7 +34,7 @@ def make_bundle(model: Model) -> None:
         return
     model.bundle.parent.mkdir(parents=True, exist_ok=True)
     export = [sys.executable, "-m", "tfbatch", "export", model.checkpoint, "-o", model.bundle]
-    output_of([*map(str, export), *TASKS.get(model.kind, [])])
+    output_of([*map(str, export), *["--int8"] * (model.kind == "text")])
 
 
 def make(name: str) -> None:

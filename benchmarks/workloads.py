@@ -57,7 +57,7 @@ def default(kind: str, name: str) -> Model:
 
 
 SENTIMENT = Model(kind="text", checkpoint=ROOT / "build/checkpoints/sentiment", bundle=ROOT / "models/sentiment")
-MINILM = Model(kind="embedding", checkpoint=ROOT / "build/checkpoints/minilm", bundle=HERE / "bundles/minilm")
+MINILM = Model(kind="embedding", checkpoint=ROOT / "build/checkpoints/minilm", bundle=ROOT / "models/minilm")
 
 ALL = (
     Workload(name="lines", rows=6_000, model=SENTIMENT),

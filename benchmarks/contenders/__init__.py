@@ -7,8 +7,7 @@ serves; of PRECISION fp32 is held to tfbatch's results, of others the agreement 
 `prepare(model, threads)`, where there is one, converts the weights once into `model.prepared`,
 outside the clock; PREPARED names another contender whose conversion is loaded.
 In place of `load`, `run(model, workload, input, output, threads)` reads and writes Parquet itself
-and returns when the model was loaded, as `time.time()`; and ARGUMENTS are options of `tfbatch run`. What is
-not SWITCHED_ON runs only where it is named.
+and returns when the model was loaded, as `time.time()`; and ARGUMENTS are options of `tfbatch run`.
 """
 
 from collections.abc import Callable
@@ -27,11 +26,6 @@ def names() -> list[str]:
     """Every contender, tfbatch first."""
     files = [file.stem for file in Path(__file__).parent.glob("[a-z]*.py")]
     return sorted((name.replace("_", "-") for name in files), key=lambda name: (name != "tfbatch", name))
-
-
-def switched_on() -> list[str]:
-    """Those that run where none is named."""
-    return [name for name in names() if getattr(load_contender(name), "SWITCHED_ON", True)]
 
 
 def load_contender(name: str) -> ModuleType:

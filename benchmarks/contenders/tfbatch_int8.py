@@ -1,7 +1,6 @@
 """`tfbatch run --precision int8`."""
 
 VENV = None
-KINDS = ("text", "embedding", "image")
+KINDS = ("text",)
 PRECISION = "int8"
 ARGUMENTS = ("--precision", "int8")
-SWITCHED_ON = False

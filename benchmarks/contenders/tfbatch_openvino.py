@@ -4,4 +4,3 @@ VENV = None
 KINDS = ("text", "embedding", "image")
 PRECISION = "fp32"
 ARGUMENTS = ("--device", "openvino")
-SWITCHED_ON = False

@@ -4,4 +4,3 @@ VENV = None
 KINDS = ("text", "embedding", "image")
 PRECISION = "bf16"
 ARGUMENTS = ("--device", "openvino", "--precision", "bf16")
-SWITCHED_ON = False

@@ -1,7 +1,6 @@
 """`tfbatch run --device openvino --precision int8`."""
 
 VENV = None
-KINDS = ("text", "embedding", "image")
+KINDS = ("text",)
 PRECISION = "int8"
 ARGUMENTS = ("--device", "openvino", "--precision", "int8")
-SWITCHED_ON = False

@@ -22,7 +22,6 @@ BATCH_TOKENS = 2048
 BATCHES = 16  # at most: pictures that are tiled make many
 
 
-
 def real_batches(bundle: Bundle, path: Path, column: str | None, rows: int = SAMPLES) -> dict[str, Tensors]:
     """The first rows of a Parquet file, by name of their batch.
 

@@ -55,7 +55,7 @@ class MaskedIm:
     kind: ClassVar[str] = "image"
     default_model: ClassVar[str] = "inpaint"
     options: ClassVar[tuple[str, ...]] = (
-        "exact_decoding", "mask_ratio", "mask_column", "seed", "keep_mask", "original_size",
+        "mask_ratio", "mask_column", "seed", "keep_mask", "original_size", "exact_decoding",
         "images", "image_format", "image_quality", "contact_sheet",
     )  # fmt: skip
     window_rows: ClassVar[int] = 64
