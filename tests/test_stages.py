@@ -1,6 +1,6 @@
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import PurePath
 
@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from tfbatch.batches import Window, divide
+from tfbatch.clock import Clock, Stage
 from tfbatch.plan import Part
 from tfbatch.stages import Room, overlap
 
@@ -86,3 +87,40 @@ def test_a_window_is_divided_by_what_its_rows_weigh() -> None:
     assert pa.concat_tables([piece.rows for piece in pieces]) == rows
     (empty,) = divide(replace(window, rows=rows.slice(0, 0)), np.zeros(0, np.int64), 10)
     assert empty.rows.num_rows == 0
+
+
+def test_a_stage_counts_its_work_and_who_waited_for_it() -> None:
+    stage = Stage()
+
+    def work(item: int) -> int:
+        time.sleep(0.01)
+        return item
+
+    assert list(overlap(work, iter(range(10)), workers=2, ahead=4, stage=stage)) == list(range(10))
+    assert stage.workers == 2
+    assert stage.busy >= 0.1
+    assert 0.01 <= stage.waited <= stage.busy
+
+
+def test_a_timed_source_gives_its_items_and_is_closed() -> None:
+    closed = []
+
+    def source() -> Generator[int, None, None]:
+        try:
+            for item in range(100):
+                time.sleep(0.001)
+                yield item
+        finally:
+            closed.append(True)
+
+    stage = Stage()
+    items = stage.timed(source())
+    assert [next(items) for _ in range(5)] == [0, 1, 2, 3, 4]
+    items.close()
+    assert closed == [True]
+    assert stage.busy == stage.waited >= 0.005
+
+
+def test_what_is_busiest_for_its_workers_is_the_bottleneck() -> None:
+    clock = Clock(prepare=Stage(workers=4, busy=8), compute=Stage(workers=1, busy=6))
+    assert clock.shares(10) == {"load": 0, "read": 0, "prepare": 0.2, "compute": 0.6, "finish": 0, "write": 0}

@@ -1,0 +1,158 @@
+"""Other runtimes and precisions: how far they are from fp32, and what is refused."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, read_output, run_tfbatch
+from tfbatch.device import arithmetic, choose_precision, faster_choice, find_device
+from tfbatch.errors import UsageError
+from tfbatch.openvino_session import has_bf16
+from tfbatch.session import Device
+
+SENTIMENT = ROOT / "models" / "sentiment"
+REVIEWS = ROOT / "build" / "data" / "reviews.parquet"
+needs_bf16 = pytest.mark.skipif(not has_bf16(), reason="this processor has no bfloat16")
+
+
+def scored(folder: Path, *options: object, rows: int = 600) -> tuple[pa.Table, dict[str, Any]]:
+    """The first reviews with their predictions, and the summary."""
+    words = [REVIEWS, "-m", SENTIMENT, "--input-column", "text", "--limit", rows, "-o", folder, *options]
+    done = run_tfbatch("run", *words)
+    assert done.code == 0, done.err
+    return read_output(folder), done.result
+
+
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    """By onnxruntime, in fp32."""
+    return scored(tmp_path_factory.mktemp("exact") / "out")[0]
+
+
+def changed(found: pa.Table, exact: pa.Table) -> int:
+    return pc.sum(pc.not_equal(found["predicted_label"], exact["predicted_label"])).as_py() or 0
+
+
+def distance(found: pa.Table, exact: pa.Table) -> float:
+    """The largest difference of scores of the same label."""
+    same = pc.equal(found["predicted_label"], exact["predicted_label"])
+    both = pc.subtract(found["predicted_score"], exact["predicted_score"]).filter(same)
+    return float(pc.max(pc.abs(both)).as_py())
+
+
+@pytest.mark.parametrize(
+    "options", [("--batch-tokens", 64), ("--batch-tokens", 4096), ("--threads", 1), ("--batch-tokens", "auto")]
+)
+def test_fp32_results_do_not_depend_on_how_they_are_computed(
+    options: tuple[object, ...], exact: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found, _ = scored(tmp_path / "out", *options)
+    assert changed(found, exact) == 0
+    assert distance(found, exact) <= 1e-6
+
+
+def test_openvino_gives_onnxruntimes_labels_in_fp32(exact: pa.Table, tmp_path: Path) -> None:
+    found, summary = scored(tmp_path / "out", "--device", "openvino")
+    assert (summary["device"], summary["precision"]) == ("openvino", "fp32")
+    assert changed(found, exact) == 0
+    assert distance(found, exact) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("device", "precision"),
+    [("cpu", "int8"), ("openvino", "int8"), pytest.param("openvino", "bf16", marks=needs_bf16)],
+)
+def test_reduced_precision_changes_next_to_no_label(
+    device: str, precision: str, exact: pa.Table, tmp_path: Path
+) -> None:
+    found, summary = scored(tmp_path / "out", "--device", device, "--precision", precision)
+    assert (summary["device"], summary["precision"]) == (device, precision)
+    assert changed(found, exact) <= 0.01 * len(exact)
+    assert 0 < distance(found, exact) < 0.2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_openvinos_results_do_not_depend_on_threads(precision: str, tmp_path: Path) -> None:
+    options = ("--device", "openvino", "--precision", precision)
+    one, _ = scored(tmp_path / "one", *options, "--threads", 1, rows=200)
+    two, _ = scored(tmp_path / "two", *options, "--threads", 2, rows=200)
+    assert one.equals(two)
+
+
+def test_a_bundle_tells_how_far_each_device_and_precision_is_from_torch() -> None:
+    graphs = json.loads((SENTIMENT / "tfbatch.json").read_text())["graphs"]
+    assert graphs["int8"]["fused"]["MatMulNBits"] == 18
+    for precision, graph in graphs.items():
+        ways = {(record["device"], record["precision"]) for record in graph["parity"]}
+        assert {("cpu", precision), ("openvino", precision)} <= ways
+    size = {name: (SENTIMENT / graph["file"]).stat().st_size for name, graph in graphs.items()}
+    assert size["int8"] < 0.75 * size["fp32"]  # the embeddings stay as they are
+
+
+def test_a_precision_that_a_device_lacks_is_refused_before_anything_is_read() -> None:
+    gpu, cpu = Device(runtime="cuda"), find_device("cpu")
+    with pytest.raises(UsageError, match="--device openvino"):
+        choose_precision(cpu, "bf16", ["fp32"])
+    with pytest.raises(UsageError, match="is for processors"):
+        choose_precision(gpu, "int8", ["fp32", "int8"])
+    assert choose_precision(gpu, "auto", ["fp32", "fp16"]) == "fp16"
+    assert choose_precision(cpu, "auto", ["fp32", "int8"]) == "fp32"
+
+
+def test_what_decides_the_bytes_tells_bf16_from_fp32() -> None:
+    device = find_device("openvino")
+    assert arithmetic(device, "fp32") == "f32"
+    assert arithmetic(find_device("cpu"), "int8") == "f32"
+    assert arithmetic(device, "int8") == ("bf16" if has_bf16() else "f32")
+
+
+def test_the_summary_says_what_would_be_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = find_device("cpu")
+    monkeypatch.setattr("tfbatch.device.processor_flags", lambda: {"avx512_bf16", "avx512_vnni"})
+    assert faster_choice(cpu, "fp32", ["fp32", "int8"]) == "--device openvino --precision int8"
+    assert faster_choice(cpu, "fp32", ["fp32"]) == "--device openvino --precision bf16"
+    assert faster_choice(cpu, "int8", ["fp32", "int8"]) is None
+    monkeypatch.setattr("tfbatch.device.processor_flags", set)
+    assert faster_choice(cpu, "fp32", ["fp32", "int8"]) is None
+
+
+def test_a_found_budget_is_kept_and_a_broken_cache_is_made_anew(
+    text_bundle: Path, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = tmp_path / "tfbatch" / "batch_tokens.json"
+    file.parent.mkdir()
+    file.write_text("{ no JSON")
+    words = ["run", reviews, "-m", text_bundle, "--batch-tokens", "auto", "--overwrite", "-o", tmp_path / "out"]
+    assert run_tfbatch(*words).code == 0
+    found = json.loads(file.read_text())
+    ((key, budget),) = found.items()
+    assert budget in (128, 256, 512, 1024, 2048)
+    file.write_text(json.dumps({key: 77}))
+    assert run_tfbatch(*words).code == 0
+    assert json.loads(file.read_text()) == {key: 77}  # taken, not tried out again
+
+
+def test_a_cache_that_cannot_be_written_costs_no_run(
+    text_bundle: Path, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path / "file"))
+    done = run_tfbatch("run", reviews, "-m", text_bundle, "--batch-tokens", "auto", "-o", tmp_path / "out")
+    assert done.code == 0, done.err
+
+
+def test_the_summary_says_where_the_time_went(text_bundle: Path, tmp_path: Path) -> None:
+    texts = ["good film", "bad film", "good film"]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "in.parquet")
+    result = run_tfbatch("run", tmp_path / "in.parquet", "-m", text_bundle, "-o", tmp_path / "out").result
+    assert result["repeated_rows"] == 1
+    assert list(result["busy_seconds"]) == ["load", "read", "prepare", "compute", "finish", "write"]
+    assert set(result["waited_seconds"]) == set(result["busy_seconds"])
+    assert result["bottleneck"] in result["busy_seconds"]
