@@ -1,4 +1,4 @@
-"""Print what the run stage installs, as `name==version` lines: tfbatch[cpu] and all that it pulls in."""
+"""Print what the run stage installs, as `name==version` lines: tfbatch[cpu,openvino,cloud] and all that it pulls in."""
 
 from importlib.metadata import requires, version
 
@@ -8,7 +8,7 @@ from packaging.utils import canonicalize_name
 
 def main() -> None:
     pinned: dict[str, str] = {}
-    waiting = [("tfbatch", "cpu")]
+    waiting = [("tfbatch", extra) for extra in ("cpu", "openvino", "cloud")]
     while waiting:
         package, extra = waiting.pop()
         for requirement in map(Requirement, requires(package) or ()):

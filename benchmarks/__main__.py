@@ -7,6 +7,7 @@ code 1: a contender failed, or one in fp32 gave other results than tfbatch.
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -81,10 +82,28 @@ def compare(workload: Workload, names: list[str], rows: int, rounds: int, thread
             if done:
                 result.runs.append(done[0])
                 outputs[result.name] = done[1]
+    reference = reference_of(found)
     for result in found:
-        if result.failure is None:
-            result.agreement = agreement(outputs[result.name], next(iter(outputs.values())), workload)
+        if result.failure is None and reference:
+            attempt(result, lambda name: agree(result, outputs[name], outputs[reference], workload))
     return found
+
+
+def reference_of(found: list[Result]) -> str | None:
+    """Whose results count: the first in fp32 that did not fail, else the first; tfbatch comes before all others."""
+    ran = [result for result in found if result.failure is None]
+    exact = [result for result in ran if result.precision == "fp32"]
+    return next((result.name for result in [*exact, *ran]), None)
+
+
+def agree(result: Result, output: Path, reference: Path, workload: Workload) -> None:
+    """Say how far a contender's results are from those that count."""
+    try:
+        result.agreement = agreement(output, reference, workload)
+    except ValueError as error:
+        raise race.ContenderFailed(
+            f"{result.name} on {workload.name}: its output cannot be compared: {error}"
+        ) from error
 
 
 def attempt(result: Result, action: Callable[[str], Done]) -> Done | None:

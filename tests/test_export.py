@@ -16,7 +16,7 @@ from tfbatch_export import export as export_module
 from tfbatch_export.export import ExportConfig, build_graph, export
 from tfbatch_export.families import family_names, load_family, tasks_of
 from tfbatch_export.fuse import count_operators
-from tfbatch_export.parity import measure_parity, reference_outputs
+from tfbatch_export.parity import compute_references, measure_parity
 from tfbatch_export.verify import verify
 from transformers import (
     BertConfig,
@@ -64,9 +64,8 @@ def fused_and_compared(name: str, task: str, model: Any, folder: Path) -> tuple[
         model.config
     )
     onnx_ir.save(graph, folder / "model.onnx")
-    batches = family.parity_batches(model.config)
-    references = reference_outputs(family, model, batches)
-    measured = measure_parity(folder / "model.onnx", batches, references, labels=family.output == "logits")
+    samples = compute_references(family, model, family.parity_batches(model.config), {})
+    measured = measure_parity(folder / "model.onnx", samples)
     parity = [record for record in measured if record["precision"] == "fp32"]
     assert max(record["max_abs_difference"] for record in parity) < 1e-4
     return counts, [record for record in parity if record["device"] == "cpu"]

@@ -25,7 +25,8 @@ LAYERS = [
     ["text", "scores"],
     ["tasks"],
     ["scoring", "job", "progress"],
-    ["tally", "probe"],
+    ["tally"],
+    ["probe"],
     ["flow", "report"],
     ["cli"],
 ]

@@ -91,10 +91,11 @@ def test_a_cgroups_quota_bounds_the_threads(content: str, threads: int | None, t
     assert cgroup_quota(tmp_path / "nothing") is None
 
 
-def test_a_run_leaves_nothing_in_the_home_folder(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", ["cpu", "openvino"])
+def test_a_run_leaves_nothing_in_the_home_folder(device: str, reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     places = {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")}
-    done = run_tfbatch("run", reviews, "-m", text_bundle, "-o", tmp_path / "out", env=places)
+    done = run_tfbatch("run", reviews, "-m", text_bundle, "-o", tmp_path / "out", "--device", device, env=places)
     assert done.code == 0, done.err
     assert list(home.rglob("*")) == []

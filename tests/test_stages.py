@@ -116,6 +116,7 @@ def test_a_timed_source_gives_its_items_and_is_closed() -> None:
     stage = Stage()
     items = stage.timed(source())
     assert [next(items) for _ in range(5)] == [0, 1, 2, 3, 4]
+    assert list(Stage().timed(item for item in (1, None, 2))) == [1, None, 2]
     items.close()
     assert closed == [True]
     assert stage.busy == stage.waited >= 0.005

@@ -8,13 +8,13 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
-from tfbatch.bundle import Bundle, Graph
+from tfbatch.bundle import Bundle, Graph, way_of
 from tfbatch.errors import ExportNotVerified
 from tfbatch.tasks import task_names
 
 from tfbatch_export.export import ExportConfig
 from tfbatch_export.export import export as export_checkpoint
-from tfbatch_export.parity import means
+from tfbatch_export.parity import mean
 from tfbatch_export.verify import verify as verify_bundle
 
 
@@ -27,9 +27,13 @@ def note(text: str) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The bundle's folder.")
 @click.option("--task", type=click.Choice(task_names()), help="Default: what the checkpoint was saved for.")
 @click.option("--revision", help="A branch, tag or commit of a Hub repository.")
-@click.option("--samples", type=click.Path(path_type=Path), help="Parquet whose first 64 rows are compared on too.")
+@click.option(
+    "--samples",
+    type=click.Path(path_type=Path),
+    help="Parquet whose first rows (64; 512 with --int8) are compared on too.",
+)
 @click.option("--samples-column", help="The column of --samples, where more than one fits.")
-@click.option("--int8", is_flag=True, help="Add a graph of 8-bit weights, for processors.")
+@click.option("--int8", is_flag=True, help="Add a graph of 8-bit weights, for processors; needs --samples.")
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there.")
 def export(**settings: Any) -> None:
     """Turn a Hugging Face checkpoint into a verified bundle.
@@ -57,22 +61,31 @@ def verify(bundle: Path, source: str | None) -> None:
     report(checked, "verified", started, parity_repeated=compared)
 
 
+def largest_difference(graph: Graph, precision: str) -> float | None:
+    """From PyTorch in the graph's own precision; None where outputs are no numbers."""
+    own = [record["max_abs_difference"] for record in graph.parity if record.get("precision", "fp32") == precision]
+    return None if None in own else max(own)
+
+
 def parity_table(graph: Graph) -> Table:
     """How far each device and precision is from PyTorch, over all batches."""
     table = Table(title=f"distance from PyTorch; {graph.tolerance:.0e} is allowed in fp32")
-    for heading in ("device", "precision", "batches", "largest difference", "mean cosine", "same label"):
-        table.add_column(heading, justify="left" if heading in ("device", "precision") else "right")
-    agreed, cosines = means(graph.parity, "label_agreement"), means(graph.parity, "cosine")
-    for device, precision in dict.fromkeys((record["device"], record["precision"]) for record in graph.parity):
-        records = [record for record in graph.parity if (record["device"], record["precision"]) == (device, precision)]
-        same = agreed.get((device, precision))
+    for heading in ("device", "precision", "arithmetic"):
+        table.add_column(heading)
+    for heading in ("batches", "largest difference", "mean cosine", "same label", "proved"):
+        table.add_column(heading, justify="right")
+    for way in dict.fromkeys(map(way_of, graph.parity)):
+        records = [record for record in graph.parity if way_of(record) == way]
+        differences = [record["max_abs_difference"] for record in records]
+        is_number = None not in differences
+        cosine, same, proof = mean(records, "cosine"), mean(records, "label_agreement"), graph.proofs.get(way)
         table.add_row(
-            device,
-            precision,
+            *way.split(),
             str(len(records)),
-            f"{max(record['max_abs_difference'] for record in records):.1e}",
-            f"{cosines[device, precision]:.6f}",
+            f"{max(differences):.1e}" if is_number else "not a number",
+            "-" if cosine is None else f"{cosine:.6f}",
             "-" if same is None else f"{same:.2%}",
+            "-" if proof is None else "yes" if proof else "no",
         )
     return table
 
@@ -101,12 +114,8 @@ def report(bundle: Bundle, status: str, started: float, **more: Any) -> None:
             precision: {
                 "layers": graph.layers,
                 "fused": graph.fused,
-                "max_abs_difference": max(
-                    record["max_abs_difference"] for record in graph.parity if record["precision"] == precision
-                ),
-                "label_agreement": {
-                    " ".join(way): round(same, 4) for way, same in means(graph.parity, "label_agreement").items()
-                },
+                "max_abs_difference": largest_difference(graph, precision),
+                "proofs": graph.proofs,
                 "bytes": (bundle.path / graph.file).stat().st_size,
             }
             for precision, graph in manifest.graphs.items()

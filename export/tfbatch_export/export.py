@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,16 @@ from tfbatch.errors import NoInput, OutputRefused, UsageError
 from transformers import PreTrainedModel
 
 from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, infer_task, load_model
-from tfbatch_export.families import Family, Tensors, load_family, tasks_of
+from tfbatch_export.families import Family, load_family, tasks_of
 from tfbatch_export.fuse import check_fusion, count_operators, fuse
-from tfbatch_export.parity import TOLERANCE, Outputs, check_parity, measure_parity, reference_outputs
+from tfbatch_export.parity import TOLERANCE, Samples, check_parity, compute_references, measure_parity
 from tfbatch_export.precision import write_int8
 from tfbatch_export.samples import SAMPLES, real_batches
 from tfbatch_export.trace import trace
 
 GRAPH_FILE = "model.onnx"
 INT8_FILE = "model_int8.onnx"
-INT8_SAMPLES = 512  # real rows that labels are compared on
+INT8_SAMPLES = 512  # real rows that are read to compare labels on
 GRAPH_LIMIT = 2**31 - 2**20  # bytes of weights that one protobuf file holds
 Say = Callable[[str], None]
 PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnxruntime")
@@ -74,13 +75,15 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
         say("tracing and fusing")
         expected, counts = family.expected(model.config), write_graph(folder / GRAPH_FILE, family, model)
         say("comparing with PyTorch")
-        batches = parity_batches(config, family, model, Bundle(path=folder, manifest=draft))
-        references = reference_outputs(family, model, batches)
-        graphs = {"fp32": prove(folder / GRAPH_FILE, "fp32", family, model, expected, counts, batches, references)}
+        samples = gather_samples(config, family, model, Bundle(path=folder, manifest=draft))
+        prove = partial(prove_graph, samples=samples, layers=family.layers(model.config))
+        graphs = {"fp32": prove(folder / GRAPH_FILE, "fp32", counts, expected)}
         if config.int8:
             say("rounding weights to 8 bits, comparing again")
-            counts["MatMulNBits"] = expected["MatMulNBits"] = write_int8(folder / GRAPH_FILE, folder / INT8_FILE)
-            graphs["int8"] = prove(folder / INT8_FILE, "int8", family, model, expected, counts, batches, references)
+            expected |= {"MatMulNBits": write_int8(folder / GRAPH_FILE, folder / INT8_FILE)}
+            counts = count_operators(onnx_ir.load(folder / INT8_FILE))
+            check_fusion(counts, expected)
+            graphs["int8"] = prove(folder / INT8_FILE, "int8", counts, expected)
         write_manifest(folder, replace(draft, graphs=graphs, files=hash_files(folder)))
         bundle = load_bundle(folder)
         if config.overwrite and config.output.is_dir():
@@ -89,35 +92,28 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
     return replace(bundle, path=config.output)
 
 
-def parity_batches(config: ExportConfig, family: Family, model: PreTrainedModel, draft: Bundle) -> dict[str, Tensors]:
+def gather_samples(config: ExportConfig, family: Family, model: PreTrainedModel, draft: Bundle) -> Samples:
     """What graphs are compared on: made-up batches of all sizes, and real rows where there are any."""
-    batches = family.parity_batches(model.config)
+    real = {}
     if config.samples is not None:
         rows = INT8_SAMPLES if config.int8 else SAMPLES
-        batches |= real_batches(draft, config.samples, config.samples_column, rows)
-    return batches
+        real = real_batches(draft, config.samples, config.samples_column, rows)
+    return compute_references(family, model, family.parity_batches(model.config), real)
 
 
-def prove(
-    path: Path,
-    precision: str,
-    family: Family,
-    model: PreTrainedModel,
-    expected: dict[str, int],
-    counts: dict[str, int],
-    batches: dict[str, Tensors],
-    references: Outputs,
+def prove_graph(
+    path: Path, precision: str, counts: dict[str, int], expected: dict[str, int], *, samples: Samples, layers: int
 ) -> Graph:
     """What the manifest says of a graph, once it has been found equal to the checkpoint."""
-    parity = measure_parity(path, batches, references, precision=precision, labels=family.output == "logits")
-    check_parity(parity)
+    parity = measure_parity(path, samples, precision)
     return Graph(
         file=path.name,
-        layers=family.layers(model.config),
+        layers=layers,
         fused={name: counts.get(name, 0) for name in expected},
         expected=dict(expected),
         tolerance=TOLERANCE,
         parity=parity,
+        proofs=check_parity(parity, precision),
     )
 
 
@@ -175,6 +171,8 @@ def build_graph(family: Family, model: PreTrainedModel) -> onnx_ir.Model:
 
 def refuse_paths(config: ExportConfig) -> None:
     """Refuse samples that are not there, and to replace anything but a bundle that may be replaced."""
+    if config.int8 and config.samples is None:
+        raise UsageError("--int8 needs --samples FILE.parquet: real rows tell whether labels stay what they are")
     if config.samples is not None and not config.samples.is_file():
         raise NoInput(f"--samples {config.samples} does not exist")
     if not config.output.exists():

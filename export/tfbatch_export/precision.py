@@ -23,7 +23,7 @@ def write_int8(source: Path, target: Path) -> int:
         How many products of matrices it has that are computed in 8 bits.
 
     Raises:
-        ExportNotVerified: none.
+        ExportNotVerified: there is none to compute so.
     """
     logging.basicConfig(level=logging.WARNING)  # else the next line has every package log to standard error
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer

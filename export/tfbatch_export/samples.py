@@ -19,11 +19,11 @@ from tfbatch_export.families import Tensors
 
 SAMPLES = 64  # rows
 BATCH_TOKENS = 2048
-BATCHES = 16  # at most: pictures that are tiled make many
+BATCHES = 16  # at most, of all lengths: pictures that are tiled make many
 
 
 def real_batches(bundle: Bundle, path: Path, column: str | None, rows: int = SAMPLES) -> dict[str, Tensors]:
-    """The first rows of a Parquet file, by name of their batch.
+    """Of the first rows of a Parquet file 16 batches, from the longest to the shortest, by name.
 
     Raises:
         UsageError: no column fits the bundle's task, or several do.
@@ -32,14 +32,15 @@ def real_batches(bundle: Bundle, path: Path, column: str | None, rows: int = SAM
     name = choose_column(open_input(find_sources((str(path),))[0]).schema, task_class.kind, column)
     task = task_class(bundle, RunConfig(inputs=()), name)
     with pq.ParquetFile(path) as file:
-        batches = list(islice(file.iter_batches(rows, columns=[name]), 1))
-    if not batches:
+        first = list(islice(file.iter_batches(rows, columns=[name]), 1))
+    if not first:
         raise UsageError(f"--samples {path} has no rows")
-    part = Part(file=0, first=0, stop=batches[0].num_rows, folder=PurePath(), identity="")
-    work = task.prepare(Window(part=part, first=0, rows=pa.Table.from_batches(batches)))
+    part = Part(file=0, first=0, stop=first[0].num_rows, folder=PurePath(), identity="")
+    work = task.prepare(Window(part=part, first=0, rows=pa.Table.from_batches(first)))
+    batches = cut(work.lengths, work.groups, BATCH_TOKENS)
     return {
         f"{len(batch.inputs)} real rows of {batch.length} tokens at most, batch {index}": {
             feed: torch.from_numpy(values) for feed, values in work.collate(batch.inputs, batch.length).items()
         }
-        for index, batch in enumerate(cut(work.lengths, work.groups, BATCH_TOKENS)[:BATCHES], start=1)
+        for index, batch in enumerate(batches[:: -(-len(batches) // BATCHES)], start=1)
     }

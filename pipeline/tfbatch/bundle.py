@@ -33,6 +33,7 @@ class Graph:
     `fused` and `expected` count operators by type; `parity` holds one record for each device,
     precision and shape of batch, `max_abs_difference` being that of the outputs from PyTorch's in
     float32, and `cosine` theirs; `tolerance` is how large that difference may be in float32.
+    `proofs` says by way to compute (see `way_of`) whether it is near enough.
     """
 
     file: str
@@ -41,6 +42,7 @@ class Graph:
     expected: dict[str, int]
     tolerance: float
     parity: list[dict[str, Any]]
+    proofs: dict[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,7 @@ class Bundle:
         if precision not in graphs:
             raise BadConfiguration(
                 f"bundle {self.path} has no {precision} graph; it holds: {', '.join(graphs)}. "
-                f"Choose one of them with --precision, or export again."
+                f"Choose one of them with --precision, or export again (--int8 adds int8)."
             )
         return self.path / graphs[precision].file
 
@@ -115,6 +117,14 @@ class Bundle:
         if not isinstance(content, dict):
             raise BadConfiguration(f"bundle {self.path}: {name} holds no names with values")
         return content
+
+
+def way_of(facts: dict[str, Any]) -> str:
+    """A way to compute a graph by its device, precision and the type of activations: `openvino int8 bf16`.
+
+    Manifests of before there were several say nothing of it.
+    """
+    return f"{facts.get('device', 'cpu')} {facts.get('precision', 'fp32')} {facts.get('arithmetic', 'f32')}"
 
 
 def sha256(path: Path, beat: Callable[[], None] = lambda: None) -> str:

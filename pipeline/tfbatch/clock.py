@@ -33,10 +33,10 @@ class Stage:
         try:
             while True:
                 with self.working():
-                    item = next(items, None)
-                if item is None:
-                    return
+                    item = next(items)
                 yield item
+        except StopIteration:
+            return
         finally:
             items.close()
 

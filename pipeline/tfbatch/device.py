@@ -1,10 +1,12 @@
 """From what was asked for to where a graph runs, and how precisely: all of it had, or refused."""
 
 import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from tfbatch.errors import DeviceUnavailable, UsageError
+from tfbatch.bundle import Graph, way_of
+from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
 from tfbatch.machine import processor_flags
 from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem, load_runtime
 from tfbatch.openvino_session import OpenVinoSession, has_bf16, load_openvino
@@ -39,22 +41,37 @@ def find_device(asked: str) -> Device:
     return Device(runtime="cuda", index=index)
 
 
-def choose_precision(device: Device, asked: str, available: list[str]) -> str:
+def choose_precision(device: Device, asked: str, graphs: Mapping[str, Graph]) -> str:
     """As asked, or fp16 on CUDA where the bundle has it, else fp32.
 
     Raises:
         UsageError: the device does not compute so.
         DeviceUnavailable: the processor does not.
+        BadConfiguration: so computed, the bundle was found too far from its checkpoint.
     """
     if asked == "auto":
-        return "fp16" if device.is_cuda and "fp16" in available else "fp32"
+        asked = "fp16" if device.is_cuda and "fp16" in graphs else "fp32"
     if asked == "bf16" and device.runtime != "openvino":
-        raise UsageError(f"--precision bf16 is for --device openvino; {device.name} has fp32 and what the bundle has")
+        raise UsageError(f"--precision bf16 is for --device openvino; {device.name} computes what graphs a bundle has")
     if asked == "bf16" and not has_bf16():
         raise DeviceUnavailable("--precision bf16: this processor has neither AVX512-BF16 nor AMX; int8 may serve")
     if asked == "int8" and device.is_cuda:
-        raise UsageError("--precision int8 is for processors; fp16 is faster on a GPU")
+        raise UsageError("--precision int8 is for processors: add --device cpu or --device openvino")
+    if is_proved(device, asked, graphs) is False:
+        raise BadConfiguration(
+            f"--device {device.name} --precision {asked}: when the bundle was made, it was found too far from its "
+            f"checkpoint to be used so; `tfbatch verify` shows the figures"
+        )
     return asked
+
+
+def is_proved(device: Device, precision: str, graphs: Mapping[str, Graph]) -> bool | None:
+    """Whether export found a bundle near enough to its checkpoint as it is computed here; None: it was not
+    compared so. Bundles of before there were several ways were compared in fp32 by onnxruntime."""
+    graph = graphs.get(graph_of(precision))
+    way = {"device": device.name, "precision": precision, "arithmetic": arithmetic(device, precision)}
+    proofs = {way_of({}): True} | (graph.proofs if graph else {})
+    return proofs.get(way_of(way))
 
 
 def arithmetic(device: Device, precision: str) -> str:
@@ -69,16 +86,19 @@ def graph_of(precision: str) -> str:
     return GRAPHS.get(precision, precision)
 
 
-def faster_choice(device: Device, precision: str, available: list[str]) -> str | None:
-    """What would be faster than fp32 on this processor, as it is typed; None where nothing is known to be."""
+def faster_choice(device: Device, precision: str, graphs: Mapping[str, Graph]) -> str | None:
+    """What would be faster than fp32 on this processor and is proved, as it is typed; it is another job,
+    for another output. None where nothing is known to be."""
     if device.is_cuda or precision != "fp32":
         return None
     flags = processor_flags()
-    best = "int8" if "int8" in available and flags & INT8 else "bf16" if flags & BF16 else None
-    if best is None:
-        return None
-    install = "" if find_spec("openvino") else "pip install 'tfbatch[openvino]', then "
-    return f"{install}--device openvino --precision {best}"
+    for choice, graph, instructions in (("int8", "int8", INT8), ("bf16", "fp32", BF16)):
+        proofs = graphs[graph].proofs if graph in graphs else {}
+        proved = any(is_near for way, is_near in proofs.items() if way.startswith(f"openvino {choice} "))
+        if proved and flags & instructions:
+            install = "" if find_spec("openvino") else "pip install 'tfbatch[openvino]', then "
+            return f"{install}--device openvino --precision {choice}"
+    return None
 
 
 def open_session(

@@ -69,7 +69,7 @@ def run(job: Job, watcher: Watcher, tally: Tally, stop: Stop) -> Record:
         for finished in score(job, pending, tally, stop):
             table, errors = finished.table, finished.errors
             with tally.clock.write.working():
-                record = output.append(finished.window.part, table, len(errors))
+                record = output.append(finished.window.part, table, len(errors), batch_tokens=tally.batch_tokens)
             if record:
                 tally.records[finished.window.part] = record
             watcher.advance(table.num_rows, len(errors))
@@ -129,7 +129,7 @@ def score(job: Job, parts: list[Part], tally: Tally, stop: Stop) -> Iterator[Fin
         is_full=lambda _: room.is_full,
         stage=clock.prepare,
     )
-    budget = Budget(job, session, computing)
+    budget = Budget(job, session, computing, tally, stop)
     batches = cut_windows(job, scorings, budget, tally)
     steps = overlap(
         compute,

@@ -90,7 +90,7 @@ def make_job(config: RunConfig) -> Job:
         candidates = pa.schema([field for field in plan.schema if field.name != config.mask_column])
     column = choose_column(candidates, task_class.kind, config.input_column)
     device = find_device(config.device)
-    precision = choose_precision(device, config.precision, list(bundle.manifest.graphs))
+    precision = choose_precision(device, config.precision, bundle.manifest.graphs)
     graph = bundle.graph_path(graph_of(precision))
     task = task_class(bundle, config, column)
     kept = config.kept_columns(names)

@@ -2,6 +2,7 @@
 8-bit products take a scale for each token."""
 
 import os
+import sys
 from collections import deque
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,9 @@ def load_openvino() -> ModuleType:
     Raises:
         DeviceUnavailable: it is not installed.
     """
+    # Its import sends word of itself to its maker, from a forked process, and writes below the home
+    # folder; without this package it does neither.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError as error:
@@ -45,7 +49,7 @@ class OpenVinoSession:
             "INFERENCE_PRECISION_HINT": arithmetic,
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": threads,
-            "ENABLE_CPU_PINNING": False,  # of the processors that this process may use, others use some
+            "ENABLE_CPU_PINNING": False,  # threads that prepare rows take turns with those that compute
         }
         try:
             self._model = core.compile_model(core.read_model(os.fspath(graph)), "CPU", settings)
@@ -64,20 +68,25 @@ class OpenVinoSession:
         """See `Session`."""
         self._stop.check()
         try:
-            request = self._idle.popleft()
-        except IndexError:
-            request = self._model.create_infer_request()
-            self._started.append(request)
-        try:
-            outputs: Floats = request.infer(feeds, share_inputs=True)[0]
+            request = self._borrow()
+            try:
+                outputs: Floats = request.infer(feeds, share_inputs=True)[0]
+            finally:
+                self._idle.append(request)
         except Exception as error:  # see above
             self._stop.check()
             if "bad_alloc" in str(error) or "allocate" in str(error):
                 raise OutOfMemory from error
             raise
-        finally:
-            self._idle.append(request)
         return outputs
+
+    def _borrow(self) -> Any:
+        try:
+            return self._idle.popleft()
+        except IndexError:
+            request = self._model.create_infer_request()
+            self._started.append(request)
+            return request
 
 
 def reason(error: Exception) -> str:

@@ -48,6 +48,7 @@ class Draft:
     writer: PartWriter
     images: ImageFiles | None
     errors: int = 0
+    batch_tokens: int | None = None
 
     def drop(self) -> None:
         self.writer.drop()
@@ -170,7 +171,7 @@ class Output:
         """Whether this very job is done and all of its parts are still there."""
         return self.success() is not None and len(self.records()) == len(self._plan.parts)
 
-    def append(self, part: Part, table: pa.Table, errors: int) -> Record | None:
+    def append(self, part: Part, table: pa.Table, errors: int, *, batch_tokens: int | None = None) -> Record | None:
         """Add the next rows of a part, some with errors; returns its record when they were the last."""
         with self._failing_as_output():
             draft = self._draft = self._draft or self._begin(part)
@@ -178,6 +179,7 @@ class Output:
                 table = draft.images.take_out(table, part.first + draft.writer.rows, self._schema)
             draft.writer.append(table)
             draft.errors += errors
+            draft.batch_tokens = batch_tokens
             if draft.writer.rows < part.rows:
                 return None
             draft.writer.finish()
@@ -227,6 +229,7 @@ class Output:
             "part": name,
             "rows": writer.rows,
             "errors": draft.errors,
+            "batch_tokens": draft.batch_tokens,
             "images": draft.images and draft.images.commit(),
             "bytes": writer.path.stat().st_size,
             "sha256": sha256(writer.path, self._storage.beat),

@@ -1,63 +1,85 @@
 """`--batch-tokens auto`: the budget of a batch that is fastest here, tried out on the first rows.
 
 What is found is kept by bundle, device, precision and threads in the user's cache folder, so that
-the next run begins at once and cuts its batches in the same way.
+the next run begins at once, and with each part of an output, so that the rest of it is cut in the
+same way whatever became of the cache.
 """
 
 import hashlib
 import json
 import os
+import platform
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from tfbatch.batches import Batch, Indices, Work, cut
 from tfbatch.job import Job
+from tfbatch.machine import processor_flags
 from tfbatch.session import OutOfMemory, Session
 from tfbatch.stages import overlap
+from tfbatch.stop import Stop
+from tfbatch.tally import Tally
 from tfbatch.writer import replace_file
 
-BUDGETS = (128, 256, 512, 1024, 2048)  # tokens; sixteen times these on a GPU
-TRIED = 4096  # tokens that each budget is tried on
+BUDGETS = (128, 256, 512, 1024)  # tokens; 32 times these on a GPU
+BATCHES_A_THREAD = 2  # at least, of each budget: fewer would leave threads idle, and small budgets win
 ROUNDS = 2  # the best of each counts: what disturbs a measurement makes it slower
 
 
 class Budget:
-    """The tokens of a batch: as asked for, the device's default, or found out."""
+    """The tokens of a batch: as asked for, the device's default, or what an earlier run of this
+    output took, for the same bytes, or what is found to be fastest."""
 
-    def __init__(self, job: Job, session: Session, threads: int) -> None:
+    def __init__(self, job: Job, session: Session, threads: int, tally: Tally, stop: Stop) -> None:
         self._job, self._session, self._threads = job, session, threads
-        asked = job.config.batch_tokens
-        self._tokens = None if asked == "auto" else asked or job.device.batch_tokens
+        self._tally, self._stop = tally, stop
+        if job.config.batch_tokens != "auto":
+            tally.batch_tokens = job.config.batch_tokens or job.device.batch_tokens
 
     def of(self, work: Work) -> int:
         """The budget; where it is to be found out, on the first work that has inputs."""
-        if self._tokens is None and len(work.lengths):
-            self._tokens = self._find(work)
-        return self._tokens or self._job.device.batch_tokens
+        if self._tally.batch_tokens is None and len(work.lengths):
+            with self._tally.clock.load.working():
+                self._tally.batch_tokens = self._find(work)
+        return self._tally.batch_tokens or self._job.device.batch_tokens
 
     def _find(self, work: Work) -> int:
-        file, key = cache_folder() / "batch_tokens.json", fingerprint(self._job, self._threads)
-        found = read_cache(file)
-        if isinstance(kept := found.get(key), int) and kept > 0:
+        file, key = cache_file(), fingerprint(self._job, self._threads)
+        if isinstance(kept := read_cache(file).get(key), int) and kept > 0:
             return kept
-        best = fastest(self._job, self._session, work, self._threads)
-        write_cache(file, {**found, key: best})
+        best = self._fastest(work)
+        write_cache(file, key, best)
         return best
 
+    def _fastest(self, work: Work) -> int:
+        """The budget that takes least time, by trying all of them in turn, several times."""
+        budgets = [budget * (32 if self._job.device.is_cuda else 1) for budget in BUDGETS]
+        inputs = sample(work, BATCHES_A_THREAD * self._threads * budgets[-1])
+        seconds = dict.fromkeys(budgets, float("inf"))
+        for _ in range(ROUNDS):
+            for budget in budgets:
+                batches = cut(work.lengths[inputs], work.groups[inputs], budget, self._job.device.length_multiple)
+                whole = [Batch(inputs=inputs[batch.inputs], length=batch.length) for batch in batches]
+                seconds[budget] = min(seconds[budget], self._time(work, whole))
+        return min(seconds, key=seconds.__getitem__)
 
-def fastest(job: Job, session: Session, work: Work, threads: int) -> int:
-    """The budget that takes least time, by trying all of them in turn, several times."""
-    scale = 16 if job.device.is_cuda else 1
-    inputs = sample(work, scale * TRIED)
-    seconds = {scale * budget: float("inf") for budget in BUDGETS}
-    for _ in range(ROUNDS):
-        for budget in seconds:
-            batches = cut(work.lengths[inputs], work.groups[inputs], budget, job.device.length_multiple)
-            whole = [Batch(inputs=inputs[batch.inputs], length=batch.length) for batch in batches]
-            seconds[budget] = min(seconds[budget], time_batches(session, work, whole, threads))
-    return min(seconds, key=seconds.__getitem__)
+    def _time(self, work: Work, batches: list[Batch]) -> float:
+        """Seconds that batches take on all threads; infinity where one does not fit the memory."""
+
+        def compute(batch: Batch) -> None:
+            self._stop.beat()
+            self._session.run(work.collate(batch.inputs, batch.length))
+
+        started = time.perf_counter()
+        try:
+            for _ in overlap(compute, batches, workers=self._threads, ahead=2 * self._threads):
+                pass
+        except (OutOfMemory, MemoryError):
+            return float("inf")
+        return time.perf_counter() - started
 
 
 def sample(work: Work, tokens: int) -> Indices:
@@ -68,45 +90,34 @@ def sample(work: Work, tokens: int) -> Indices:
     return chosen
 
 
-def time_batches(session: Session, work: Work, batches: list[Batch], threads: int) -> float:
-    """Seconds that batches take on so many threads; infinity where one does not fit the memory."""
-
-    def compute(batch: Batch) -> None:
-        session.run(work.collate(batch.inputs, batch.length))
-
-    started = time.perf_counter()
+def cache_file() -> Path | None:
+    """Where what was found out about this machine is kept; None where there is no home folder."""
     try:
-        for _ in overlap(compute, batches, workers=threads, ahead=2 * threads):
-            pass
-    except (OutOfMemory, MemoryError):
-        return float("inf")
-    return time.perf_counter() - started
-
-
-def cache_folder() -> Path:
-    """Where what was found out about this machine is kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tfbatch"
+        folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        return None
+    return Path(folder) / "tfbatch" / "batch_tokens.json"
 
 
 def fingerprint(job: Job, threads: int) -> str:
-    """What a budget was found for."""
-    facts = [job.bundle.identity, job.device.name, job.precision, threads, job.config.max_length]
+    """What a budget was found for: a home folder may be that of several machines."""
+    facts = [job.facts, threads, job.config.max_length, platform.machine(), sorted(processor_flags())]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def read_cache(file: Path) -> dict[str, object]:
+def read_cache(file: Path | None) -> dict[str, object]:
     """All that was found earlier; nothing where the file cannot be read."""
     try:
-        content = json.loads(file.read_bytes())
+        content = json.loads(file.read_bytes()) if file else {}
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
-def write_cache(file: Path, found: dict[str, object]) -> None:
+def write_cache(file: Path | None, key: str, tokens: int) -> None:
     """Keep what was found; a cache that cannot be written costs the next run a probe."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(file, json.dumps(found, indent=2), spool=file.parent)
-    except OSError:
+    if file is None:
         return
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(file, json.dumps({**read_cache(file), key: tokens}, indent=2), spool=file.parent)

@@ -45,13 +45,15 @@ METRICS: dict[str, tuple[str, Callable[[Record], float | None]]] = {
 class Report:
     """Ends a run, well or not; `tally` is counted on its way.
 
-    The thread that begins to say how it ended says it alone: the last word is never given back.
+    The thread that begins to say how it ended says it alone: the last word is never given back, and
+    the exit code that was said is the one that the process ends with.
     """
 
     metrics_file: Path | None = None
     log_format: str = "text"
     tally: Tally = field(default_factory=Tally)
     _last_word: RLock = field(default_factory=RLock, repr=False)
+    _said: int | None = None
 
     def check(self) -> None:
         """Refuse a metrics file that could not be written at the end."""
@@ -73,6 +75,7 @@ class Report:
                 raise OutputFailed(
                     f"the output is finished, but not --metrics-file {self.metrics_file}: {error.strerror}"
                 ) from error
+        self._said = 0
         say(result)
 
     def failed(self, exit_code: int, reason: str) -> None:
@@ -85,6 +88,7 @@ class Report:
                 replace_file(self.metrics_file, metrics(result, self.metrics_file.stem), spool=self.metrics_file.parent)
             except OSError as error:
                 self._log(exit_code, f"--metrics-file {self.metrics_file} cannot be written: {error.strerror}")
+        self._said = exit_code
         say(result)
 
     def say_stacks(self) -> None:
@@ -106,7 +110,7 @@ class Report:
                 self.failed(error.exit_code, str(error))
             sys.stdout.flush()
         finally:
-            os._exit(error.exit_code)
+            os._exit(error.exit_code if self._said is None else self._said)
 
     def _log(self, exit_code: int, reason: str) -> None:
         if self.log_format == "json":

@@ -2,7 +2,8 @@
 
 Python calls its handlers on the main thread, between two of its steps: not while that is inside a
 library which waits for a disk or a store. So a signal's number is put into a pipe by the part of the
-interpreter that runs at once, on whatever thread. Processes that are started know nothing of it.
+interpreter that runs at once, on whatever thread. Processes that are started know nothing of it,
+and one that is forked would put its signals into the same pipe, if that were not closed to it.
 """
 
 import os
@@ -24,6 +25,7 @@ class Signals:
         self._pipe, written = os.pipe()
         os.set_blocking(written, False)
         signal.set_wakeup_fd(written)
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
         for number in HEARD:
             signal.signal(number, leave_to_the_thread)
         start_thread(self._listen)

@@ -6,6 +6,7 @@ middle of a commit. A thread that cannot look, since it hangs, is not waited for
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from tfbatch.errors import TfbatchError, TryAgain
 
@@ -26,7 +27,8 @@ class Stop:
             self.asked_at = time.monotonic()
             self.asked = error
             for end in self._enders:
-                end()
+                with suppress(Exception):  # who asks has to stay: to end the process if this is not heard
+                    end()
 
     def at_once(self, end: Callable[[], None]) -> None:
         """Call `end` when a stop is asked for, to cut short what takes long."""

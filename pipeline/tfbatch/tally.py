@@ -9,7 +9,7 @@ from tfbatch.claim import Record
 from tfbatch.clock import Clock
 from tfbatch.config import error_limit
 from tfbatch.decoders import DECODERS
-from tfbatch.device import faster_choice
+from tfbatch.device import faster_choice, is_proved
 from tfbatch.errors import TooManyRowErrors
 from tfbatch.job import Job
 from tfbatch.machine import peak_memory
@@ -20,7 +20,8 @@ from tfbatch.plan import Part
 class Tally:
     """What is counted on the way: rows scored now, all errors, the first one met now and where, and
     tokens, of which padding makes more than there really are; rows that `repeated` another of their
-    window and were not computed again; where the time went; and the records of finished parts."""
+    window and were not computed again; the tokens of a batch, once they are settled; where the time
+    went; and the records of finished parts."""
 
     rows: int = 0
     errors: int = 0
@@ -28,6 +29,7 @@ class Tally:
     real_tokens: int = 0
     computed_tokens: int = 0
     repeated: int = 0
+    batch_tokens: int | None = None
     clock: Clock = field(default_factory=Clock)
     records: dict[Part, Record] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
@@ -36,6 +38,8 @@ class Tally:
         """Take over what an earlier run finished."""
         self.records = records
         self.errors = count_errors(records)
+        budgets = (record.get("batch_tokens") for record in records.values())
+        self.batch_tokens = next(filter(None, budgets), None)
 
     def count_work(self, work: Work, batches: list[Batch]) -> None:
         """Add what is about to be computed."""
@@ -86,6 +90,10 @@ def so_far(tally: Tally) -> Record:
 def summary(job: Job, status: str, tally: Tally) -> Record:
     """What a scheduler reads of a run that ended well."""
     shares = tally.clock.shares(time.monotonic() - tally.started)
+    bottleneck = max(shares, key=shares.__getitem__) if any(shares.values()) else None
+    faster = None
+    if bottleneck == "compute":
+        faster = faster_choice(job.device, job.precision, job.bundle.manifest.graphs)
     return {
         "status": status,
         **so_far(tally),
@@ -98,7 +106,9 @@ def summary(job: Job, status: str, tally: Tally) -> Record:
         "repeated_rows": tally.repeated,
         "busy_seconds": tally.clock.busy(),
         "waited_seconds": tally.clock.waited(),
-        "bottleneck": max(shares, key=shares.__getitem__),
+        "bottleneck": bottleneck,
         "bottleneck_share": max(shares.values()),
-        "faster": faster_choice(job.device, job.precision, list(job.bundle.manifest.graphs)),
+        "batch_tokens": tally.batch_tokens,
+        "proved": is_proved(job.device, job.precision, job.bundle.manifest.graphs),
+        "faster": faster,
     }
