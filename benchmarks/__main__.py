@@ -85,7 +85,7 @@ def compare(workload: Workload, names: list[str], rows: int, rounds: int, thread
     reference = reference_of(found)
     for result in found:
         if result.failure is None and reference:
-            attempt(result, lambda name: agree(result, outputs[name], outputs[reference], workload))
+            result.agreement = attempt(result, lambda name: agree(name, outputs, reference, workload)) or ""
     return found
 
 
@@ -96,14 +96,12 @@ def reference_of(found: list[Result]) -> str | None:
     return next((result.name for result in [*exact, *ran]), None)
 
 
-def agree(result: Result, output: Path, reference: Path, workload: Workload) -> None:
-    """Say how far a contender's results are from those that count."""
+def agree(name: str, outputs: dict[str, Path], reference: str, workload: Workload) -> str:
+    """How far a contender's results are from those that count."""
     try:
-        result.agreement = agreement(output, reference, workload)
+        return agreement(outputs[name], outputs[reference], workload)
     except ValueError as error:
-        raise race.ContenderFailed(
-            f"{result.name} on {workload.name}: its output cannot be compared: {error}"
-        ) from error
+        raise race.ContenderFailed(f"{name} on {workload.name}: its output cannot be compared: {error}") from error
 
 
 def attempt(result: Result, action: Callable[[str], Done]) -> Done | None:
