@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 
 from benchmarks import contenders, race, results
-from benchmarks.agreement import agreement
+from benchmarks.agreement import Agreement, agreement
 from benchmarks.data import input_of
 from benchmarks.models import make_bundle, make_checkpoint
 from benchmarks.results import Result
@@ -85,7 +85,7 @@ def compare(workload: Workload, names: list[str], rows: int, rounds: int, thread
     reference = reference_of(found)
     for result in found:
         if result.failure is None and reference:
-            result.agreement = attempt(result, lambda name: agree(name, outputs, reference, workload)) or ""
+            result.agreement = attempt(result, lambda name: agree(name, outputs, reference, workload))
     return found
 
 
@@ -96,7 +96,7 @@ def reference_of(found: list[Result]) -> str | None:
     return next((result.name for result in [*exact, *ran]), None)
 
 
-def agree(name: str, outputs: dict[str, Path], reference: str, workload: Workload) -> str:
+def agree(name: str, outputs: dict[str, Path], reference: str, workload: Workload) -> Agreement:
     """How far a contender's results are from those that count."""
     try:
         return agreement(outputs[name], outputs[reference], workload)
