@@ -65,7 +65,7 @@ def test_every_option_in_the_readmes_commands_exists() -> None:
     from tfbatch_export.cli import export, verify
 
     known |= {name for command in (export, verify) for option in command.params for name in option.opts}
-    used = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README))
+    used = set(re.findall(r"(?<![\w-])(--[a-z][a-z0-9-]+)", README))
     assert used <= known | {"--help"}
 
 
