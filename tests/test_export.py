@@ -10,13 +10,14 @@ import transformers
 from conftest import run_tfbatch
 from onnx_ir import Node
 from tfbatch.bundle import load_bundle
+from tfbatch.device import find_device
 from tfbatch.errors import BadConfiguration, ExportNotVerified, NoInput, OutputRefused, UsageError
 from tfbatch.tasks import task_names
 from tfbatch_export import export as export_module
 from tfbatch_export.export import ExportConfig, build_graph, export
 from tfbatch_export.families import family_names, load_family, tasks_of
 from tfbatch_export.fuse import count_operators
-from tfbatch_export.parity import compute_references, measure_parity
+from tfbatch_export.parity import compute_references, measure_way
 from tfbatch_export.verify import verify
 from transformers import (
     BertConfig,
@@ -65,10 +66,9 @@ def fused_and_compared(name: str, task: str, model: Any, folder: Path) -> tuple[
     )
     onnx_ir.save(graph, folder / "model.onnx")
     samples = compute_references(family, model, family.parity_batches(model.config), {})
-    measured = measure_parity(folder / "model.onnx", samples)
-    parity = [record for record in measured if record["precision"] == "fp32"]
+    parity = measure_way(folder / "model.onnx", samples, find_device("cpu"), "fp32")
     assert max(record["max_abs_difference"] for record in parity) < 1e-4
-    return counts, [record for record in parity if record["device"] == "cpu"]
+    return counts, parity
 
 
 PICTURE_MODELS = {

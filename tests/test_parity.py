@@ -1,0 +1,105 @@
+"""What is near enough to PyTorch, and what is not."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_tfbatch
+from tfbatch.errors import ExportNotVerified
+from tfbatch_export.parity import check_parity, compare, mean
+
+LOGITS = np.array([[1.0, -1.0], [-0.5, 0.5], [2.0, 0.0]], np.float32)
+
+
+def record(precision: str = "fp32", *, device: str = "cpu", is_real: bool = True, **figures: Any) -> dict[str, Any]:
+    near = {"max_abs_difference": 1e-6, "cosine": 1.0, "label_agreement": 1.0}
+    facts = {"device": device, "precision": precision, "arithmetic": "f32", "batch": "b", "rows": 10}
+    return {**facts, "is_real": is_real, **near, **figures}
+
+
+def test_figures_of_a_comparison_are_by_row() -> None:
+    found = LOGITS.copy()
+    found[1] = [0.5, -0.5]
+    figures = compare(found, LOGITS, labels=True)
+    assert figures == {
+        "max_abs_difference": 1.0,
+        "cosine": pytest.approx(1 / 3),
+        "label_agreement": pytest.approx(2 / 3),
+    }
+    assert "label_agreement" not in compare(found, LOGITS, labels=False)
+    zeros = np.zeros((2, 3, 4), np.float32)
+    assert compare(zeros, zeros, labels=False)["cosine"] == 1
+
+
+def test_either_label_of_a_tie_is_right() -> None:
+    reference = np.array([[0.1, 0.10001]], np.float32)
+    assert compare(reference[:, ::-1].copy(), reference, labels=True)["label_agreement"] == 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_what_is_no_number_is_refused_in_every_precision(bad: float, precision: str) -> None:
+    found = LOGITS.copy()
+    found[0, 0] = bad
+    rest = [record(precision) for _ in range(100)]
+    with pytest.raises(ExportNotVerified):
+        check_parity([*rest, record(precision, **compare(found, LOGITS, labels=True))], precision)
+
+
+def test_fp32_is_held_to_every_row_made_up_or_real() -> None:
+    assert check_parity([record(is_real=False)], "fp32") == {"cpu fp32 f32": True}
+    for figures in ({"max_abs_difference": 2e-4}, {"label_agreement": 0.9}):
+        with pytest.raises(ExportNotVerified, match="not the checkpoint"):
+            check_parity([record(is_real=False), record(**figures)], "fp32")
+
+
+def test_reduced_precision_is_held_to_real_rows() -> None:
+    made_up = record("int8", is_real=False, cosine=0.5, label_agreement=0.5)
+    assert check_parity([made_up, record("int8")], "int8") == {"cpu int8 f32": True}
+    assert check_parity([made_up], "int8") == {}  # nothing told
+    for figures in ({"cosine": 0.9}, {"label_agreement": 0.9}):
+        with pytest.raises(ExportNotVerified, match="too far"):
+            check_parity([record("int8", **figures)], "int8")
+
+
+def test_another_runtimes_shortfall_is_recorded_and_not_fatal() -> None:
+    found = check_parity([record(), record(device="openvino", max_abs_difference=1.0)], "fp32")
+    assert found == {"cpu fp32 f32": True, "openvino fp32 f32": False}
+
+
+def test_a_mean_weighs_rows() -> None:
+    records = [record(cosine=1.0), record(cosine=0.0) | {"rows": 30}]
+    assert mean(records, "cosine") == 0.25
+    assert mean(records, "nothing") is None
+
+
+def test_8_bit_weights_need_real_rows(text_checkpoint: Path, tmp_path: Path) -> None:
+    done = run_tfbatch("export", text_checkpoint, "-o", tmp_path / "bundle", "--int8")
+    assert (done.code, "--samples" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["sentiment", "fashion"])
+def test_a_bundle_of_several_precisions_is_verified_again(name: str) -> None:
+    done = run_tfbatch("verify", ROOT / "models" / name, cwd=ROOT)
+    assert done.code == 0, done.err
+    graphs = done.result["graphs"]
+    assert set(graphs) == {"fp32", "int8"}
+    assert graphs["int8"]["proofs"]["cpu int8 f32"] is True
+    assert any(way.startswith("openvino int8") for way in graphs["int8"]["proofs"])
+
+
+def test_a_bundle_of_before_there_were_several_ways_is_shown(text_bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(text_bundle, tmp_path / "bundle")
+    manifest = json.loads((tmp_path / "bundle" / "tfbatch.json").read_text())
+    manifest["source"]["name"] = str(tmp_path / "gone")
+    graph = manifest["graphs"]["fp32"]
+    del graph["proofs"]
+    known = ("batch", "max_abs_difference", "label_agreement")
+    graph["parity"] = [{name: each[name] for name in known} for each in graph["parity"] if each["device"] == "cpu"]
+    (tmp_path / "bundle" / "tfbatch.json").write_text(json.dumps(manifest))
+    done = run_tfbatch("verify", tmp_path / "bundle")
+    assert done.code == 0, done.err
+    assert done.result["graphs"]["fp32"]["max_abs_difference"] < 1e-4
