@@ -86,6 +86,8 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
             graphs["int8"] = prove(folder / INT8_FILE, "int8", counts, expected)
         write_manifest(folder, replace(draft, graphs=graphs, files=hash_files(folder)))
         bundle = load_bundle(folder)
+        for precision in graphs:
+            bundle.graph_path(precision)  # as run will ask for it
         if config.overwrite and config.output.is_dir():
             shutil.rmtree(config.output)
         folder.rename(config.output)

@@ -12,8 +12,10 @@ import torch
 from tfbatch.bundle import way_of
 from tfbatch.device import arithmetic, find_device, open_session
 from tfbatch.errors import BadConfiguration, ExportNotVerified
+from tfbatch.machine import available_threads
 from tfbatch.openvino_session import has_bf16
 from tfbatch.session import Device
+from tfbatch.stages import overlap
 from transformers import PreTrainedModel
 
 from tfbatch_export.families import Family, Tensors
@@ -75,20 +77,17 @@ def measure_parity(graph: Path, samples: Samples, precision: str = "fp32") -> li
 
 def measure_way(graph: Path, samples: Samples, device: Device, precision: str) -> list[Parity]:
     """One record a batch of a graph on a device."""
-    session = open_session(graph, device, precision)
-    records = []
-    for name, inputs in samples.batches.items():
-        found = session.run({feed: tensor.numpy() for feed, tensor in inputs.items()})
-        record: Parity = {
-            "device": device.name,
-            "precision": precision,
-            "arithmetic": arithmetic(device, precision),
-            "batch": name,
-            "is_real": name in samples.real,
-            "rows": len(samples.references[name]),
-        }
-        records.append(record | compare(found, samples.references[name], labels=samples.labels))
-    return records
+    threads = available_threads()
+    session = open_session(graph, device, precision, threads)
+    way = {"device": device.name, "precision": precision, "arithmetic": arithmetic(device, precision)}
+
+    def measure(name: str) -> Parity:
+        reference = samples.references[name]
+        found = session.run({feed: tensor.numpy() for feed, tensor in samples.batches[name].items()})
+        record: Parity = {**way, "batch": name, "is_real": name in samples.real, "rows": len(reference)}
+        return record | compare(found, reference, labels=samples.labels)
+
+    return list(overlap(measure, samples.batches, workers=threads, ahead=2 * threads))
 
 
 def ways(precision: str) -> Iterator[tuple[Device, str]]:

@@ -29,9 +29,9 @@ def verify(path: Path, source: str | None, say: Say = lambda _: None) -> tuple[B
     bundle = load_bundle(path)
     manifest = bundle.manifest
     checkpoint = find_source(manifest, source)
-    for graph in manifest.graphs.values():
+    for precision, graph in manifest.graphs.items():
         say(f"counting operators of {graph.file}")
-        check_fusion(count_operators(onnx_ir.load(path / graph.file)), graph.expected)
+        check_fusion(count_operators(onnx_ir.load(bundle.graph_path(precision))), graph.expected)
     if checkpoint is None:
         return bundle, False
     say(f"comparing with {checkpoint.name}")

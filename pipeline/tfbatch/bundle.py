@@ -66,16 +66,18 @@ class Manifest:
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A bundle on disk whose files have been checked."""
+    """A bundle on disk whose files have been checked, its graphs as they are asked for: hashing one that
+    is not run would take longer than many a job."""
 
     path: Path
     manifest: Manifest
 
     def graph_path(self, precision: str) -> Path:
-        """The ONNX file of a precision.
+        """The ONNX file of a precision, checked.
 
         Raises:
-            BadConfiguration: the bundle holds no such graph.
+            BadConfiguration: the bundle holds no such graph, it is not the one that was verified, or
+                it asks for more than onnxruntime itself has.
         """
         graphs = self.manifest.graphs
         if precision not in graphs:
@@ -83,7 +85,13 @@ class Bundle:
                 f"bundle {self.path} has no {precision} graph; it holds: {', '.join(graphs)}. "
                 f"Choose one of them with --precision, or export again (--int8 adds int8)."
             )
-        return self.path / graphs[precision].file
+        path = self.path / graphs[precision].file
+        check_hash(path, self.manifest)
+        if foreign := operator_domains(path) - OPERATOR_DOMAINS:
+            raise BadConfiguration(
+                f"bundle {self.path}: {path.name} asks for operators of {', '.join(sorted(foreign))}"
+            )
+        return path
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -138,7 +146,7 @@ def sha256(path: Path, beat: Callable[[], None] = lambda: None) -> str:
 
 
 def load_bundle(path: Path) -> Bundle:
-    """Open a bundle and check all of it.
+    """Open a bundle and check all of it but its graphs, which are when they are asked for.
 
     Raises:
         BadConfiguration: what is wrong, and with which file.
@@ -174,30 +182,30 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def check_files(path: Path, manifest: Manifest) -> None:
-    """Hold the folder to its manifest: names, kinds, hashes, operator domains."""
+    """Hold the folder to its manifest: names and kinds of all files, hashes of all but the graphs."""
     entries = {entry.name: entry for entry in path.iterdir()}
     for entry in entries.values():
         if entry.is_symlink() or not entry.is_file() or entry.stat().st_nlink != 1:
             raise BadConfiguration(f"bundle {path}: {entry.name} is a link or not a plain file")
         if entry.name != MANIFEST and entry.name not in manifest.files:
             raise BadConfiguration(f"bundle {path}: {entry.name} is not named in {MANIFEST}; remove it")
-    for name, expected in manifest.files.items():
+    graphs = [graph.file for graph in manifest.graphs.values()]
+    for name in graphs:
+        if not isinstance(name, str) or name not in manifest.files:
+            raise BadConfiguration(f"bundle {path}: {name} has no SHA-256 in {MANIFEST}")
+        if Path(name).suffix != ".onnx":  # by which onnxruntime tells ONNX from its own format
+            raise BadConfiguration(f"bundle {path}: {name} is not named as an ONNX file")
+    for name in manifest.files:
         if name not in entries:  # nor are ".." and what lies elsewhere
             raise BadConfiguration(f"bundle {path}: {name} is missing; export or copy the bundle again")
-        if sha256(path / name) != expected:
-            raise BadConfiguration(f"bundle {path}: {name} is not the file that was verified at export")
-    for graph in manifest.graphs.values():
-        check_graph(path, graph.file, manifest)
+        if name not in graphs:
+            check_hash(path / name, manifest)
 
 
-def check_graph(path: Path, name: str, manifest: Manifest) -> None:
-    """Refuse a graph that was not hashed, or that asks for more than onnxruntime itself has."""
-    if not isinstance(name, str) or name not in manifest.files:
-        raise BadConfiguration(f"bundle {path}: {name} has no SHA-256 in {MANIFEST}")
-    if Path(name).suffix != ".onnx":  # by which onnxruntime tells ONNX from its own format
-        raise BadConfiguration(f"bundle {path}: {name} is not named as an ONNX file")
-    if foreign := operator_domains(path / name) - OPERATOR_DOMAINS:
-        raise BadConfiguration(f"bundle {path}: {name} asks for operators of {', '.join(sorted(foreign))}")
+def check_hash(path: Path, manifest: Manifest) -> None:
+    """Refuse a file that is not the one the manifest was written for."""
+    if sha256(path) != manifest.files[path.name]:
+        raise BadConfiguration(f"bundle {path.parent}: {path.name} is not the file that was verified at export")
 
 
 def hash_files(path: Path) -> dict[str, str]:
