@@ -1,4 +1,4 @@
-"""`python -m benchmarks.startup`: how long a run over 100 rows takes, whole process, with a model that costs nothing."""
+"""`python -m benchmarks.startup`: what a run over 100 rows takes, whole process, with a tiny model."""
 
 import json
 import random
