@@ -2,6 +2,8 @@
 
 import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, read_output, run_tfbatch
 from tfbatch.bundle import Graph
-from tfbatch.device import arithmetic, choose_precision, faster_choice, find_device, is_proved
+from tfbatch.device import arithmetic, choose_precision, faster_choice, find_device, is_proved, open_session
 from tfbatch.errors import BadConfiguration, UsageError
 from tfbatch.openvino_session import has_bf16
 from tfbatch.session import Device
@@ -91,6 +93,24 @@ def test_reduced_precision_changes_next_to_no_label(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_first_call_of_openvino_goes_alone(text_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = open_session(text_bundle / "model.onnx", find_device("openvino"), "fp32", threads=4)
+    under_way, together = [], []
+
+    def slowly(feeds: object) -> object:
+        under_way.append(feeds)
+        together.append(len(under_way))
+        time.sleep(0.05)
+        under_way.remove(feeds)
+        return feeds
+
+    monkeypatch.setattr(session, "_run", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(session.run, range(12))) == list(range(12))
+    assert together[0] == 1
+    assert max(together) > 1  # and the others do not wait
+
+
 def test_openvinos_results_do_not_depend_on_threads(precision: str, tmp_path: Path) -> None:
     options = ("--device", "openvino", "--precision", precision)
     one, _ = scored(tmp_path / "one", *options, "--threads", 1, rows=200)

@@ -5,6 +5,7 @@ import os
 import sys
 from collections import deque
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import Any
 
@@ -55,6 +56,7 @@ class OpenVinoSession:
             self._model = core.compile_model(core.read_model(os.fspath(graph)), "CPU", settings)
         except Exception as error:  # OpenVINO's errors are RuntimeError and what its bindings make of others
             raise BadConfiguration(f"OpenVINO cannot load {graph}: {reason(error)}") from error
+        self._first, self._is_warm = Lock(), False
         self._idle: deque[Any] = deque()
         self._started: list[Any] = []
         self._stop = stop
@@ -65,7 +67,16 @@ class OpenVinoSession:
             request.cancel()
 
     def run(self, feeds: Feeds) -> Floats:
-        """See `Session`."""
+        """See `Session`. The first call goes alone: two that set up OpenVINO's bindings at once may wait
+        for one another for ever, one with Python's lock and one with that of a C++ static."""
+        if self._is_warm:
+            return self._run(feeds)
+        with self._first:
+            outputs = self._run(feeds)
+            self._is_warm = True
+        return outputs
+
+    def _run(self, feeds: Feeds) -> Floats:
         self._stop.check()
         try:
             request = self._borrow()
