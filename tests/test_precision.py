@@ -35,7 +35,7 @@ GRAPHS = {
 }
 
 
-def scored(folder: Path, *options: object, rows: int = 600) -> tuple[pa.Table, dict[str, Any]]:
+def scored(folder: Path, *options: object, rows: int = 300) -> tuple[pa.Table, dict[str, Any]]:
     """The first reviews with their predictions, and the summary."""
     words = [REVIEWS, "-m", SENTIMENT, "--input-column", "text", "--limit", rows, "-o", folder, *options]
     done = run_tfbatch("run", *words)
@@ -92,7 +92,6 @@ def test_reduced_precision_changes_next_to_no_label(
     assert 0 < distance(found, exact) < 0.2
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_the_first_call_of_openvino_goes_alone(text_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = open_session(text_bundle / "model.onnx", find_device("openvino"), "fp32", threads=4)
     under_way, together = [], []
@@ -111,6 +110,7 @@ def test_the_first_call_of_openvino_goes_alone(text_bundle: Path, monkeypatch: p
     assert max(together) > 1  # and the others do not wait
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_openvinos_results_do_not_depend_on_threads(precision: str, tmp_path: Path) -> None:
     options = ("--device", "openvino", "--precision", precision)
     one, _ = scored(tmp_path / "one", *options, "--threads", 1, rows=200)
