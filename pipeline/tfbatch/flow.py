@@ -120,33 +120,19 @@ def score(job: Job, parts: list[Part], tally: Tally, stop: Stop) -> Iterator[Fin
         stop.beat()
         return scoring.finish(job.task, job.schema, job.kept)
 
+    def is_full(_: object) -> bool:
+        return room.is_full
+
+    def ends_full_window(step: Step) -> bool:
+        return step.is_last and room.is_full
+
     windows = clock.read.timed(light_windows(job, parts, room))
-    scorings = overlap(
-        prepare,
-        windows,
-        workers=preparing,
-        ahead=preparing + 1,
-        is_full=lambda _: room.is_full,
-        stage=clock.prepare,
-    )
-    budget = Budget(job, session, computing, tally, stop)
-    batches = cut_windows(job, scorings, budget, tally)
+    scorings = overlap(prepare, windows, workers=preparing, ahead=preparing + 1, is_full=is_full, stage=clock.prepare)
+    batches = cut_windows(job, scorings, Budget(job, session, computing, tally, stop), tally)
     steps = overlap(
-        compute,
-        batches,
-        workers=computing,
-        ahead=2 * computing,
-        is_full=lambda step: step.is_last and room.is_full,
-        stage=clock.compute,
+        compute, batches, workers=computing, ahead=2 * computing, is_full=ends_full_window, stage=clock.compute
     )
-    tables = overlap(
-        finish,
-        complete(steps),
-        workers=threads,
-        ahead=threads,
-        is_full=lambda _: room.is_full,
-        stage=clock.finish,
-    )
+    tables = overlap(finish, complete(steps), workers=threads, ahead=threads, is_full=is_full, stage=clock.finish)
     with closing(tables):
         for finished in tables:
             yield finished
