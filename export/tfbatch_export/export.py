@@ -125,12 +125,11 @@ def write_preprocessor(
     """The bundle's files but the graph, and a manifest without it."""
     settings = family.write_preprocessor(checkpoint.folder, model.config, folder)
     model.config.to_json_file(folder / "config.json")
-    labels: dict[Any, str] = {**(model.config.id2label or {})} if family.output == "logits" else {}
     return Manifest(
         task=task,
         family=model.config.model_type,
         source={"name": checkpoint.name, "commit": checkpoint.commit, "weights": checkpoint.weights},
-        labels=[labels[index] for index in range(len(labels))],
+        labels=family.labels(model.config),
         inputs=list(family.inputs),
         settings=settings,
         graphs={},

@@ -36,7 +36,10 @@ class Family(Protocol):
         """How many attention layers the model has."""
 
     def expected(self, config: Any) -> dict[str, int]:
-        """Operators by type as the fused graph must have them; zero where none may be left."""
+        """Operators by type that the fused graph must have at least; zero where none may be left."""
+
+    def labels(self, config: Any) -> list[str]:
+        """What the classes of the output mean, in their order; empty where it has none that are named."""
 
     def wrap(self, model: PreTrainedModel) -> torch.nn.Module:
         """The model as a function from named inputs to one output."""

@@ -22,3 +22,9 @@ class Encoder:
             "LayerNormalization": 2 * layers + 1,
             "Softmax": 0,
         }
+
+
+def class_names(config: Any) -> list[str]:
+    """The names that a checkpoint's configuration gives to the classes of its logits, in their order."""
+    names = config.id2label or {}
+    return [names[index] for index in range(len(names))]

@@ -11,6 +11,7 @@ from tfbatch.errors import BadConfiguration
 from transformers import AutoImageProcessor, PreTrainedModel
 
 from tfbatch_export.families import Axes, Tensors
+from tfbatch_export.families._encoder import class_names
 from tfbatch_export.trace import UNMASKED
 
 PROCESSED = {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"}  # what run can do
@@ -33,9 +34,14 @@ class OfPixels(torch.nn.Module):
 class FixedSizeImages:
     """A model of square patches of pictures of one size."""
 
+    output: str
     attention: str | None = UNMASKED
     hub_class: str | None = None
     unused: tuple[str, ...] = ()
+
+    def labels(self, config: Any) -> list[str]:
+        """Of what has logits only."""
+        return class_names(config) if self.output == "logits" else []
 
     def complete(self, graph: onnx_ir.Model) -> None:
         """Images have no padding to mask."""

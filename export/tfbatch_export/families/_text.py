@@ -10,6 +10,7 @@ from tfbatch.errors import BadConfiguration
 from transformers import AutoTokenizer, PreTrainedModel
 
 from tfbatch_export.families import Axes, Tensors
+from tfbatch_export.families._encoder import class_names
 from tfbatch_export.fuse import mask_by_row_lengths
 from tfbatch_export.trace import UNMASKED
 
@@ -40,6 +41,10 @@ class TextFamily:
     attention = UNMASKED
     hub_class: str | None = None
     unused: tuple[str, ...] = ()
+
+    def labels(self, config: Any) -> list[str]:
+        """Of what has logits only."""
+        return class_names(config) if self.output == "logits" else []
 
     def wrap(self, model: PreTrainedModel) -> torch.nn.Module:
         return TextWrapper(model)

@@ -80,6 +80,9 @@ class Swin2Sr:
             "Softmax": 0,
         }
 
+    def labels(self, _: Any) -> list[str]:
+        return []
+
     def wrap(self, model: PreTrainedModel) -> torch.nn.Module:
         traced: Any = copy.deepcopy(model)
         for stage in traced.swin2sr.encoder.stages:
