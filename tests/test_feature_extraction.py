@@ -75,7 +75,8 @@ def run(bundle: Path, texts: list[str | None], folder: Path, *words: object) -> 
 
 def compare(table: pa.Table, expected: list[Any]) -> None:
     """A null with a reason just where nothing is expected, else the same numbers."""
-    assert table.schema.field("embedding").type == pa.list_(pa.float32())
+    width = len(next(embedding for embedding in expected if embedding is not None))
+    assert table.schema.field("embedding").type == pa.list_(pa.float32(), width)
     assert len(table) == len(expected)
     for row, embedding in zip(table.to_pylist(), expected, strict=True):
         assert (row["embedding"] is None) == (row["error"] is not None) == (embedding is None)
@@ -124,6 +125,19 @@ def test_a_graph_names_its_inputs_as_the_hub_does_and_its_output_embedding(tmp_p
     session = onnxruntime.InferenceSession(bundle / "model.onnx", providers=["CPUExecutionProvider"])
     assert [node.name for node in session.get_inputs()] == ["input_ids", "attention_mask", "token_type_ids"]
     assert [(node.name, node.shape) for node in session.get_outputs()] == [("embedding", ["batch", 32])]
+
+
+def test_the_first_dimensions_are_of_length_one_again_and_may_be_halves(tmp_path: Path) -> None:
+    checkpoint = make_embedder(tmp_path / "bert")
+    say_how(checkpoint, STEPS, {"pooling_mode_mean_tokens": True})
+    bundle = export_once(checkpoint)
+    whole = by_hand(checkpoint, TEXTS, Pooling(), 64)
+    first = [None if found is None else found[:8] / np.linalg.norm(found[:8]) for found in whole]
+    compare(run(bundle, TEXTS, tmp_path, "--dimensions", 8), first)
+    halves = run(bundle, TEXTS, tmp_path, "--embedding-type", "float16", "--overwrite")
+    assert halves.schema.field("embedding").type == pa.list_(pa.float16(), 32)
+    done = run_tfbatch("run", tmp_path / "in.parquet", "-m", bundle, "--dimensions", 33)
+    assert (done.code, "embeddings of this model have 32" in done.err) == (2, True)
 
 
 def test_no_rows_and_no_good_rows_are_outputs_too(tmp_path: Path) -> None:

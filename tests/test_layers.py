@@ -22,7 +22,8 @@ LAYERS = [
     ["device"],
     ["image_files", "pixels", "generated", "contact_sheet"],
     ["output", "masks"],
-    ["text", "scores"],
+    ["tokenizer", "scores", "embeddings"],
+    ["text"],
     ["tasks"],
     ["scoring", "job", "progress"],
     ["tally"],
@@ -116,6 +117,8 @@ def test_every_task_keeps_the_contract(name: str) -> None:
     assert task.kind in KINDS
     assert task.window_rows > 0
     assert set(task.options) <= set(RunConfig.__dataclass_fields__)
+    assert set(task.side_columns) <= set(task.options)
+    assert set(task.side_columns.values()) <= set(KINDS)
     assert isinstance(task.prepares_in_parallel, bool)
     assert "error" not in task.columns(RunConfig(inputs=())).names
 

@@ -566,3 +566,13 @@ def test_a_dictionary_column_costs_no_more_than_its_strings(text_bundle: Path, t
         assert read_output(tmp_path / kind)["kind"].cast(pa.string()).equals(pa.chunked_array([column]))
         sizes[kind] = sum(path.stat().st_size for path in (tmp_path / kind).glob("part-*"))
     assert sizes["dictionary"] < 1.5 * sizes["plain"], sizes
+
+
+def test_labels_over_a_threshold_are_listed_best_first(text_bundle: Path, reviews: Path, tmp_path: Path) -> None:
+    words = ["--all-scores", "--threshold", 0.3, "-o", tmp_path / "out"]
+    assert run_tfbatch("run", reviews, "-m", text_bundle, *words).code == 0
+    rows = read_output(tmp_path / "out").to_pylist()
+    for row in rows:
+        over = [scored["label"] for scored in row["predicted_scores"] if scored["score"] >= np.float32(0.3)]
+        assert row["predicted_labels"] == over
+    assert {len(row["predicted_labels"]) for row in rows} == {1, 2, 3}

@@ -10,7 +10,7 @@ from tfbatch.batches import Window, cut
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.errors import UsageError
-from tfbatch.job import choose_column
+from tfbatch.job import choose_columns, side_columns
 from tfbatch.plan import Part, open_input
 from tfbatch.sources import find_sources
 from tfbatch.tasks import load_task
@@ -29,10 +29,11 @@ def real_batches(bundle: Bundle, path: Path, column: str | None, rows: int = SAM
         UsageError: no column fits the bundle's task, or several do.
     """
     task_class = load_task(bundle.manifest.task)
-    name = choose_column(open_input(find_sources((str(path),))[0]).schema, task_class.kind, column)
-    task = task_class(bundle, RunConfig(inputs=()), name)
+    config = RunConfig(inputs=(), input_column=column)
+    name = choose_columns(task_class, config, open_input(find_sources((str(path),))[0]).schema)
+    task = task_class(bundle, config, name)
     with pq.ParquetFile(path) as file:
-        first = list(islice(file.iter_batches(rows, columns=[name]), 1))
+        first = list(islice(file.iter_batches(rows, columns=[name, *side_columns(task, config)]), 1))
     if not first:
         raise UsageError(f"--samples {path} has no rows")
     part = Part(file=0, first=0, stop=first[0].num_rows, folder=PurePath(), identity="")

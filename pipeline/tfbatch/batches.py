@@ -37,7 +37,7 @@ class Work:
     `result_of_input` (I,) says what result it is for, which may be made of none or of several.
     `lengths` (I,) is what each input costs in tokens; only inputs of one group (I,) share a batch.
     `collate` turns B inputs into model inputs, each padded to a length L that fits them all;
-    `receive` puts B outputs where their results are made.
+    `receive` puts B outputs where their results are made. `truncated` rows did not go in whole.
     """
 
     lengths: Indices
@@ -48,10 +48,15 @@ class Work:
     errors: dict[int, str]
     collate: Callable[[Indices, int], Feeds]
     receive: Callable[[Indices, Floats], None]
+    truncated: int = 0
 
 
 def one_result_each(
-    lengths: Indices, result_of_row: Indices, errors: dict[int, str], collate: Callable[[Indices, int], Feeds]
+    lengths: Indices,
+    result_of_row: Indices,
+    errors: dict[int, str],
+    collate: Callable[[Indices, int], Feeds],
+    truncated: int = 0,
 ) -> Work:
     """Work in which every input's output, as it is, is a result."""
     results: list[Any] = [None] * len(lengths)
@@ -69,6 +74,7 @@ def one_result_each(
         errors=errors,
         collate=collate,
         receive=receive,
+        truncated=truncated,
     )
 
 

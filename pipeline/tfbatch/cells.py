@@ -67,6 +67,21 @@ def distinct(cells: pa.ChunkedArray) -> tuple[pa.Array, Indices, dict[int, str]]
     return encoded.dictionary, result_of_row, _reasons(result_of_row, null)
 
 
+def distinct_pairs(firsts: Indices, seconds: Indices) -> tuple[Indices, Indices, Indices]:
+    """The distinct pairs of two columns (R,) of indices or NO_RESULT, as `distinct` gives them.
+
+    Returns:
+        The first and the second index of each pair (P,), neither of them NO_RESULT; and for each row
+        its pair or NO_RESULT.
+    """
+    pair_of_row = np.full(len(firsts), NO_RESULT, np.int64)
+    whole = np.flatnonzero((firsts != NO_RESULT) & (seconds != NO_RESULT))
+    pairs, pair_of_row[whole] = np.unique(
+        np.stack([firsts[whole], seconds[whole]], axis=1), axis=0, return_inverse=True
+    )
+    return pairs[:, 0], pairs[:, 1], pair_of_row
+
+
 def _distinct_entries(cells: pa.ChunkedArray, null: str) -> tuple[pa.Array, Indices, dict[int, str]]:
     """`distinct` of a dictionary column: an entry is never repeated for its rows, which could be
     many times as large. Entries may be equal to one another, or no row's; none that Parquet

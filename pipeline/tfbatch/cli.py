@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from tfbatch import __version__
-from tfbatch.config import IMAGE_FORMATS, IMAGE_SINKS, LOG_FORMATS, PRECISIONS, RunConfig
+from tfbatch.config import (
+    EMBEDDING_TYPES,
+    IMAGE_FORMATS,
+    IMAGE_SINKS,
+    LOG_FORMATS,
+    OVERFLOWS,
+    PRECISIONS,
+    RunConfig,
+)
 from tfbatch.errors import BadConfiguration, Interrupted, TfbatchError, UsageError
 
 if TYPE_CHECKING:
@@ -94,12 +102,19 @@ def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], C
     type=click.Choice(PRECISIONS),
     help="How to compute; int8 and fp16 need a graph of the bundle's, bf16 --device openvino.",
 )
+@setting("--text-pair-column", help="The second text of each pair; the input column holds the first.")
 @setting("--max-length", type=click.IntRange(min=1), help="Cut texts at so many tokens; default: the model's most.")
+@setting("--overflow", type=click.Choice(OVERFLOWS),
+         help="Of texts over that length: cut them, or read them in windows and average what comes out.")  # fmt: skip
+@setting("--stride", type=click.IntRange(min=0), help="Tokens that neighbouring windows share; default: 128 or half.")
 @setting("--batch-tokens", type=Tokens(min=1), metavar="N|auto",
          help="Rows x padded length of a batch; auto tries out what is fastest, once. Default: by device.")  # fmt: skip
 @setting("--keep-columns", metavar="A,B|all|none", help="Input columns that the output repeats.")
 @setting("--all-scores", is_flag=True, help="Add predicted_scores, with every label.")
 @setting("--top-k", type=click.IntRange(min=1), help="Add predicted_scores, with the best K labels.")
+@setting("--threshold", type=click.FloatRange(), help="Add predicted_labels: those that score so much or more.")
+@setting("--dimensions", type=click.IntRange(min=1), help="Keep the first N numbers of an embedding.")
+@setting("--embedding-type", type=click.Choice(EMBEDDING_TYPES), help="Of an embedding's numbers.")
 @setting("--exact-decoding", is_flag=True, help="Decode large JPEGs whole before they are made smaller.")
 @setting("--mask-ratio", type=click.FloatRange(0, 1, min_open=True),
          help="Share of a picture to hide; default: the model's own.")  # fmt: skip
@@ -191,7 +206,7 @@ def tasks() -> None:
         task = load_task(name)
         click.echo(f"{name}\n  reads {task.kind}, default model: {task.default_model or 'none'}")
         always = task.columns(RunConfig(inputs=())).names
-        for field in task.columns(RunConfig(inputs=(), all_scores=True, keep_mask=True)):
+        for field in task.columns(RunConfig(inputs=(), all_scores=True, threshold=0.5, keep_mask=True)):
             asked = "" if field.name in always else " (where asked for)"
             click.echo(f"  adds {field.name}: {field.type}{asked}")
         click.echo("  adds error: string")

@@ -11,6 +11,8 @@ from tfbatch.errors import UsageError
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 IMAGE_SINKS = ("column", "files", "both")
 IMAGE_FORMATS = ("png", "jpeg", "webp")
+EMBEDDING_TYPES = ("float32", "float16")
+OVERFLOWS = ("truncate", "stride")
 LOG_FORMATS = ("text", "json")
 
 
@@ -26,11 +28,17 @@ class RunConfig:
     task: str | None = None
     device: str = "auto"
     precision: str = "auto"
+    text_pair_column: str | None = None
     max_length: int | None = None
+    overflow: str = "truncate"
+    stride: int | None = None
     batch_tokens: int | Literal["auto"] | None = None
     keep_columns: str = "all"
     all_scores: bool = False
     top_k: int | None = None
+    threshold: float | None = None
+    dimensions: int | None = None
+    embedding_type: str = "float32"
     exact_decoding: bool = False
     mask_ratio: float | None = None
     mask_column: str | None = None
@@ -58,10 +66,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.all_scores and self.top_k:
             raise UsageError("--all-scores and --top-k exclude each other: all scores are the top of all labels")
+        if self.text_pair_column is not None and self.overflow == "stride":
+            raise UsageError("--overflow stride is for single texts; of a pair the longer one is cut")
         if self.mask_ratio is not None and self.mask_column is not None:
             raise UsageError("--mask-ratio and --mask-column exclude each other: a mask says what is hidden")
-        if self.mask_column is not None and self.mask_column == self.input_column:
-            raise UsageError(f"--mask-column {self.mask_column} is the input column too; a mask is a column of its own")
         if self.image_quality is not None and self.image_format == "png":
             raise UsageError("--image-quality is for --image-format jpeg or webp; png loses nothing")
         error_limit(self.max_errors, 0)

@@ -66,8 +66,7 @@ class Job:
 
     @property
     def columns_read(self) -> list[str]:
-        mask = [] if self.config.mask_column is None else [self.config.mask_column]
-        return list(dict.fromkeys([*self.kept, self.column, *mask]))
+        return list(dict.fromkeys([*self.kept, self.column, *side_columns(self.task, self.config)]))
 
 
 def make_job(config: RunConfig) -> Job:
@@ -84,17 +83,13 @@ def make_job(config: RunConfig) -> Job:
     bundle = choose_bundle(config, plan.schema)
     task_class = load_task(bundle.manifest.task)
     refuse_options(config, bundle.manifest.task)
-    candidates = plan.schema
-    if config.mask_column is not None:
-        choose_column(plan.schema, "mask", config.mask_column)
-        candidates = pa.schema([field for field in plan.schema if field.name != config.mask_column])
-    column = choose_column(candidates, task_class.kind, config.input_column)
+    column = choose_columns(task_class, config, plan.schema)
     device = find_device(config.device)
     precision = choose_precision(device, config.precision, bundle.manifest.graphs)
     graph = bundle.graph_path(graph_of(precision))
     task = task_class(bundle, config, column)
     kept = config.kept_columns(names)
-    added = task_class.columns(config)
+    added = task_class.columns(config, bundle)
     return Job(
         config=config,
         plan=plan,
@@ -197,6 +192,24 @@ def choose_column(schema: pa.Schema, kind: str, asked: str | None) -> str:
             f"{len(fitting)} columns hold {kind}: {', '.join(fitting)}. Choose one: --input-column {fitting[0]}"
         )
     return fitting[0]
+
+
+def side_columns(task: Task | type[Task], config: RunConfig) -> dict[str, str]:
+    """The columns that a task reads besides its input column, each with its kind."""
+    named = {getattr(config, option): kind for option, kind in task.side_columns.items()}
+    return {name: kind for name, kind in named.items() if name is not None}
+
+
+def choose_columns(task: type[Task], config: RunConfig, schema: pa.Schema) -> str:
+    """The input column, once those beside it have been found fit and left aside."""
+    beside = side_columns(task, config)
+    for option in task.side_columns:
+        if (name := getattr(config, option)) is not None and name == config.input_column:
+            raise UsageError(f"{option_of(option)} {name} is the input column too; it is a column of its own")
+    for name, kind in beside.items():
+        choose_column(schema, kind, name)
+    candidates = pa.schema([field for field in schema if field.name not in beside])
+    return choose_column(candidates, task.kind, config.input_column)
 
 
 def describe(schema: pa.Schema) -> str:

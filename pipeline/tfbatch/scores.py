@@ -8,15 +8,19 @@ from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration
 
+SCORE_OPTIONS = ("all_scores", "top_k", "threshold")
 SCORED_LABEL = pa.struct([("label", pa.string()), ("score", pa.float32())])
 
 
 def score_columns(config: RunConfig) -> pa.Schema:
     """`predicted_label` and `predicted_score`; with --top-k or --all-scores also `predicted_scores`,
-    the best labels with their scores, best first."""
+    the best labels with their scores, best first; with --threshold `predicted_labels`, those that
+    score so much or more, best first: there may be none."""
     fields = [pa.field("predicted_label", pa.string()), pa.field("predicted_score", pa.float32())]
     if config.all_scores or config.top_k:
         fields.append(pa.field("predicted_scores", pa.list_(SCORED_LABEL)))
+    if config.threshold is not None:
+        fields.append(pa.field("predicted_labels", pa.list_(pa.string())))
     return pa.schema(fields)
 
 
@@ -33,6 +37,7 @@ class Scores:
             raise BadConfiguration(f"bundle {bundle.path} names no labels, which {bundle.manifest.task} needs")
         self._kind = bundle.read_json("config.json").get("problem_type")
         self._top = len(self.labels) if config.all_scores else min(config.top_k or 0, len(self.labels))
+        self._threshold = config.threshold
 
     def finish(self, results: list[Floats | None]) -> list[pa.Array]:
         """The columns of logits (labels,), one for each result; those of no result mean nothing."""
@@ -51,6 +56,10 @@ class Scores:
             )
             offsets = pa.array(np.arange(len(top) + 1, dtype=np.int32) * self._top)
             columns.append(pa.ListArray.from_arrays(offsets, scored))
+        if self._threshold is not None:
+            over = np.take_along_axis(scores, order, 1) >= self._threshold
+            ends = pa.array(np.concatenate([[0], over.sum(1).cumsum()]).astype(np.int32))
+            columns.append(pa.ListArray.from_arrays(ends, labels.take(pa.array(order[over]))))
         return columns
 
     def _activate(self, logits: Floats) -> Floats:

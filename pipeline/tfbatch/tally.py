@@ -20,8 +20,8 @@ from tfbatch.plan import Part
 class Tally:
     """What is counted on the way: rows scored now, all errors, the first one met now and where, and
     tokens, of which padding makes more than there really are; rows that `repeated` another of their
-    window and were not computed again; the tokens of a batch, once they are settled; where the time
-    went; and the records of finished parts."""
+    window and were not computed again; rows `truncated` to the model's length; the tokens of a
+    batch, once they are settled; where the time went; and the records of finished parts."""
 
     rows: int = 0
     errors: int = 0
@@ -29,6 +29,7 @@ class Tally:
     real_tokens: int = 0
     computed_tokens: int = 0
     repeated: int = 0
+    truncated: int = 0
     batch_tokens: int | None = None
     clock: Clock = field(default_factory=Clock)
     records: dict[Part, Record] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class Tally:
         """Add what is about to be computed."""
         self.real_tokens += int(work.lengths.sum())
         self.computed_tokens += sum(batch.tokens for batch in batches)
+        self.truncated += work.truncated
         self.repeated += int((work.result_of_row != NO_RESULT).sum()) - len(work.results)
 
     def count(self, window: Window, errors: Mapping[int, str]) -> None:
@@ -104,6 +106,7 @@ def summary(job: Job, status: str, tally: Tally) -> Record:
         "precision": job.precision,
         "padding_ratio": round(tally.computed_tokens / tally.real_tokens, 4) if tally.real_tokens else None,
         "repeated_rows": tally.repeated,
+        "truncated_rows": tally.truncated,
         "busy_seconds": tally.clock.busy(),
         "waited_seconds": tally.clock.waited(),
         "bottleneck": bottleneck,

@@ -1,162 +1,123 @@
-"""Text cells to token ids: the checkpoint's own tokenizer, without transformers."""
+"""Cells of text to model inputs: one for each text or pair of texts, or several windows of a long text."""
 
-import re
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from tfbatch.batches import Feeds, Indices, Work, one_result_each
+from tfbatch.batches import Feeds, Floats, Indices, Work, one_result_each
 from tfbatch.bundle import Bundle
-from tfbatch.cells import distinct, keep_valid
-from tfbatch.errors import BadConfiguration, UsageError, first_line
+from tfbatch.cells import distinct, distinct_pairs, keep_valid
+from tfbatch.config import RunConfig
+from tfbatch.tokenizer import Encoded, Tokenizer
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-CHARACTERS_PER_TOKEN = 8  # a first guess at how long a prefix must be
 INVALID_UTF8 = "invalid_utf8: the text is not valid UTF-8"
-SPACE = re.compile(r"[ \t\r\n]")  # white space to Python and to BERT's normalizer alike
-SPACE_OR_HAN = re.compile(r"[ \t\r\n\u4e00-\u9fff]")  # with Chinese characters, which it makes words of their own
-# A blank after what is none to Python, and so none to Unicode (nor to older tables, which had U+180E).
-BLANK_AFTER_WORD = re.compile(r"(?<=[^\s\u180e]) ")
-LONG = 1 << 14  # characters of a prefix from which on runs are shortened
+
+
+class Inputs:
+    """Encoded inputs, ready to be padded into batches. `lengths` (I,) are their tokens."""
+
+    def __init__(self, encoded: Encoded, bundle: Bundle) -> None:
+        self._names = bundle.manifest.inputs
+        self._pad = bundle.setting("pad_token_id")
+        self.lengths = np.array([len(ids) for ids in encoded.ids], np.int64)
+        self._starts = np.cumsum(self.lengths) - self.lengths
+        self._ids = np.concatenate([np.zeros(0, np.int64), *encoded.ids])
+        self._types = None if encoded.types is None else np.concatenate([np.zeros(0, np.int64), *encoded.types])
+
+    def collate(self, inputs: Indices, length: int) -> Feeds:
+        """Some inputs (B,) as arrays (B, L) int64, by the names of the graph's inputs."""
+        columns = np.arange(length)
+        mask = columns < self.lengths[inputs][:, None]
+        places = (self._starts[inputs][:, None] + columns)[mask]
+        ids, types = np.full(mask.shape, self._pad, np.int64), np.zeros(mask.shape, np.int64)
+        ids[mask] = self._ids[places]
+        if self._types is not None:
+            types[mask] = self._types[places]
+        feeds: Feeds = {"input_ids": ids, "attention_mask": mask.astype(np.int64), "token_type_ids": types}
+        return {name: feeds[name] for name in self._names if name in feeds}
 
 
 class TextInput:
-    """Turns a text column into token ids cut at `max_length`, special tokens included."""
+    """Turns a text column, or two of them as pairs, into model inputs.
 
-    def __init__(self, bundle: Bundle, max_length: int | None) -> None:
-        from tokenizers import Tokenizer
+    A text over the model's length is cut, or, with `--overflow stride`, read in windows whose outputs
+    are averaged, each by its number of tokens; see `sum_windows`.
+    """
 
-        longest = bundle.setting("max_length")
-        if max_length is not None and not 3 <= max_length <= longest:
-            raise UsageError(f"--max-length {max_length}: this model takes 3 to {longest} tokens")
-        self._max_length = max_length or longest
-        self._pad = bundle.setting("pad_token_id")
-        self._inputs = bundle.manifest.inputs
-        try:
-            self._tokenizer = Tokenizer.from_file(str(bundle.path / "tokenizer.json"))
-        except Exception as error:  # tokenizers raises Exception itself
-            raise BadConfiguration(
-                f"bundle {bundle.path}: tokenizer.json cannot be read: {first_line(error)}"
-            ) from error
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(self._max_length)
-        self._word_end = find_word_end(self._tokenizer)
-        self._run = find_run(self._tokenizer)
+    def __init__(self, bundle: Bundle, config: RunConfig) -> None:
+        self._bundle = bundle
+        self._tokenizer = Tokenizer(bundle, config.max_length)
+        self._stride = config.stride
+        self._in_windows = config.overflow == "stride"
 
-    def prepare(self, cells: pa.ChunkedArray) -> Work:
-        """Tokenize each distinct text of a column; null and invalid UTF-8 are row errors."""
-        values, result_of_row, errors = distinct(cells)
-        texts, reasons = decode(values)
-        texts, result_of_row, errors = keep_valid(texts, reasons, result_of_row, errors)
-        encoded = self.encode(texts)
-        lengths = np.array([len(ids) for ids in encoded], np.int64)
-        tokens = np.concatenate([np.zeros(0, np.int64), *encoded])
-        starts = np.cumsum(lengths) - lengths
+    def prepare(self, cells: pa.ChunkedArray, seconds: pa.ChunkedArray | None = None) -> Work:
+        """Tokenize each distinct text or pair of texts; null and invalid UTF-8 are row errors."""
+        texts, result_of_row, errors = distinct_texts(cells)
+        if seconds is not None:
+            others, other_of_row, more = distinct_texts(seconds)
+            left, right, result_of_row = distinct_pairs(result_of_row, other_of_row)
+            pairs = [texts[index] for index in left], [others[index] for index in right]
+            return self._one_input_each(
+                self._tokenizer.encode_pairs(*pairs, cut="longest"), result_of_row, more | errors
+            )
+        if self._in_windows:
+            return self._windows(texts, result_of_row, errors)
+        return self._one_input_each(self._tokenizer.encode(texts), result_of_row, errors)
 
-        def collate(inputs: Indices, length: int) -> Feeds:
-            columns = np.arange(length)
-            mask = columns < lengths[inputs][:, None]
-            ids = np.full(mask.shape, self._pad, np.int64)
-            ids[mask] = tokens[(starts[inputs][:, None] + columns)[mask]]
-            feeds: Feeds = {
-                "input_ids": ids,
-                "attention_mask": mask.astype(np.int64),
-                "token_type_ids": np.zeros_like(ids),
-            }
-            return {name: feeds[name] for name in self._inputs}
+    def _one_input_each(self, encoded: Encoded, result_of_row: Indices, errors: dict[int, str]) -> Work:
+        inputs = Inputs(encoded, self._bundle)
+        truncated = int(np.append(encoded.is_cut, False)[result_of_row].sum())  # NO_RESULT takes the last
+        return one_result_each(inputs.lengths, result_of_row, errors, inputs.collate, truncated=truncated)
 
-        return one_result_each(lengths, result_of_row, errors, collate)
-
-    def encode(self, texts: list[str]) -> list[Indices]:
-        """Token ids of each text, as if all of it had been tokenized and then cut.
-
-        A long text is tokenized only as far as needed: a prefix that ends between words, several
-        times as long each time until it fills `max_length` tokens.
-        """
-        characters = CHARACTERS_PER_TOKEN * self._max_length
-        pieces = [self._prefix(text, characters) for text in texts]
-        encoded = self._encode(pieces)
+    def _windows(self, texts: list[str], result_of_row: Indices, errors: dict[int, str]) -> Work:
+        """Several inputs a text; a result is the list of its windows' outputs, each times its weight."""
+        frame, encoded, result_of_input = self._tokenizer.frame(), [], []
+        results: list[Any] = []
+        slots: list[int] = []
+        weights: list[float] = []
         for index, text in enumerate(texts):
-            longer = characters
-            while len(pieces[index]) < len(text) and len(encoded[index]) < self._max_length:
-                longer *= 4
-                pieces[index] = self._prefix(text, longer)
-                encoded[index] = self._encode([pieces[index]])[0]
-        return encoded
+            tokens, _ = self._tokenizer.whole(text)
+            windows = self._tokenizer.windows(len(tokens), frame, self._stride)
+            encoded += [frame.around(tokens[window]) for window in windows]
+            sizes = np.array([len(tokens[window]) for window in windows], np.float64)
+            weights += (sizes / sizes.sum()).tolist() if sizes.any() else [1.0]
+            slots += range(len(windows))
+            result_of_input += [index] * len(windows)
+            results.append([None] * len(windows))
+        inputs = Inputs(Encoded(ids=encoded, types=None, is_cut=np.zeros(len(encoded), bool)), self._bundle)
 
-    def _encode(self, pieces: list[str]) -> list[Indices]:
-        shortened = [self._shorten(piece) if len(piece) > LONG else piece for piece in pieces]
-        return [np.array(found.ids, np.int64) for found in self._tokenizer.encode_batch_fast(shortened)]
+        def receive(indices: Indices, outputs: Floats) -> None:
+            for index, output in zip(indices.tolist(), outputs, strict=True):
+                results[result_of_input[index]][slots[index]] = output * np.float32(weights[index])
 
-    def _prefix(self, text: str, characters: int) -> str:
-        """The text up to the first end of a word at or after so many characters."""
-        if self._word_end is None or len(text) <= 2 * characters:
-            return text
-        end = self._word_end.search(text, characters)
-        return text[: end.start()] if end else text
-
-    def _shorten(self, text: str) -> str:
-        """The text without what `find_run` proves to add no token."""
-        return text if self._run is None else self._run.sub(r"\1\2", text)
-
-
-def find_word_end(tokenizer: "Tokenizer") -> re.Pattern[str] | None:
-    """What no token of this tokenizer reaches across from the left, so that the tokens of a prefix
-    that ends before it are the whole's first tokens; None where that is not known.
-
-    BERT's word pieces: white space is dropped, and Chinese characters stand alone. GPT-2's byte
-    pairs: a token may begin with a blank, but none that began before it holds one, and a blank is
-    a boundary of canonical composition (NFC).
-    """
-    from tokenizers import models, normalizers, pre_tokenizers
-
-    normalizer, splitter = tokenizer.normalizer, tokenizer.pre_tokenizer
-    if any(SPACE_OR_HAN.search(content) for content in added_tokens(tokenizer)):
-        return None
-    if is_bert(tokenizer):
-        return SPACE_OR_HAN if normalizer.handle_chinese_chars else SPACE
-    if (
-        isinstance(tokenizer.model, models.BPE)
-        and not tokenizer.model.dropout
-        and isinstance(splitter, pre_tokenizers.ByteLevel)
-        and splitter.use_regex
-        and (normalizer is None or isinstance(normalizer, normalizers.NFC))
-    ):
-        return BLANK_AFTER_WORD
-    return None
+        return Work(
+            lengths=inputs.lengths,
+            groups=np.zeros(len(encoded), np.int64),
+            result_of_input=np.array(result_of_input, np.int64),
+            result_of_row=result_of_row,
+            results=results,
+            errors=errors,
+            collate=inputs.collate,
+            receive=receive,
+        )
 
 
-def find_run(tokenizer: "Tokenizer") -> re.Pattern[str] | None:
-    """What may be shortened to its groups and leaves the tokens as they are; None where that is not
-    known. To BERT's word pieces white space is one or many, and a word of more than so many letters
-    is unknown whatever follows them. No added token may lie across what is taken out.
-    """
-    if not is_bert(tokenizer):
-        return None
-    most = tokenizer.model.max_input_chars_per_word
-    for content in added_tokens(tokenizer):
-        if len(content) > most or SPACE.search(content) or re.search(r"^[0-9A-Za-z]|[0-9A-Za-z]$", content):
-            return None
-    return re.compile(rf"([0-9A-Za-z]{{{most + 1}}})[0-9A-Za-z]+|([ \t\r\n])[ \t\r\n]+")
+def sum_windows(result: Any) -> Floats | None:
+    """The output that a result of `TextInput` stands for: its own, or the mean of its windows'."""
+    if isinstance(result, list):
+        total: Floats = np.sum(result, axis=0, dtype=np.float32)
+        return total
+    output: Floats | None = result
+    return output
 
 
-def is_bert(tokenizer: "Tokenizer") -> bool:
-    """Whether a tokenizer makes word pieces as BERT does."""
-    from tokenizers import models, normalizers, pre_tokenizers
-
-    return (
-        isinstance(tokenizer.model, models.WordPiece)
-        and isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
-        and isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
-    )
-
-
-def added_tokens(tokenizer: "Tokenizer") -> list[str]:
-    """Tokens that are found in a text before it is split."""
-    return [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+def distinct_texts(cells: pa.ChunkedArray) -> tuple[list[str], Indices, dict[int, str]]:
+    """The distinct valid texts of a column, for each row its text's index or NO_RESULT, and the reason
+    of each row that has none."""
+    values, result_of_row, errors = distinct(cells)
+    texts, reasons = decode(values)
+    return keep_valid(texts, reasons, result_of_row, errors)
 
 
 def decode(values: pa.Array) -> tuple[list[str], dict[int, str]]:

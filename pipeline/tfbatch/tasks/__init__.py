@@ -20,12 +20,14 @@ class Task(Protocol):
     """Turns a column into model inputs, and model outputs into columns.
 
     `kind` is the kind of input column, a key of `cells.KINDS`; `default_model` the name of
-    the bundle to use when none is named; `options` the fields of RunConfig that are this task's
+    the bundle to use when none is named; `side_columns` the options that name further columns, with
+    the kind of each; `options` the fields of RunConfig that are this task's
     own; `window_rows` and `window_bytes` how much is prepared at once, and `prepares_in_parallel`
     says that this uses several threads by itself.
     """
 
     kind: ClassVar[str]
+    side_columns: ClassVar[dict[str, str]]
     default_model: ClassVar[str | None]
     options: ClassVar[tuple[str, ...]]
     window_rows: ClassVar[int]
@@ -35,8 +37,8 @@ class Task(Protocol):
     def __init__(self, bundle: Bundle, config: RunConfig, column: str) -> None: ...
 
     @staticmethod
-    def columns(config: RunConfig) -> pa.Schema:
-        """What the task adds to the input's columns."""
+    def columns(config: RunConfig, bundle: Bundle | None = None) -> pa.Schema:
+        """What the task adds to the input's columns; without a bundle, as far as it is known without."""
 
     def weigh(self, window: Window) -> Indices:
         """About how many bytes each row (R,) will take on its way."""

@@ -1,50 +1,37 @@
 """One embedding for each text: to search, to cluster, to find what is alike."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
 
-from tfbatch.batches import Floats, Indices, Window, Work, evenly
+from tfbatch.batches import Indices, Window
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
-from tfbatch.text import TextInput
+from tfbatch.embeddings import EMBEDDING_OPTIONS, Embeddings, embedding_columns
+from tfbatch.tasks._text import TEXT_OPTIONS, TextTask
+from tfbatch.text import sum_windows
 
 
-class FeatureExtraction:
+class FeatureExtraction(TextTask):
     """Pooling and normalisation are the graph's: what comes out of it is the embedding."""
 
-    kind: ClassVar[str] = "text"
-    default_model: ClassVar[str | None] = None
-    options: ClassVar[tuple[str, ...]] = ("max_length",)
-    window_rows: ClassVar[int] = 2048  # enough to find rows of like length among
-    window_bytes: ClassVar[int] = 4 << 20
-    prepares_in_parallel: ClassVar[bool] = True
+    options: ClassVar[tuple[str, ...]] = (*TEXT_OPTIONS, *EMBEDDING_OPTIONS)
 
     def __init__(self, bundle: Bundle, config: RunConfig, column: str) -> None:
-        self._column = column
-        self._input = TextInput(bundle, config.max_length)
-        self._width = bundle.setting("embedding_width")
+        super().__init__(bundle, config, column)
+        self._embeddings = Embeddings(bundle, config)
 
     @staticmethod
-    def columns(_: RunConfig) -> pa.Schema:
-        """`embedding`, a list of the model's width."""
-        return pa.schema([pa.field("embedding", pa.list_(pa.float32()))])
+    def columns(config: RunConfig, bundle: Bundle | None = None) -> pa.Schema:
+        return embedding_columns(config, bundle)
 
     def weigh(self, window: Window) -> Indices:
-        """The text and, four bytes a number, the embedding: as it is computed, as a column, in its rows' order."""
-        return evenly(window) + 12 * self._width
+        """The text and its embedding."""
+        return super().weigh(window) + self._embeddings.weight
 
-    def prepare(self, window: Window) -> Work:
-        return self._input.prepare(window.rows.column(self._column))
-
-    def finish(self, results: list[Floats | None]) -> list[pa.Array]:
-        """The column of embeddings (D,), one for each result; those of no result mean nothing."""
-        none = np.zeros(self._width, np.float32)
-        rows = [none if embedding is None else embedding for embedding in results]
-        offsets = np.arange(len(rows) + 1, dtype=np.int32) * self._width
-        values = np.array(rows, np.float32).ravel()
-        return [pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values, pa.float32()))]
+    def finish(self, results: list[Any]) -> list[pa.Array]:
+        """Embeddings (D,) of each text; of one in windows, their mean."""
+        return self._embeddings.finish([sum_windows(result) for result in results])
 
 
 TASK = FeatureExtraction

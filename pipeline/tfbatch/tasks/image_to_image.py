@@ -44,6 +44,7 @@ class Span:
 
 class ImageToImage:
     kind: ClassVar[str] = "image"
+    side_columns: ClassVar[dict[str, str]] = {}
     default_model: ClassVar[str] = "upscale"
     options: ClassVar[tuple[str, ...]] = ("images", "image_format", "image_quality", "contact_sheet")
     window_rows: ClassVar[int] = 64
@@ -57,7 +58,7 @@ class ImageToImage:
         self._levels = normalised_levels({"do_normalize": False} | bundle.read_json("preprocessor_config.json"))[0]
 
     @staticmethod
-    def columns(_: RunConfig) -> pa.Schema:
+    def columns(_: RunConfig, __: Bundle | None = None) -> pa.Schema:
         """`generated_image`."""
         return pa.schema([pa.field("generated_image", IMAGE)])
 

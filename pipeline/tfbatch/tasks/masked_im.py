@@ -53,6 +53,7 @@ class Hidden:
 
 class MaskedIm:
     kind: ClassVar[str] = "image"
+    side_columns: ClassVar[dict[str, str]] = {"mask_column": "mask"}
     default_model: ClassVar[str] = "inpaint"
     options: ClassVar[tuple[str, ...]] = (
         "mask_ratio", "mask_column", "seed", "keep_mask", "original_size", "exact_decoding",
@@ -77,7 +78,7 @@ class MaskedIm:
         self._tokens = bundle.setting("tokens_per_image")
 
     @staticmethod
-    def columns(config: RunConfig) -> pa.Schema:
+    def columns(config: RunConfig, _: Bundle | None = None) -> pa.Schema:
         """`generated_image`; with --keep-mask also `masked_image`, grey where the model saw nothing."""
         names = ["generated_image", "masked_image"] if config.keep_mask else ["generated_image"]
         return pa.schema([pa.field(name, IMAGE) for name in names])

@@ -1,23 +1,31 @@
-"""One label for each text: sentiment, topic, intent."""
+"""One label for each text or pair of texts: sentiment, topic, intent, entailment; or several; or a number."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import pyarrow as pa
 
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
-from tfbatch.tasks._classification import Classification
-from tfbatch.text import TextInput
+from tfbatch.scores import SCORE_OPTIONS, Scores, score_columns
+from tfbatch.tasks._text import TEXT_OPTIONS, TextTask
+from tfbatch.text import sum_windows
 
 
-class TextClassification(Classification):
-    kind: ClassVar[str] = "text"
-    default_model: ClassVar[str] = "sentiment"
-    options: ClassVar[tuple[str, ...]] = ("max_length", "all_scores", "top_k")
-    window_rows: ClassVar[int] = 2048  # enough to find rows of like length among
-    window_bytes: ClassVar[int] = 4 << 20
-    prepares_in_parallel: ClassVar[bool] = True
+class TextClassification(TextTask):
+    default_model: ClassVar[str | None] = "sentiment"
+    options: ClassVar[tuple[str, ...]] = (*TEXT_OPTIONS, *SCORE_OPTIONS)
 
     def __init__(self, bundle: Bundle, config: RunConfig, column: str) -> None:
-        super().__init__(bundle, config, column, TextInput(bundle, config.max_length))
+        super().__init__(bundle, config, column)
+        self._scores = Scores(bundle, config)
+
+    @staticmethod
+    def columns(config: RunConfig, _: Bundle | None = None) -> pa.Schema:
+        return score_columns(config)
+
+    def finish(self, results: list[Any]) -> list[pa.Array]:
+        """Logits (labels,) of each text; of one in windows, their mean."""
+        return self._scores.finish([sum_windows(result) for result in results])
 
 
 TASK = TextClassification

@@ -1,0 +1,49 @@
+"""A model's embeddings to the column that holds them."""
+
+import numpy as np
+import pyarrow as pa
+
+from tfbatch.batches import Floats
+from tfbatch.bundle import Bundle
+from tfbatch.config import RunConfig
+from tfbatch.errors import UsageError
+
+EMBEDDING_OPTIONS = ("dimensions", "embedding_type")
+TYPES = {"float32": pa.float32(), "float16": pa.float16()}
+
+
+def embedding_columns(config: RunConfig, bundle: Bundle | None) -> pa.Schema:
+    """`embedding`, a list of numbers, as many as the model or `--dimensions` has."""
+    width = config.dimensions or (bundle.setting("embedding_width") if bundle else -1)
+    return pa.schema([pa.field("embedding", pa.list_(TYPES[config.embedding_type], width))])
+
+
+class Embeddings:
+    """Fills `embedding_columns`.
+
+    The first `--dimensions` of an embedding are one too where the model was trained so (Matryoshka
+    representations, Kusupati et al., 2022); what the model has of length one is of length one again.
+    """
+
+    def __init__(self, bundle: Bundle, config: RunConfig) -> None:
+        self._width = bundle.setting("embedding_width")
+        self._kept = config.dimensions or self._width
+        if self._kept > self._width:
+            raise UsageError(f"--dimensions {self._kept}: embeddings of this model have {self._width}")
+        self._type = TYPES[config.embedding_type]
+        self._is_normalised = bool(bundle.manifest.settings.get("normalised"))
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes an embedding takes: as it is computed, as a column, in its rows' order."""
+        return 12 * self._width
+
+    def finish(self, results: list[Floats | None]) -> list[pa.Array]:
+        """The column of embeddings (D,), one for each result; those of no result mean nothing."""
+        none = np.zeros(self._width, np.float32)
+        rows = np.array([none if found is None else found for found in results], np.float32)
+        kept = rows.reshape(-1, self._width)[:, : self._kept]
+        if self._is_normalised:
+            kept = kept / np.maximum(np.linalg.norm(kept, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        values = pa.array(kept.astype(self._type.to_pandas_dtype(), copy=False).ravel(), self._type)
+        return [pa.FixedSizeListArray.from_arrays(values, self._kept)]

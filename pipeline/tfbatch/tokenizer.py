@@ -1,0 +1,277 @@
+"""Texts to token ids, as the checkpoint's own tokenizer makes them, without transformers.
+
+A long text is tokenized only as far as it is needed where it is to be cut, and piece by piece where
+all of it is wanted: a string of 10 MB, tokenized whole, takes half a minute and 4 GB.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tfbatch.batches import Indices
+from tfbatch.bundle import Bundle
+from tfbatch.errors import BadConfiguration, UsageError, first_line
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+    from tokenizers import Tokenizer as Rust
+
+CHARACTERS_PER_TOKEN = 8  # a first guess at how long a prefix must be
+PIECE = 1 << 16  # characters that are tokenized at once of a text that is wanted whole
+STRIDE = 128  # tokens that neighbouring windows share, or half of a window
+SPACE = re.compile(r"[ \t\r\n]")  # white space to Python and to BERT's normalizer alike
+SPACE_OR_HAN = re.compile(r"[ \t\r\n\u4e00-\u9fff]")  # with Chinese characters, which it makes words of their own
+# A blank after what is none to Python, and so none to Unicode (nor to older tables, which had U+180E).
+BLANK_AFTER_WORD = re.compile(r"(?<=[^\s\u180e]) ")
+LONG = 1 << 14  # characters of a prefix from which on runs are shortened
+
+STRATEGIES = {"longest": "longest_first", "first": "only_first"}  # as tokenizers has them
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """N inputs: their token ids, special tokens included, and of pairs the type of each token (else
+    None: all are of the first type); `is_cut` (N,) says where there was more text than went in."""
+
+    ids: list[Indices]
+    types: list[Indices] | None
+    is_cut: Flags
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """The tokens around a text: special ones, and in front of it maybe another text, whole.
+
+    `before` (P,) and `after` (S,) are ids, `type_before` (P,) their types, `type_after` that of the
+    text and of all after it.
+    """
+
+    before: Indices
+    after: Indices
+    type_before: Indices
+    type_after: int
+
+    @property
+    def size(self) -> int:
+        """How many tokens are not the text's."""
+        return len(self.before) + len(self.after)
+
+    def around(self, tokens: Indices) -> Indices:
+        """The ids of an input that holds these tokens (L,) of the text."""
+        return np.concatenate([self.before, tokens, self.after])
+
+    def types(self, length: int) -> Indices:
+        """The type of each token of an input of `length` tokens in all."""
+        return np.concatenate([self.type_before, np.full(length - len(self.before), self.type_after)])
+
+
+class Tokenizer:
+    """The tokenizer of a bundle. `max_length` is the most tokens of an input, special ones included."""
+
+    def __init__(self, bundle: Bundle, max_length: int | None = None) -> None:
+        from tokenizers import Tokenizer as Rust
+
+        longest = bundle.setting("max_length")
+        if max_length is not None and not 3 <= max_length <= longest:
+            raise UsageError(f"--max-length {max_length}: this model takes 3 to {longest} tokens")
+        self.max_length = max_length or longest
+        try:
+            self._rust: Rust = Rust.from_file(str(bundle.path / "tokenizer.json"))
+        except Exception as error:  # tokenizers raises Exception itself
+            raise BadConfiguration(
+                f"bundle {bundle.path}: tokenizer.json cannot be read: {first_line(error)}"
+            ) from error
+        self._rust.no_padding()
+        self._rust.enable_truncation(self.max_length)
+        self._word_end = find_word_end(self._rust)
+        self._run = find_run(self._rust)
+
+    def encode(self, texts: list[str]) -> Encoded:
+        """Each text cut at `max_length`, as if all of it had been tokenized and then cut.
+
+        A long text is tokenized only as far as needed: a prefix that ends between words, several
+        times as long each time until it fills `max_length` tokens.
+        """
+        pieces, found = self._encode_far_enough(texts)
+        is_cut = [
+            len(one.ids) == self.max_length and (len(piece) < len(text) or bool(one.overflowing))
+            for one, piece, text in zip(found, pieces, texts, strict=True)
+        ]
+        return Encoded(ids=list(map(ids_of, found)), types=None, is_cut=np.array(is_cut, bool))
+
+    def encode_pairs(self, firsts: list[str], seconds: list[str], cut: Literal["longest", "first"]) -> Encoded:
+        """Each pair of texts as one input, cut at `max_length`: the longer one first, or only the first.
+
+        Of two texts of over PIECE characters the odd token may go to the other than if they had been
+        tokenized whole.
+
+        Raises:
+            UsageError: the second text alone leaves no place for the first, which alone may be cut.
+        """
+        pieces = [[self._far_enough(text) for text in texts] for texts in (firsts, seconds)]
+        self._rust.enable_truncation(self.max_length, strategy=STRATEGIES[cut])
+        try:
+            found = self._rust.encode_batch_fast(list(zip(*pieces, strict=True)))
+        except Exception as error:  # tokenizers raises Exception itself
+            raise UsageError(f"--max-length {self.max_length} is too short for these texts: {error}") from error
+        finally:
+            self._rust.enable_truncation(self.max_length)
+        wholes = zip(firsts, seconds, *pieces, strict=True)
+        is_cut = [
+            bool(one.overflowing) or len(first) + len(second) > len(start) + len(other)
+            for one, (first, second, start, other) in zip(found, wholes, strict=True)
+        ]
+        types = [np.array(one.type_ids, np.int64) for one in found]
+        return Encoded(ids=list(map(ids_of, found)), types=types, is_cut=np.array(is_cut, bool))
+
+    def frame(self, first: str | None = None) -> Frame:
+        """What stands around a text that is alone, or that comes second after `first`, which is not cut."""
+        self._rust.no_truncation()
+        try:
+            found = self._rust.encode("a") if first is None else self._rust.encode(first, "a")
+        finally:
+            self._rust.enable_truncation(self.max_length)
+        places = np.flatnonzero([part == (first is not None) for part in found.sequence_ids])
+        start, stop = int(places[0]), int(places[-1]) + 1
+        ids, types = np.array(found.ids, np.int64), np.array(found.type_ids, np.int64)
+        return Frame(before=ids[:start], after=ids[stop:], type_before=types[:start], type_after=int(types[start]))
+
+    def whole(self, text: str) -> tuple[Indices, Indices]:
+        """All tokens (L,) of a text, without special ones, and where each lies in it: (L, 2), in
+        characters, the end exclusive."""
+        ids, offsets = [np.zeros(0, np.int64)], [np.zeros((0, 2), np.int64)]
+        self._rust.no_truncation()
+        try:
+            for start, piece in self._pieces(text):
+                found = self._rust.encode(piece, add_special_tokens=False)
+                ids.append(ids_of(found))
+                offsets.append(np.array(found.offsets, np.int64).reshape(-1, 2) + start)
+        finally:
+            self._rust.enable_truncation(self.max_length)
+        return np.concatenate(ids), np.concatenate(offsets)
+
+    def windows(self, tokens: int, frame: Frame, stride: int | None = None) -> list[slice]:
+        """Which of a text's tokens go into each input, so that all are in one at least.
+
+        Neighbours share `stride` tokens; see STRIDE for the default.
+
+        Raises:
+            UsageError: an input has no place for more tokens than are shared.
+        """
+        width = self.max_length - frame.size
+        shared = min(STRIDE, self.max_length // 2, max(width, 0) // 2) if stride is None else stride
+        if width <= shared:
+            raise UsageError(
+                f"--stride {shared}: an input of {self.max_length} tokens has place for {width} of the text's; "
+                f"neighbours can share fewer than that"
+            )
+        count = max(1, -(-(tokens - shared) // (width - shared)))
+        starts = [index * (width - shared) for index in range(count)]
+        return [slice(start, min(start + width, tokens)) for start in starts]
+
+    def _pieces(self, text: str) -> Iterator[tuple[int, str]]:
+        """A text in pieces that can be tokenized one by one, each with where it begins."""
+        start = 0
+        while start < len(text):
+            end = self._word_end.search(text, start + PIECE) if self._word_end and len(text) - start > PIECE else None
+            stop = end.start() if end else len(text)
+            yield start, text[start:stop]
+            start = stop
+
+    def _encode_far_enough(self, texts: list[str]) -> "tuple[list[str], list[Encoding]]":
+        """A prefix of each text that fills an input by itself, or all of it, and its tokens."""
+        characters = CHARACTERS_PER_TOKEN * self.max_length
+        pieces = [self._prefix(text, characters) for text in texts]
+        found = self._encode(pieces)
+        for index, text in enumerate(texts):
+            longer = characters
+            while len(pieces[index]) < len(text) and len(found[index].ids) < self.max_length:
+                longer *= 4
+                pieces[index] = self._prefix(text, longer)
+                found[index] = self._encode([pieces[index]])[0]
+        return pieces, found
+
+    def _far_enough(self, text: str) -> str:
+        """As much of a very long text as fills an input."""
+        return self._encode_far_enough([text])[0][0] if len(text) > PIECE else text
+
+    def _encode(self, pieces: list[str]) -> "list[Encoding]":
+        return self._rust.encode_batch_fast([self._shorten(piece) for piece in pieces])
+
+    def _prefix(self, text: str, characters: int) -> str:
+        """The text up to the first end of a word at or after so many characters."""
+        if self._word_end is None or len(text) <= 2 * characters:
+            return text
+        end = self._word_end.search(text, characters)
+        return text[: end.start()] if end else text
+
+    def _shorten(self, text: str) -> str:
+        """The text without what `find_run` proves to add no token."""
+        return text if self._run is None or len(text) <= LONG else self._run.sub(r"\1\2", text)
+
+
+def ids_of(found: "Encoding") -> Indices:
+    """Token ids (L,)."""
+    return np.array(found.ids, np.int64)
+
+
+def find_word_end(tokenizer: "Rust") -> re.Pattern[str] | None:
+    """What no token of this tokenizer reaches across from the left, so that the tokens of a prefix
+    that ends before it are the whole's first tokens; None where that is not known.
+
+    BERT's word pieces: white space is dropped, and Chinese characters stand alone. GPT-2's byte
+    pairs: a token may begin with a blank, but none that began before it holds one, and a blank is
+    a boundary of canonical composition (NFC).
+    """
+    from tokenizers import models, normalizers, pre_tokenizers
+
+    normalizer, splitter = tokenizer.normalizer, tokenizer.pre_tokenizer
+    if any(SPACE_OR_HAN.search(content) for content in added_tokens(tokenizer)):
+        return None
+    if is_bert(tokenizer):
+        return SPACE_OR_HAN if normalizer.handle_chinese_chars else SPACE
+    if (
+        isinstance(tokenizer.model, models.BPE)
+        and not tokenizer.model.dropout
+        and isinstance(splitter, pre_tokenizers.ByteLevel)
+        and splitter.use_regex
+        and (normalizer is None or isinstance(normalizer, normalizers.NFC))
+    ):
+        return BLANK_AFTER_WORD
+    return None
+
+
+def find_run(tokenizer: "Rust") -> re.Pattern[str] | None:
+    """What may be shortened to its groups and leaves the tokens as they are; None where that is not
+    known. To BERT's word pieces white space is one or many, and a word of more than so many letters
+    is unknown whatever follows them. No added token may lie across what is taken out.
+    """
+    if not is_bert(tokenizer):
+        return None
+    most = tokenizer.model.max_input_chars_per_word
+    for content in added_tokens(tokenizer):
+        if len(content) > most or SPACE.search(content) or re.search(r"^[0-9A-Za-z]|[0-9A-Za-z]$", content):
+            return None
+    return re.compile(rf"([0-9A-Za-z]{{{most + 1}}})[0-9A-Za-z]+|([ \t\r\n])[ \t\r\n]+")
+
+
+def is_bert(tokenizer: "Rust") -> bool:
+    """Whether a tokenizer makes word pieces as BERT does."""
+    from tokenizers import models, normalizers, pre_tokenizers
+
+    return (
+        isinstance(tokenizer.model, models.WordPiece)
+        and isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
+        and isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
+    )
+
+
+def added_tokens(tokenizer: "Rust") -> list[str]:
+    """Tokens that are found in a text before it is split."""
+    return [token.content for token in tokenizer.get_added_tokens_decoder().values()]

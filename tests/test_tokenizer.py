@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, WORDS
+from tfbatch.bundle import load_bundle
+from tfbatch.errors import UsageError
+from tfbatch.tokenizer import PIECE, Tokenizer
+from tokenizers import Tokenizer as Rust
+
+
+def whole(bundle: Path, text: str, max_length: int) -> list[int]:
+    """Token ids by tokenizing all of a text, then cutting."""
+    rust = Rust.from_file(str(bundle / "tokenizer.json"))
+    rust.no_padding()
+    rust.enable_truncation(max_length)
+    ids: list[int] = rust.encode(text).ids
+    return ids
+
+
+@pytest.mark.parametrize("max_length", [8, 64])
+def test_a_prefix_gives_the_tokens_of_the_whole(max_length: int, text_bundle: Path) -> None:
+    tokenizer = Tokenizer(load_bundle(text_bundle), max_length)
+    random = np.random.default_rng(0)
+    pieces = [
+        *WORDS[:-1],
+        "\x1c",
+        "́",
+        "é",
+        "[SEP]",
+        "  ",
+        "\n",
+        "\u3000",
+        "电影",
+        "x" * 150,
+        "🎬",
+        "a\u00adb",
+        "\u200b",
+    ]
+    texts = [" " * 5000, "x" * 5000, " " * 3000 + "good film", ""]
+    for _ in range(500):
+        joint = random.choice(["", " ", "\x1c", "\u3000", "影"])
+        texts.append(joint.join(random.choice(pieces, random.integers(1, 800))))
+    for text, ids in zip(texts, tokenizer.encode(texts).ids, strict=True):
+        assert ids.tolist() == whole(text_bundle, text, max_length), repr(text[:100])
+
+
+def test_a_ten_megabyte_text_is_cut_before_it_is_tokenized(text_bundle: Path) -> None:
+    tokenizer = Tokenizer(load_bundle(text_bundle))
+    assert len(tokenizer._prefix("good film " * 1_000_000, 512)) < 600
+    assert len(tokenizer._prefix("电影" * 1_000_000, 512)) < 600
+    assert len(tokenizer.encode(["good film " * 1_000_000]).ids[0]) == 64
+
+
+def test_the_real_tokenizer_is_known_to_keep_to_word_boundaries() -> None:
+    bundle = load_bundle(ROOT / "models" / "sentiment")
+    tokenizer = Tokenizer(bundle)
+    assert tokenizer._word_end is not None
+
+
+def test_what_was_cut_is_known(text_bundle: Path) -> None:
+    tokenizer = Tokenizer(load_bundle(text_bundle), 8)
+    texts = ["", "good film", "good " * 6, "good " * 7, "good " * 5000, "good" + " " * 5000]
+    assert tokenizer.encode(texts).is_cut.tolist() == [False, False, False, True, True, False]
+
+
+@pytest.mark.parametrize("max_length", [8, 15, 64])
+def test_pairs_are_cut_as_transformers_cuts_them(max_length: int, text_checkpoint: Path, text_bundle: Path) -> None:
+    from transformers import AutoTokenizer
+
+    reference = AutoTokenizer.from_pretrained(text_checkpoint)
+    random = np.random.default_rng(0)
+    firsts, seconds = (
+        [" ".join(random.choice(WORDS[:-1], random.integers(0, 60))) for _ in range(100)] for _ in range(2)
+    )
+    expected = reference(firsts, seconds, truncation=True, max_length=max_length)
+    found = Tokenizer(load_bundle(text_bundle), max_length).encode_pairs(firsts, seconds, cut="longest")
+    assert found.types is not None
+    assert [ids.tolist() for ids in found.ids] == expected["input_ids"]
+    assert [types.tolist() for types in found.types] == expected["token_type_ids"]
+    whole_lengths = [len(ids) for ids in reference(firsts, seconds)["input_ids"]]
+    assert found.is_cut.tolist() == [length > max_length for length in whole_lengths]
+
+
+@pytest.mark.parametrize("stride", [0, 3, 20])
+def test_windows_are_those_of_transformers(stride: int, text_checkpoint: Path, text_bundle: Path) -> None:
+    from transformers import AutoTokenizer
+
+    reference = AutoTokenizer.from_pretrained(text_checkpoint)
+    tokenizer = Tokenizer(load_bundle(text_bundle), 40)
+    random = np.random.default_rng(0)
+    for question in (None, "good film was good"):
+        for words in (0, 1, 30, 38, 39, 200):
+            if question and not words:
+                continue  # to transformers a pair with nothing is no pair
+            text = " ".join(random.choice(WORDS[:-1], words))
+            pair = (text,) if question is None else (question, text)
+            expected = reference(
+                *pair, truncation=True if question is None else "only_second", max_length=40, stride=stride,
+                return_overflowing_tokens=True, return_offsets_mapping=True,
+            )  # fmt: skip
+            frame = tokenizer.frame(question)
+            tokens, offsets = tokenizer.whole(text)
+            windows = tokenizer.windows(len(tokens), frame, stride)
+            ids = [frame.around(tokens[window]).tolist() for window in windows]
+            assert ids == expected["input_ids"]
+            assert [frame.types(len(one)).tolist() for one in ids] == expected["token_type_ids"]
+            for window, mapping in zip(windows, expected["offset_mapping"], strict=True):
+                inner = mapping[len(frame.before) : len(mapping) - len(frame.after)]
+                assert offsets[window].tolist() == [list(place) for place in inner]
+
+
+def test_a_long_text_is_tokenized_in_pieces_to_the_same_tokens(text_bundle: Path) -> None:
+    tokenizer = Tokenizer(load_bundle(text_bundle))
+    random = np.random.default_rng(0)
+    text = "".join(random.choice(["good", " film", "电影", " ", "\n", "é", "a"], PIECE))
+    ids, offsets = tokenizer.whole(text)
+    rust = Rust.from_file(str(text_bundle / "tokenizer.json"))
+    rust.no_truncation()
+    found = rust.encode(text, add_special_tokens=False)
+    assert len(text) > 2 * PIECE
+    assert ids.tolist() == found.ids
+    assert offsets.tolist() == [list(place) for place in found.offsets]
+
+
+def test_a_stride_that_leaves_no_place_is_refused(text_bundle: Path) -> None:
+    tokenizer = Tokenizer(load_bundle(text_bundle), 8)
+    with pytest.raises(UsageError, match="has place for 6"):
+        tokenizer.windows(100, tokenizer.frame(), 6)
