@@ -92,6 +92,8 @@ def infer_task(checkpoint: Checkpoint) -> str:
     architectures = config.architectures or []
     tasks = tasks_of(config.model_type)
     for task, family in tasks.items():
+        if not family.is_inferred:
+            continue
         models = auto_class(task, family)._model_mapping
         kind = type(config)
         found = models[kind] if kind in models else ()  # noqa: SIM401 -- its get() takes no default

@@ -23,7 +23,8 @@ class Family(Protocol):
     `inputs` names the finished graph's inputs, as the Hub's models name their arguments, and
     `output` what comes out; `attention` is the implementation that is traced, None where the
     model has only its own; `hub_class` the Auto class to load with where the task's is not it;
-    `unused` how the names of weights begin that the task does without.
+    `unused` how the names of weights begin that the task does without; `is_inferred` whether a checkpoint
+    of the task's class is taken to be for it when no task is named.
     """
 
     inputs: tuple[str, ...]
@@ -31,6 +32,7 @@ class Family(Protocol):
     attention: str | None
     hub_class: str | None
     unused: tuple[str, ...]
+    is_inferred: bool
 
     def layers(self, config: Any) -> int:
         """How many attention layers the model has."""

@@ -38,6 +38,7 @@ class FixedSizeImages:
     attention: str | None = UNMASKED
     hub_class: str | None = None
     unused: tuple[str, ...] = ()
+    is_inferred = True
 
     def labels(self, config: Any) -> list[str]:
         """Of what has logits only."""

@@ -1,8 +1,8 @@
-"""What text encoders have in common: token ids in, right-padded, logits out."""
+"""What text encoders have in common: token ids in, right-padded, and what a head makes of their states out."""
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import onnx_ir
 import torch
@@ -10,51 +10,100 @@ from tfbatch.errors import BadConfiguration
 from transformers import AutoTokenizer, PreTrainedModel
 
 from tfbatch_export.families import Axes, Tensors
-from tfbatch_export.families._encoder import class_names
 from tfbatch_export.fuse import mask_by_row_lengths
+from tfbatch_export.heads import Head, head_names, load_head
 from tfbatch_export.trace import UNMASKED
 
 BATCH_SIZES = (1, 2, 7)
 LENGTHS = (2, 17, 128, 512)
-VOCABULARIES = ("tokenizer.json", "vocab.txt")  # without one transformers makes up a tokenizer of five tokens
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "spm.model")
 AXES = {0: "batch", 1: "sequence"}
 
 
-class TextWrapper(torch.nn.Module):
-    """Logits of a text model, traced without a padding mask."""
+class TextModel(Protocol):
+    """The part of a text model that is the same for all of its heads.
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        super().__init__()
-        self.model = model
+    `inputs` are its arguments by the Hub's names, the mask among them; `attention` the implementation
+    that is traced.
+    """
 
-    def forward(self, input_ids: torch.Tensor, token_type_ids: torch.Tensor) -> torch.Tensor:
-        """(B, L) int64 twice to logits (B, labels) float32."""
-        logits: torch.Tensor = self.model(input_ids=input_ids, token_type_ids=token_type_ids).logits
-        return logits
+    inputs: tuple[str, ...]
+    attention: str | None
+
+    def layers(self, config: Any) -> int:
+        """How many attention layers it has."""
+
+    def expected(self, config: Any) -> dict[str, int]:
+        """See `Family`."""
+
+    def longest(self, config: Any) -> int:
+        """The most tokens that it has positions for, special ones included."""
+
+    def complete(self, graph: onnx_ir.Model) -> None:
+        """What is left to do once a graph is fused: the mask, which it was traced without."""
 
 
-class TextFamily:
-    """A text encoder with absolute positions and token types."""
+class AbsolutePositions:
+    """Position embeddings that are learned, and attention that is traced without its mask."""
 
-    inputs = ("input_ids", "attention_mask", "token_type_ids")
-    output = "logits"
-    attention = UNMASKED
-    hub_class: str | None = None
-    unused: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ("input_ids", "attention_mask", "token_type_ids")
+    attention: str | None = UNMASKED
 
-    def labels(self, config: Any) -> list[str]:
-        """Of what has logits only."""
-        return class_names(config) if self.output == "logits" else []
-
-    def wrap(self, model: PreTrainedModel) -> torch.nn.Module:
-        return TextWrapper(model)
-
-    def trace_inputs(self, config: Any) -> tuple[Tensors, Axes]:
-        ids = torch.randint(config.vocab_size, (2, 16))
-        return {"input_ids": ids, "token_type_ids": torch.zeros_like(ids)}, {"input_ids": AXES, "token_type_ids": AXES}
+    def longest(self, config: Any) -> int:
+        return int(config.max_position_embeddings)
 
     def complete(self, graph: onnx_ir.Model) -> None:
         mask_by_row_lengths(graph)
+
+
+class Traced(torch.nn.Module):
+    """A text model and its head as a function of the graph's inputs; the mask is for the head alone."""
+
+    def __init__(self, family: "TextFamily", model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        self.family = family
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        positions: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(B, L) int64 three times and (B,) int64 to the head's output."""
+        given = {"input_ids": input_ids, "token_type_ids": token_type_ids}
+        more = {"attention_mask": attention_mask, "positions": positions}
+        present, rest = ({name: value for name, value in part.items() if value is not None} for part in (given, more))
+        return self.family.head.compute(self.model, present, rest)
+
+
+class TextFamily:
+    """A text model with one head."""
+
+    def __init__(self, model: TextModel, head: Head) -> None:
+        self.model, self.head = model, head
+        self.inputs = (*model.inputs, *head.more_inputs)
+        self.output, self.hub_class, self.unused = head.output, head.hub_class, head.unused
+        self.attention, self.is_inferred = model.attention, head.is_inferred
+        self.layers, self.expected, self.complete = model.layers, model.expected, model.complete
+        self.labels = head.labels
+
+    def wrap(self, model: PreTrainedModel) -> torch.nn.Module:
+        return Traced(self, model)
+
+    def trace_inputs(self, config: Any) -> tuple[Tensors, Axes]:
+        ids = torch.randint(config.vocab_size, (2, 16))
+        samples = self._with_the_rest(ids, torch.ones_like(ids), config)
+        if not self.head.reads_mask:
+            del samples["attention_mask"]
+        return samples, {name: self.head.more_inputs.get(name, AXES) for name in samples}
+
+    def _with_the_rest(self, ids: torch.Tensor, mask: torch.Tensor, config: Any) -> Tensors:
+        """All of the graph's inputs, in their order, for ids and a mask (B, L)."""
+        known = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+        known |= self.head.examples(ids, config)
+        return {name: known[name] for name in self.inputs}
 
     def write_preprocessor(self, checkpoint: Path, config: Any, folder: Path) -> dict[str, Any]:
         """`tokenizer.json` and `tokenizer_config.json`, made where the checkpoint has a vocabulary alone."""
@@ -75,28 +124,31 @@ class TextFamily:
                 (folder / name).write_bytes(saved.read_bytes())
         if tokenizer.padding_side != "right":
             raise BadConfiguration(f"{checkpoint} pads on the left; row lengths as a mask need padding on the right")
-        return {
-            "max_length": min(tokenizer.model_max_length, config.max_position_embeddings),
+        found = self.head.settings(checkpoint, config)
+        lengths = (tokenizer.model_max_length, self.model.longest(config), found.get("max_length"))
+        return found | {
+            "max_length": min(length for length in lengths if length is not None),
             "pad_token_id": tokenizer.pad_token_id or 0,
         }
 
     def reference(self, model: PreTrainedModel, inputs: Tensors) -> torch.Tensor:
-        logits: torch.Tensor = model(**inputs).logits
-        return logits
+        given = {name: inputs[name] for name in self.model.inputs}
+        return self.head.compute(model, given, inputs)
 
     def parity_batches(self, config: Any) -> dict[str, Tensors]:
         """Random tokens in every size and length, unpadded and with rows of random lengths."""
         generator = torch.Generator().manual_seed(0)
         batches = {}
         for size in BATCH_SIZES:
-            for length in (length for length in LENGTHS if length <= config.max_position_embeddings):
+            for length in (length for length in LENGTHS if length <= self.model.longest(config)):
                 ids = torch.randint(config.vocab_size, (size, length), generator=generator)
                 lengths = torch.randint(1, length + 1, (size,), generator=generator)
                 for name, rows in (("", torch.full((size,), length)), (", padded", lengths)):
                     mask = (torch.arange(length) < rows[:, None]).long()
-                    batches[f"{size} x {length}{name}"] = {
-                        "input_ids": ids,
-                        "attention_mask": mask,
-                        "token_type_ids": torch.zeros_like(ids),
-                    }
+                    batches[f"{size} x {length}{name}"] = self._with_the_rest(ids, mask, config)
         return batches
+
+
+def text_tasks(model: TextModel) -> dict[str, TextFamily]:
+    """A text model with each of the heads there are."""
+    return {task: TextFamily(model, load_head(task)) for task in head_names()}

@@ -1,16 +1,11 @@
 """BERT (Devlin et al., 2018): normalisation after each half of a layer."""
 
-from tfbatch_export.families._embedding import TextEmbedding
 from tfbatch_export.families._encoder import Encoder
-from tfbatch_export.families._text import TextFamily
+from tfbatch_export.families._text import AbsolutePositions, text_tasks
 
 
-class Bert(Encoder, TextFamily):
-    """Absolute positions, token types."""
+class Bert(Encoder, AbsolutePositions):
+    """Token types besides positions."""
 
 
-class EmbeddingBert(Encoder, TextEmbedding):
-    """The same without a head (Sentence-BERT, Reimers and Gurevych, 2019)."""
-
-
-TASKS = {"text-classification": Bert(), "feature-extraction": EmbeddingBert()}
+TASKS = text_tasks(Bert())

@@ -68,6 +68,7 @@ class Swin2Sr:
     attention: str | None = None
     hub_class: str | None = None
     unused: tuple[str, ...] = ()
+    is_inferred = True
 
     def layers(self, config: Any) -> int:
         return sum(config.depths)
