@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from huggingface_hub import HfApi, snapshot_download
 from optimum.exporters.tasks import TasksManager
 from tfbatch.bundle import sha256
@@ -107,9 +108,9 @@ def infer_task(checkpoint: Checkpoint) -> str:
 
 def auto_class(task: str, family: Family) -> Any:
     """The AutoModel class that transformers has for a task, or that the family asks for."""
-    return TasksManager.get_model_class_for_task(
-        task, framework="pt", model_class_name=family.hub_class, library="transformers"
-    )
+    if family.hub_class is not None:
+        return getattr(transformers, family.hub_class)
+    return TasksManager.get_model_class_for_task(task, framework="pt", library="transformers")
 
 
 def load_model(checkpoint: Checkpoint, task: str, family: Family) -> PreTrainedModel:

@@ -39,6 +39,9 @@ class RunConfig:
     threshold: float | None = None
     dimensions: int | None = None
     embedding_type: str = "float32"
+    labels: tuple[str, ...] | None = None
+    label_template: str | None = None
+    multi_label: bool = False
     exact_decoding: bool = False
     mask_ratio: float | None = None
     mask_column: str | None = None

@@ -175,6 +175,10 @@ class Tokenizer:
         starts = [index * (width - shared) for index in range(count)]
         return [slice(start, min(start + width, tokens)) for start in starts]
 
+    def word(self, token: int) -> str:
+        """A token as a text of its own."""
+        return self._rust.decode([int(token)], skip_special_tokens=False)
+
     def _pieces(self, text: str) -> Iterator[tuple[int, str]]:
         """A text in pieces that can be tokenized one by one, each with where it begins."""
         start = 0

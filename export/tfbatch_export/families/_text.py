@@ -102,7 +102,7 @@ class TextFamily:
     def _with_the_rest(self, ids: torch.Tensor, mask: torch.Tensor, config: Any) -> Tensors:
         """All of the graph's inputs, in their order, for ids and a mask (B, L)."""
         known = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
-        known |= self.head.examples(ids, config)
+        known |= self.head.examples(ids, mask, config)
         return {name: known[name] for name in self.inputs}
 
     def write_preprocessor(self, checkpoint: Path, config: Any, folder: Path) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class TextFamily:
 
     def reference(self, model: PreTrainedModel, inputs: Tensors) -> torch.Tensor:
         given = {name: inputs[name] for name in self.model.inputs}
-        return self.head.compute(model, given, inputs)
+        return self.head.reference(model, given, inputs)
 
     def parity_batches(self, config: Any) -> dict[str, Tensors]:
         """Random tokens in every size and length, unpadded and with rows of random lengths."""

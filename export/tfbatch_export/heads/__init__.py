@@ -39,8 +39,11 @@ class Head(Protocol):
     def labels(self, config: Any) -> list[str]:
         """What the classes of the output mean, in their order; empty where it has none that are named."""
 
-    def examples(self, ids: torch.Tensor, config: Any) -> Tensors:
-        """`more_inputs` for token ids (B, L)."""
+    def reference(self, model: PreTrainedModel, inputs: Tensors, more: Tensors) -> torch.Tensor:
+        """The same by the model's own `forward`."""
+
+    def examples(self, ids: torch.Tensor, mask: torch.Tensor, config: Any) -> Tensors:
+        """`more_inputs` for token ids and a mask (B, L)."""
 
     def settings(self, checkpoint: Path, config: Any) -> dict[str, Any]:
         """What the run stage must know."""
@@ -60,12 +63,15 @@ class LogitsHead:
         logits: torch.Tensor = model(**inputs).logits
         return logits
 
+    def reference(self, model: PreTrainedModel, inputs: Tensors, more: Tensors) -> torch.Tensor:
+        return self.compute(model, inputs, more)
+
     def labels(self, config: Any) -> list[str]:
         """The names that the checkpoint's configuration gives."""
         names = config.id2label or {}
         return [names[index] for index in range(len(names))]
 
-    def examples(self, _: torch.Tensor, __: Any) -> Tensors:
+    def examples(self, _: torch.Tensor, mask: torch.Tensor, __: Any) -> Tensors:  # noqa: ARG002 -- as others name it
         return {}
 
     def settings(self, _: Path, __: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class ImageClassification:
     def __init__(self, bundle: Bundle, config: RunConfig, column: str) -> None:
         self._column = column
         self._input = ImageInput(bundle, is_exact=config.exact_decoding)
-        self._scores = Scores(bundle, config)
+        self._scores = Scores.of(bundle, config)
 
     @staticmethod
     def columns(config: RunConfig, _: Bundle | None = None) -> pa.Schema:

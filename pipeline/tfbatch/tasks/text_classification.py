@@ -17,7 +17,7 @@ class TextClassification(TextTask):
 
     def __init__(self, bundle: Bundle, config: RunConfig, column: str) -> None:
         super().__init__(bundle, config, column)
-        self._scores = Scores(bundle, config)
+        self._scores = Scores.of(bundle, config)
 
     @staticmethod
     def columns(config: RunConfig, _: Bundle | None = None) -> pa.Schema:

@@ -1,0 +1,23 @@
+"""One logit (B, 1) for two texts that are read together."""
+
+from pathlib import Path
+from typing import Any
+
+from tfbatch.errors import BadConfiguration
+
+from tfbatch_export.heads import LogitsHead
+
+
+class CrossEncoder(LogitsHead):
+    """Asked for by name: a checkpoint of its class may be for anything."""
+
+    hub_class: str | None = "AutoModelForSequenceClassification"
+    is_inferred = False
+
+    def settings(self, checkpoint: Path, config: Any) -> dict[str, Any]:
+        if config.num_labels != 1:
+            raise BadConfiguration(f"{checkpoint} gives {config.num_labels} logits; a similarity is one number")
+        return {}
+
+
+HEAD = CrossEncoder()

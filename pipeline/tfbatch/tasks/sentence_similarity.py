@@ -1,0 +1,47 @@
+"""How alike two texts are, or how well one answers the other, by a model that reads both at once
+(cross-encoder; Nogueira and Cho, 2019)."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from tfbatch.bundle import Bundle
+from tfbatch.config import RunConfig
+from tfbatch.errors import BadConfiguration, UsageError
+from tfbatch.tasks._text import TextTask
+
+IDENTITY = "torch.nn.modules.linear.Identity"
+
+
+class SentenceSimilarity(TextTask):
+    """The model's one logit, through a sigmoid, or as it is where the checkpoint says so, as
+    sentence-transformers' CrossEncoder gives it."""
+
+    options: ClassVar[tuple[str, ...]] = ("text_pair_column", "max_length")
+
+    def __init__(self, bundle: Bundle, config: RunConfig, column: str) -> None:
+        super().__init__(bundle, config, column)
+        if config.text_pair_column is None:
+            raise UsageError("sentence-similarity reads two columns: name the second with --text-pair-column")
+        if len(bundle.manifest.labels) != 1:
+            raise BadConfiguration(
+                f"bundle {bundle.path} has the labels {', '.join(bundle.manifest.labels)}; a similarity is one number"
+            )
+        settings = bundle.read_json("config.json")
+        told = settings.get("sentence_transformers") or {
+            "activation_fn": settings.get("sbert_ce_default_activation_function")
+        }
+        self._is_raw = told.get("activation_fn") == IDENTITY
+
+    @staticmethod
+    def columns(_: RunConfig, __: Bundle | None = None) -> pa.Schema:
+        """`similarity`, from 0 to 1 unless it is the raw logit."""
+        return pa.schema([pa.field("similarity", pa.float32())])
+
+    def finish(self, results: list[Any]) -> list[pa.Array]:
+        logits = np.array([0 if logit is None else logit[0] for logit in results], np.float32)
+        return [pa.array(logits if self._is_raw else 1 / (1 + np.exp(-logits)), pa.float32())]
+
+
+TASK = SentenceSimilarity

@@ -1,0 +1,112 @@
+"""One label for each text, of labels that are said at run (Yin et al., 2019).
+
+Each label is put into a sentence, and a model of entailment (NLI) is asked whether the text implies it.
+"""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from tfbatch.batches import Floats, Indices, Window, Work, evenly
+from tfbatch.bundle import Bundle
+from tfbatch.candidates import checked_names, fill
+from tfbatch.config import RunConfig
+from tfbatch.errors import BadConfiguration, UsageError
+from tfbatch.scores import SCORE_OPTIONS, Scores, score_columns
+from tfbatch.tasks._text import TextTask
+from tfbatch.text import Inputs, distinct_texts
+from tfbatch.tokenizer import Tokenizer
+
+TEMPLATE = "This example is {}."
+
+
+class ZeroShotClassification(TextTask):
+    """An input for each text and label; a result is the logits (labels, classes) of one text.
+
+    Scores are a softmax over the labels' entailment; with `--multi-label`, or one label, entailment
+    against contradiction for each.
+    """
+
+    side_columns: ClassVar[dict[str, str]] = {}
+    options: ClassVar[tuple[str, ...]] = ("labels", "label_template", "multi_label", "max_length", *SCORE_OPTIONS)
+
+    def __init__(self, bundle: Bundle, config: RunConfig, column: str) -> None:
+        self._column, self._bundle = column, bundle
+        names = checked_names(config.labels)
+        self._texts = fill(config.label_template or TEMPLATE, names)
+        self._tokenizer = Tokenizer(bundle, config.max_length)
+        self._refuse_long()
+        self._entailment, self._contradiction = meaning_of_logits(bundle)
+        self._by_itself = config.multi_label or len(names) == 1
+        self._scores = Scores(names, "none" if self._by_itself else "softmax", config)
+
+    @staticmethod
+    def columns(config: RunConfig, _: Bundle | None = None) -> pa.Schema:
+        return score_columns(config)
+
+    def weigh(self, window: Window) -> Indices:
+        """A text once for each label."""
+        return evenly(window) * (1 + len(self._texts))
+
+    def prepare(self, window: Window) -> Work:
+        texts, result_of_row, errors = distinct_texts(window.rows.column(self._column))
+        count, labels = len(texts), len(self._texts)
+        encoded = self._tokenizer.encode_pairs(
+            [text for text in texts for _ in range(labels)], self._texts * count, cut="first"
+        )
+        inputs = Inputs(encoded, self._bundle)
+        results: list[Any] = [np.zeros((labels, len(self._bundle.manifest.labels)), np.float32) for _ in range(count)]
+
+        def receive(indices: Indices, outputs: Floats) -> None:
+            for index, logits in zip(indices.tolist(), outputs, strict=True):
+                results[index // labels][index % labels] = logits
+
+        is_cut = encoded.is_cut.reshape(count, labels).any(axis=1)
+        return Work(
+            lengths=inputs.lengths,
+            groups=np.zeros(count * labels, np.int64),
+            result_of_input=np.repeat(np.arange(count), labels),
+            result_of_row=result_of_row,
+            results=results,
+            errors=errors,
+            collate=inputs.collate,
+            receive=receive,
+            truncated=int(np.append(is_cut, False)[result_of_row].sum()),
+        )
+
+    def finish(self, results: list[Any]) -> list[pa.Array]:
+        return self._scores.finish([None if logits is None else self._of_labels(logits) for logits in results])
+
+    def _of_labels(self, logits: Floats) -> Floats:
+        """Logits (labels, classes) to what `Scores` takes (labels,)."""
+        entailment = logits[:, self._entailment]
+        if not self._by_itself:
+            return entailment
+        probability: Floats = 1 / (1 + np.exp(logits[:, self._contradiction] - entailment))
+        return probability
+
+    def _refuse_long(self) -> None:
+        """Refuse a label whose sentence leaves no place for a text."""
+        for text in self._texts:
+            if self._tokenizer.frame(text).size >= self._tokenizer.max_length:
+                raise UsageError(f"the label in {text!r} takes all of the {self._tokenizer.max_length} tokens")
+
+
+def meaning_of_logits(bundle: Bundle) -> tuple[int, int]:
+    """Which of a model's logits stands for entailment, and which for contradiction, as the Hub's pipeline
+    finds them.
+
+    Raises:
+        BadConfiguration: none of its labels begins with `entail`.
+    """
+    labels = bundle.manifest.labels
+    entailment = [index for index, label in enumerate(labels) if label.lower().startswith("entail")]
+    if not entailment or len(labels) == 1:
+        raise BadConfiguration(
+            f"bundle {bundle.path} has the labels {', '.join(labels)}: none is entailment, by which labels are chosen"
+        )
+    return entailment[0], -1 if entailment[0] == 0 else 0
+
+
+TASK = ZeroShotClassification

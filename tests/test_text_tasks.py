@@ -1,0 +1,146 @@
+"""Tasks of text that are small: each against the Hub's own pipeline."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import SPECIAL, WORDS, read_output, run_tfbatch
+from tfbatch_export.export import ExportConfig, export
+
+LABELS = ["good", "bad, very bad", "film"]
+
+
+@pytest.fixture(scope="module")
+def model(text_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path, Path]]:
+    """Makes a BERT of 2 layers with the head of a class, and its bundle for a task."""
+    import torch
+    import transformers
+
+    root = tmp_path_factory.mktemp("heads")
+
+    def make(task: str, model_class: str, **more: Any) -> tuple[Path, Path]:
+        torch.manual_seed(3)
+        config = transformers.BertConfig(
+            vocab_size=len(SPECIAL + WORDS), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+            intermediate_size=64, max_position_embeddings=64, initializer_range=0.6, **more,
+        )  # fmt: skip
+        checkpoint = root / task
+        getattr(transformers, model_class)(config).save_pretrained(checkpoint)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            (checkpoint / name).write_bytes((text_checkpoint / name).read_bytes())
+        config_of_export = ExportConfig(model=str(checkpoint), output=root / f"{task}-bundle", task=task)
+        return checkpoint, export(config_of_export).path
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def entailment(model: Callable[..., tuple[Path, Path]]) -> tuple[Path, Path]:
+    labels = {0: "contradiction", 1: "neutral", 2: "entailment"}
+    return model(
+        "zero-shot-classification", "BertForSequenceClassification", id2label=labels,
+        label2id={label: index for index, label in labels.items()},
+    )  # fmt: skip
+
+
+def texts_of(reviews: Path, count: int) -> list[str]:
+    texts: list[str] = pq.read_table(reviews).column("text").to_pylist()
+    return texts[:count]
+
+
+@pytest.mark.parametrize("options", [[], ["--multi-label"], ["--label-template", "the {} is not very good ."]])
+def test_labels_said_at_run_are_scored_as_by_the_hubs_pipeline(
+    options: list[str], entailment: tuple[Path, Path], reviews: Path, tmp_path: Path
+) -> None:
+    from transformers import pipeline
+
+    checkpoint, bundle = entailment
+    words = ["--labels", 'good,"bad, very bad",film', *options, "--all-scores", "--limit", 200, "-o", tmp_path / "out"]
+    done = run_tfbatch("run", reviews, "-m", bundle, *words)
+    assert done.code == 0, done.err
+    template = options[1] if len(options) > 1 else "This example is {}."
+    classify = pipeline("zero-shot-classification", model=str(checkpoint))
+    found = classify(
+        texts_of(reviews, 200), LABELS, multi_label=options == ["--multi-label"], hypothesis_template=template
+    )
+    for row, expected in zip(read_output(tmp_path / "out").to_pylist(), found, strict=True):
+        assert [scored["label"] for scored in row["predicted_scores"]] == expected["labels"]
+        scores = [scored["score"] for scored in row["predicted_scores"]]
+        np.testing.assert_allclose(scores, expected["scores"], atol=1e-4)
+
+
+def test_labels_that_cannot_be_are_refused(entailment: tuple[Path, Path], reviews: Path) -> None:
+    for words, reason in (
+        ([], "say which, as in --labels"),
+        (["--labels", "a,a"], "--labels has a more than once"),
+        (["--labels", "a,,b"], "an empty label"),
+        (["--labels", "a", "--label-template", "nothing"], "has no {}"),
+        (["--labels", "good " * 80], "takes all of the 64 tokens"),
+    ):
+        done = run_tfbatch("run", reviews, "-m", entailment[1], *words)
+        assert (done.code, reason in done.err) == (2, True), done.err
+
+
+def test_a_model_without_entailment_is_refused(text_bundle: Path, reviews: Path, tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    copy = shutil.copytree(text_bundle, tmp_path / "copy")
+    manifest = json.loads((copy / "tfbatch.json").read_text()) | {"task": "zero-shot-classification"}
+    (copy / "tfbatch.json").write_text(json.dumps(manifest))
+    done = run_tfbatch("run", reviews, "-m", copy, "--labels", "a,b")
+    assert (done.code, "none is entailment" in done.err) == (78, True)
+
+
+def test_similarity_is_the_sigmoid_of_one_logit(
+    model: Callable[..., tuple[Path, Path]], reviews: Path, tmp_path: Path
+) -> None:
+    from transformers import pipeline
+
+    checkpoint, bundle = model("sentence-similarity", "BertForSequenceClassification", num_labels=1)
+    texts = texts_of(reviews, 200)
+    pq.write_table(pa.table({"query": texts, "passage": texts[::-1]}), tmp_path / "pairs.parquet")
+    words = ["--input-column", "query", "--text-pair-column", "passage", "-o", tmp_path / "out"]
+    done = run_tfbatch("run", tmp_path / "pairs.parquet", "-m", bundle, *words)
+    assert done.code == 0, done.err
+    score = pipeline("text-classification", model=str(checkpoint), truncation=True, max_length=64)
+    expected = [score({"text": one, "text_pair": two})["score"] for one, two in zip(texts, texts[::-1], strict=True)]
+    np.testing.assert_allclose(read_output(tmp_path / "out").column("similarity"), expected, atol=1e-4)
+    done = run_tfbatch("run", tmp_path / "pairs.parquet", "-m", bundle, "--input-column", "query")
+    assert (done.code, "name the second with --text-pair-column" in done.err) == (2, True)
+
+
+def test_masks_are_filled_as_by_the_hubs_pipeline(
+    model: Callable[..., tuple[Path, Path]], reviews: Path, tmp_path: Path
+) -> None:
+    from transformers import pipeline
+
+    checkpoint, bundle = model("fill-mask", "BertForMaskedLM")
+    random = np.random.default_rng(0)
+    texts = []
+    for text in texts_of(reviews, 200):
+        words = text.split()
+        for place in random.integers(0, len(words), random.integers(1, 3)):
+            words[place] = "[MASK]"
+        texts.append(" ".join(words))
+    rows = [*texts, None, "good film", "good " * 80 + "[MASK]"]
+    pq.write_table(pa.table({"text": rows}), tmp_path / "in.parquet")
+    words = ["--top-k", 3, "--rows-per-part", 90, "-o", tmp_path / "out"]
+    done = run_tfbatch("run", tmp_path / "in.parquet", "-m", bundle, *words)
+    assert done.code == 0, done.err
+    output = read_output(tmp_path / "out").to_pylist()
+    fill = pipeline("fill-mask", model=str(checkpoint), top_k=3)
+    for row, text in zip(output, texts, strict=False):
+        found = fill(text)
+        expected = found if isinstance(found[0], list) else [found]
+        assert [[one["token"] for one in mask] for mask in row["candidates"]] == [
+            [one["token_str"] for one in mask] for mask in expected
+        ]
+        for ours, theirs in zip(row["candidates"], expected, strict=True):
+            np.testing.assert_allclose([one["score"] for one in ours], [one["score"] for one in theirs], atol=1e-4)
+        assert row["predicted_tokens"] == [mask[0]["token_str"] for mask in expected]
+    assert [row["error"].split(":")[0] for row in output[200:]] == ["null", "no_mask", "no_mask"]
