@@ -17,11 +17,12 @@ from conftest import make_picture_model, read_output, run_tfbatch
 from tfbatch.bundle import load_bundle
 from tfbatch.device import arithmetic, choose_precision, find_device, is_proved, open_session
 from tfbatch.errors import ExportNotVerified
+from tfbatch.onnxruntime_session import cuda_problem
 from tfbatch.session import Device
 from tfbatch_export.export import ExportConfig, export
 from tfbatch_export.families import family_names, tasks_of
 from tfbatch_export.fuse import count_operators
-from tfbatch_export.parity import check_parity
+from tfbatch_export.parity import REAL, check_parity, compare
 from tfbatch_export.precision import write_fp16
 from tfbatch_export.ranges import LIMIT, find_overflowing
 from tfbatch_export.verify import verify
@@ -214,3 +215,16 @@ def test_half_precision_needs_no_real_rows_and_is_held_to_those_there_are(
     graph = load_bundle(tmp_path / "bundle").manifest.graphs["fp16"]
     assert {record["is_real"] for record in graph.parity} == {True, False}
     assert done.result["graphs"]["fp16"]["kept_in_fp32"] == graph.kept_in_fp32
+
+
+@pytest.mark.gpu
+def test_the_gpu_is_as_near_in_half_precision_as_the_gate_asks(half_text: Path) -> None:
+    if problem := cuda_problem(0):
+        pytest.skip(problem)
+    ids = np.full((5, 20), 6, np.int64)
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": 0 * ids}
+    half = open_session(half_text / "model_fp16.onnx", find_device("cuda"), "fp16").run(feeds)
+    whole = open_session(half_text / "model.onnx", find_device("cpu")).run(feeds)
+    figures = compare(half, whole, labels=True)
+    assert figures["cosine"] >= REAL["fp16"].cosine
+    assert figures["label_agreement"] == 1

@@ -1,5 +1,7 @@
 """The one file that knows onnxruntime: its providers, its threads, its way of running out of memory."""
 
+import contextlib
+import io
 import os
 import re
 from pathlib import Path
@@ -52,6 +54,15 @@ def load_runtime() -> ModuleType:
     return module
 
 
+def load_cuda_libraries(runtime: ModuleType) -> list[str]:
+    """Load CUDA's and cuDNN's libraries, where pip has put them too; returns those that are missing,
+    which onnxruntime prints."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        runtime.preload_dlls()
+    return re.findall(r"Failed to load (\S+?):", printed.getvalue())
+
+
 def work_on_processor(session: Any) -> list[str]:
     """The types of operators with work to do that a session has placed on the processor; it must have
     recorded its placement."""
@@ -78,8 +89,9 @@ class OnnxRuntimeSession:
         options.log_severity_level = 4
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers: list[object] = [device.provider]
+        missing: list[str] = []
         if device.is_cuda:
-            runtime.preload_dlls()
+            missing = load_cuda_libraries(runtime)
             providers = [(device.provider, {"device_id": device.index} | CUDA_OPTIONS)]
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         # On a processor the kernel that adds and normalises in one is the slower one.
@@ -94,8 +106,9 @@ class OnnxRuntimeSession:
             raise BadConfiguration(f"onnxruntime cannot load {graph}: {first_line(error)}") from error
         if (used := self._session.get_providers()[0]) != device.provider:
             raise DeviceUnavailable(
-                f"{device.name} was asked for, but onnxruntime fell back to {used}: its CUDA or cuDNN libraries "
-                f"are missing or do not fit; pip install 'tfbatch[gpu]' brings them"
+                f"{device.name} was asked for, but onnxruntime fell back to {used}: "
+                f"{', '.join(missing) or 'its CUDA or cuDNN libraries'} are missing or do not fit; "
+                f"pip install 'tfbatch[gpu]' brings them"
             )
         if device.is_cuda and (left := work_on_processor(self._session)):
             raise DeviceUnavailable(
