@@ -13,13 +13,14 @@ from tfbatch.tasks import load_task, task_names
 
 HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "tfbatch_export")
 LAYERS = [
-    ["errors", "protobuf", "thrift", "clock"],
+    ["errors", "protobuf", "thrift", "clock", "nvidia", "tiny_graph"],
     ["candidates", "config", "bundle", "machine", "stages", "stop", "sources", "holder", "pages"],
     ["plan", "storage", "lease", "signals", "scaled"],
     ["batches", "writer"],
     ["folder", "bucket", "reader", "session", "claim", "cells", "images"],
     ["decoder", "decoders", "joined", "onnxruntime_session", "openvino_session"],
     ["device"],
+    ["doctor"],
     ["image_files", "pixels", "generated", "contact_sheet"],
     ["output", "masks"],
     ["tokenizer", "scores", "embeddings"],
@@ -96,7 +97,7 @@ def test_help_imports_nothing_heavy() -> None:
         [sys.executable, "-c", program], env=tfbatch_env(), capture_output=True, text=True, check=True
     )
     assert "HEAVY []" in done.stdout
-    for command in ("export", "run", "tasks", "verify"):
+    for command in ("doctor", "export", "run", "tasks", "verify"):
         assert f"  {command} " in done.stdout
 
 

@@ -30,9 +30,10 @@ def note(text: str) -> None:
 @click.option(
     "--samples",
     type=click.Path(path_type=Path),
-    help="Parquet whose first rows (64; 512 with --int8) are compared on too.",
+    help="Parquet whose first rows (64; 512 with --fp16 or --int8) are compared on too.",
 )
 @click.option("--samples-column", help="The column of --samples, where more than one fits.")
+@click.option("--fp16", is_flag=True, help="Add a graph in half precision, for GPUs.")
 @click.option("--int8", is_flag=True, help="Add a graph of 8-bit weights, for processors; needs --samples.")
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there.")
 def export(**settings: Any) -> None:
@@ -116,6 +117,7 @@ def report(bundle: Bundle, status: str, started: float, **more: Any) -> None:
                 "fused": graph.fused,
                 "max_abs_difference": largest_difference(graph, precision),
                 "proofs": graph.proofs,
+                "kept_in_fp32": graph.kept_in_fp32,
                 "bytes": (bundle.path / graph.file).stat().st_size,
             }
             for precision, graph in manifest.graphs.items()

@@ -24,13 +24,13 @@ from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, infer_task, l
 from tfbatch_export.families import Family, load_family, tasks_of
 from tfbatch_export.fuse import check_fusion, count_operators, fuse
 from tfbatch_export.parity import TOLERANCE, Samples, check_parity, compute_references, measure_parity
-from tfbatch_export.precision import write_int8
+from tfbatch_export.precision import write_fp16, write_int8
 from tfbatch_export.samples import SAMPLES, real_batches
 from tfbatch_export.trace import trace
 
 GRAPH_FILE = "model.onnx"
-INT8_FILE = "model_int8.onnx"
-INT8_SAMPLES = 512  # real rows that are read to compare labels on
+REDUCED_FILES = {"fp16": "model_fp16.onnx", "int8": "model_int8.onnx"}
+REDUCED_SAMPLES = 512  # real rows that are read to compare labels on
 GRAPH_LIMIT = 2**31 - 2**20  # bytes of weights that one protobuf file holds
 Say = Callable[[str], None]
 PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnxruntime")
@@ -46,8 +46,14 @@ class ExportConfig:
     revision: str | None = None
     samples: Path | None = None
     samples_column: str | None = None
+    fp16: bool = False
     int8: bool = False
     overwrite: bool = False
+
+    @property
+    def reduced(self) -> list[str]:
+        """The precisions asked for beside float32."""
+        return [precision for precision in REDUCED_FILES if getattr(self, precision)]
 
 
 def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
@@ -78,12 +84,12 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
         samples = gather_samples(config, family, model, Bundle(path=folder, manifest=draft))
         prove = partial(prove_graph, samples=samples, layers=family.layers(model.config))
         graphs = {"fp32": prove(folder / GRAPH_FILE, "fp32", counts, expected)}
-        if config.int8:
-            say("rounding weights to 8 bits, comparing again")
-            expected |= {"MatMulNBits": write_int8(folder / GRAPH_FILE, folder / INT8_FILE)}
-            counts = count_operators(onnx_ir.load(folder / INT8_FILE))
-            check_fusion(counts, expected)
-            graphs["int8"] = prove(folder / INT8_FILE, "int8", counts, expected)
+        for precision in config.reduced:
+            say(f"reducing to {precision}, comparing again")
+            path, more, kept = write_reduced(folder / GRAPH_FILE, precision, samples)
+            counts = count_operators(onnx_ir.load(path))
+            check_fusion(counts, expected | more)
+            graphs[precision] = replace(prove(path, precision, counts, expected | more), kept_in_fp32=kept)
         write_manifest(folder, replace(draft, graphs=graphs, files=hash_files(folder)))
         bundle = load_bundle(folder)
         for precision in graphs:
@@ -98,7 +104,7 @@ def gather_samples(config: ExportConfig, family: Family, model: PreTrainedModel,
     """What graphs are compared on: made-up batches of all sizes, and real rows where there are any."""
     real = {}
     if config.samples is not None:
-        rows = INT8_SAMPLES if config.int8 else SAMPLES
+        rows = REDUCED_SAMPLES if config.reduced else SAMPLES
         real = real_batches(draft, config.samples, config.samples_column, rows)
     return compute_references(family, model, family.parity_batches(model.config), real)
 
@@ -117,6 +123,15 @@ def prove_graph(
         parity=parity,
         proofs=check_parity(parity, precision),
     )
+
+
+def write_reduced(graph: Path, precision: str, samples: Samples) -> tuple[Path, dict[str, int], list[str]]:
+    """A graph in reduced precision beside one in float32, the operators expected of it more, and the
+    names of nodes that stay in float32."""
+    path = graph.with_name(REDUCED_FILES[precision])
+    if precision == "int8":
+        return path, {"MatMulNBits": write_int8(graph, path)}, []
+    return path, {}, write_fp16(graph, path, samples.batches)
 
 
 def write_preprocessor(

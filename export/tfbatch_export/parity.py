@@ -21,13 +21,30 @@ from transformers import PreTrainedModel
 from tfbatch_export.families import Family, Tensors
 
 TOLERANCE = 1e-4  # largest absolute difference of logits or normalised pixels, float32
-COSINE = 0.99  # of a real row's outputs with PyTorch's, at least, in the mean, in reduced precision
-AGREEMENT = 0.98  # least share of real rows with PyTorch's label, in reduced precision
 
 TOKENS = 3  # dimensions of outputs (B, L, ...) that each token has
 
 Parity = dict[str, Any]
 Outputs = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nearness:
+    """What rows in reduced precision must come to at least: the mean cosine of their outputs with
+    PyTorch's, and the share that has PyTorch's label."""
+
+    cosine: float
+    label_agreement: float
+
+
+# Random numbers are no rows anyone has; only fp16 is near enough to be judged on them. There are many ties
+# among them and few rows: one of ten may have another label. The worst mean cosine measured was 0.99998.
+REAL = {
+    "fp16": Nearness(cosine=0.9995, label_agreement=0.98),
+    "bf16": Nearness(cosine=0.99, label_agreement=0.98),
+    "int8": Nearness(cosine=0.99, label_agreement=0.98),
+}
+MADE_UP = {"fp16": Nearness(cosine=0.9995, label_agreement=0.9)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +142,8 @@ def check_parity(parity: list[Parity], precision: str) -> dict[str, bool]:
     """Hold a graph to its checkpoint, as onnxruntime computes it in the precision it is for.
 
     Returns:
-        By way to compute, whether it is as near as it must be; of reduced precision only where
-        there were real rows to tell.
+        By way to compute, whether it is as near as it must be; of int8 and bf16 only where there
+        were real rows to tell.
 
     Raises:
         ExportNotVerified: onnxruntime's is not.
@@ -134,11 +151,12 @@ def check_parity(parity: list[Parity], precision: str) -> dict[str, bool]:
     proofs = {}
     for way in dict.fromkeys(map(way_of, parity)):
         records = [record for record in parity if way_of(record) == way]
-        is_exact = records[0]["precision"] == "fp32"
+        computed = records[0]["precision"]
+        is_exact = computed == "fp32"
         problem = exact_problem(records) if is_exact else reduced_problem(records)
-        if problem and (records[0]["device"], records[0]["precision"]) == ("cpu", precision):
+        if problem and (records[0]["device"], computed) == ("cpu", precision):
             raise ExportNotVerified(problem)
-        if is_exact or any(record["is_real"] for record in records):
+        if is_exact or computed in MADE_UP or any(record["is_real"] for record in records):
             proofs[way] = problem is None
     return proofs
 
@@ -162,15 +180,16 @@ def reduced_problem(records: list[Parity]) -> str | None:
     precision = records[0]["precision"]
     if broken := next((record for record in records if record["max_abs_difference"] is None), None):
         return f"{precision}: on a batch of {broken['batch']} the outputs are no numbers, or not as many as PyTorch's."
-    real = [record for record in records if record["is_real"]]
-    for name, least in (("cosine", COSINE), ("label_agreement", AGREEMENT)):
-        found = mean(real, name)
-        if found is not None and found < least:
-            rows = sum(record["rows"] for record in real)
-            return (
-                f"{precision} is too far from the checkpoint: over {rows:,} real rows its {name.replace('_', ' ')} "
-                f"with PyTorch is {found:.4f} ({least} is asked for)."
-            )
+    for kind, is_real, least in (("real", True, REAL[precision]), ("made-up", False, MADE_UP.get(precision))):
+        compared = [record for record in records if record["is_real"] is is_real]
+        for name in ("cosine", "label_agreement") if least else ():
+            found, asked = mean(compared, name), getattr(least, name)
+            if found is not None and found < asked:
+                rows = sum(record["rows"] for record in compared)
+                return (
+                    f"{precision} is too far from the checkpoint: over {rows:,} {kind} rows its "
+                    f"{name.replace('_', ' ')} with PyTorch is {found:.5f} ({asked} is asked for)."
+                )
     return None
 
 

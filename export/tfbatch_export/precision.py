@@ -1,19 +1,36 @@
-"""A graph in float32 to one of 8-bit weights, for processors.
+"""A graph in float32 to others in reduced precision: 8-bit weights for processors, float16 for GPUs.
 
-Weights of matrices are rounded to 8 bits in blocks of 128, each with a scale of its own; activations
-are rounded as they come, also in blocks. So no calibration is needed, and no outlier of another
-token or of another row of the batch costs precision: labels move far less than with one scale a
-tensor, and not with the batch. `MatMulNBits` is read by onnxruntime and by OpenVINO.
+int8: weights of matrices are rounded to 8 bits in blocks of 128, each with a scale of its own;
+activations are rounded as they come, also in blocks. So no calibration is needed, and no outlier of
+another token or of another row of the batch costs precision: labels move far less than with one
+scale a tensor, and not with the batch. `MatMulNBits` is read by onnxruntime and by OpenVINO.
+
+fp16: weights and activations, not inputs and outputs. What float16 does not hold or do well stays
+float32, by name: sums over many numbers, what guards a division, the angles of sines, what is ranked,
+and every node that was seen to read or make a number too large. On GPUs LayerNormalization and the
+fused attentions do their own sums in float32.
 """
 
 import logging
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 from tfbatch.errors import ExportNotVerified
+
+from tfbatch_export.families import Tensors
+from tfbatch_export.ranges import find_overflowing
 
 BLOCK = 128  # weights along a column that share a scale
 INT8_ACTIVATIONS = 4  # `accuracy_level` of the operator: 8-bit activations, 32-bit sums
+ANGLES = {"Cos", "Sin"}
+KEPT = ANGLES | {
+    "Clip", "CumSum", "LogSoftmax", "Max", "Min", "Pow", "Range", "ReduceL2", "ReduceMean", "ReduceSum",
+    "ReduceSumSquare", "Softmax", "TopK", "Upsample",
+}  # fmt: skip
 
 
 def write_int8(source: Path, target: Path) -> int:
@@ -43,3 +60,62 @@ def write_int8(source: Path, target: Path) -> int:
     if not count:
         raise ExportNotVerified("int8: the graph has no product with a matrix of weights")
     return count
+
+
+def write_fp16(source: Path, target: Path, batches: Mapping[str, Tensors]) -> list[str]:
+    """Make the graph in float16 of a fused one; how large its numbers become is seen on some batches.
+
+    Returns:
+        The names of its nodes that stay in float32.
+    """
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    model = onnx.shape_inference.infer_shapes(onnx.load(source))
+    kept = find_kept(ir.from_proto(model).graph, find_overflowing(model, batches))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights next to zero, which become the smallest there is
+        proto = convert_float_to_float16(
+            model, keep_io_types=True, disable_shape_infer=True, op_block_list=[], node_block_list=kept
+        )
+    halved = ir.from_proto(proto)
+    halved.graph.sort()  # what was added lies at the end
+    remove_detours(halved.graph)
+    RemoveUnusedNodesPass()(halved)
+    ir.save(halved, target)
+    return kept
+
+
+def find_kept(graph: ir.Graph, overflowing: set[str]) -> list[str]:
+    """The names of nodes of floats that stay in float32, in their order."""
+    chosen = {node for node in graph if node.op_type in KEPT or node.name in overflowing}
+    for node in graph:
+        if node.op_type in ANGLES:
+            chosen.update(makers(node))
+    return [str(node.name) for node in graph if node in chosen and any(map(is_float, (*node.inputs, *node.outputs)))]
+
+
+def makers(node: ir.Node) -> Iterator[ir.Node]:
+    """The nodes that an angle is made by, back to positions, which are whole numbers."""
+    for value in node.inputs:
+        if value is not None and is_float(value) and (maker := value.producer()) is not None:
+            yield maker
+            yield from makers(maker)
+
+
+def remove_detours(graph: ir.Graph) -> None:
+    """Let what goes from float32 to float32 go there directly. The converter leads it by float16, where
+    small differences and large numbers are lost."""
+    for back in graph:
+        half = back.inputs[0] if casts_to(back, ir.DataType.FLOAT) else None
+        there = None if half is None else half.producer()
+        whole = there.inputs[0] if there is not None and casts_to(there, ir.DataType.FLOAT16) else None
+        if whole is not None and is_float(whole) and not back.outputs[0].is_graph_output():
+            ir.convenience.replace_all_uses_with(back.outputs[0], whole)
+
+
+def is_float(value: ir.Value | None) -> bool:
+    return value is not None and value.dtype == ir.DataType.FLOAT
+
+
+def casts_to(node: ir.Node, kind: ir.DataType) -> bool:
+    return node.op_type == "Cast" and node.attributes["to"].as_int() == kind

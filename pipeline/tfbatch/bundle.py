@@ -33,7 +33,8 @@ class Graph:
     `fused` and `expected` count operators by type; `parity` holds one record for each device,
     precision and shape of batch, `max_abs_difference` being that of the outputs from PyTorch's in
     float32, and `cosine` theirs; `tolerance` is how large that difference may be in float32.
-    `proofs` says by way to compute (see `way_of`) whether it is near enough.
+    `proofs` says by way to compute (see `way_of`) whether it is near enough; `kept_in_fp32` names the
+    nodes of a graph in float16 that compute in float32.
     """
 
     file: str
@@ -43,6 +44,7 @@ class Graph:
     tolerance: float
     parity: list[dict[str, Any]]
     proofs: dict[str, bool] = field(default_factory=dict)
+    kept_in_fp32: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,7 @@ class Bundle:
         if precision not in graphs:
             raise BadConfiguration(
                 f"bundle {self.path} has no {precision} graph; it holds: {', '.join(graphs)}. "
-                f"Choose one of them with --precision, or export again (--int8 adds int8)."
+                f"Choose one of them with --precision, or export again (--int8 and --fp16 add theirs)."
             )
         path = self.path / graphs[precision].file
         check_hash(path, self.manifest)

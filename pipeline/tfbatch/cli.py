@@ -22,7 +22,7 @@ from tfbatch.config import (
     PRECISIONS,
     RunConfig,
 )
-from tfbatch.errors import BadConfiguration, Interrupted, TfbatchError, UsageError
+from tfbatch.errors import BadConfiguration, DeviceUnavailable, Interrupted, TfbatchError, UsageError
 
 if TYPE_CHECKING:
     from tfbatch.report import Report
@@ -210,6 +210,21 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
         return {"status": "planned", "rows": job.plan.rows, "parts": len(job.plan.parts), "output": job.output}
     signals.ask_first(lambda number: stop.ask(Interrupted(number)))
     return run_job(job, choose_watcher(quiet=config.quiet, log_format=config.log_format), report.tally, stop)
+
+
+@cli.command()
+def doctor() -> None:
+    """Say what this machine has: devices are tried, and what does not work is explained."""
+    import json
+
+    from tfbatch.doctor import describe, examine
+
+    facts = examine()
+    for line in describe(facts):
+        click.echo(line, err=True)
+    click.echo(json.dumps({"status": "works" if facts["works"] else "nothing works", **facts}, ensure_ascii=False))
+    if not facts["works"]:
+        sys.exit(DeviceUnavailable.exit_code)
 
 
 @cli.command()

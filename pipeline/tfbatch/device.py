@@ -75,10 +75,11 @@ def is_proved(device: Device, precision: str, graphs: Mapping[str, Graph]) -> bo
 
 
 def arithmetic(device: Device, precision: str) -> str:
-    """The type of activations: all but bf16, and int8 by OpenVINO where there is bf16, are f32 (or f16)."""
+    """The type that activations are computed in: bf16 where OpenVINO is asked for it, and with int8 where
+    there is some; f16 on GPUs. A processor computes a graph in fp16 in f32: its weights are what was rounded."""
     if device.runtime == "openvino" and precision in ("bf16", "int8") and has_bf16():
         return "bf16"
-    return "f16" if precision == "fp16" else "f32"
+    return "f16" if precision == "fp16" and device.is_cuda else "f32"
 
 
 def graph_of(precision: str) -> str:

@@ -3,6 +3,7 @@
 import ctypes
 import math
 import os
+import platform
 import resource
 import sys
 from pathlib import Path
@@ -64,6 +65,30 @@ def processor_flags() -> set[str]:
         return set()
     flags = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
     return set(flags.partition(":")[2].split())
+
+
+def processor_name() -> str:
+    """The model, as Linux names it; elsewhere the kind."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    line = next((line for line in text.splitlines() if line.startswith("model name")), "")
+    return line.partition(":")[2].strip() or platform.machine()
+
+
+def available_memory(root: Path = CGROUP) -> int | None:
+    """Bytes this process may use: the machine's, or what its cgroup (version 2, then 1) is held to; None:
+    the system does not say."""
+    limits = []
+    if "SC_PHYS_PAGES" in os.sysconf_names:
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            limits.append(int((root / name).read_text()))
+        except (OSError, ValueError):  # not there, or `max`
+            continue
+    return min(limits, default=None)
 
 
 def peak_memory() -> int:

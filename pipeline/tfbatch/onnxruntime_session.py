@@ -1,35 +1,37 @@
 """The one file that knows onnxruntime: its providers, its threads, its way of running out of memory."""
 
-import ctypes
+import contextlib
+import io
 import os
 import re
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from tfbatch.batches import Feeds, Floats
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, first_line
+from tfbatch.nvidia import driver_problem
 from tfbatch.session import PROVIDERS, Device, OutOfMemory
 from tfbatch.stop import Stop
 
 OUT_OF_MEMORY = re.compile(
     "AllocateRawInternal|Failed to allocate memory|CUDA error 2|CUBLAS_STATUS_ALLOC_FAILED|bad allocation|bad_alloc"
 )
+# What a GPU is for, besides all of com.microsoft's operators. The arithmetic of shapes onnxruntime itself
+# leaves to the processor, on purpose; `session.disable_cpu_ep_fallback` would refuse that too, and so every graph.
+WORK = {"Conv", "Gelu", "Gemm", "LayerNormalization", "MatMul", "Softmax"}
+CUDA_OPTIONS = {
+    "use_tf32": 0,  # else products in fp32 would have ten bits
+    "arena_extend_strategy": "kSameAsRequested",  # else memory grows by doubling
+    "cudnn_conv_algo_search": "HEURISTIC",  # else every new shape is tried out with every algorithm
+}
 
 
 def cuda_problem(index: int) -> str | None:
     """Why a GPU cannot be used, or None. Asks the driver: the provider list proves nothing."""
     if PROVIDERS["cuda"] not in load_runtime().get_available_providers():
         return "this onnxruntime has no CUDA provider; pip install 'tfbatch[gpu]' in place of 'tfbatch[cpu]'"
-    try:
-        driver = ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
-    except OSError:
-        return "there is no NVIDIA driver on this machine"
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
-        return "the NVIDIA driver does not answer"
-    if index >= count.value:
-        return f"the driver shows {count.value} GPU(s), numbered from 0"
-    return None
+    return driver_problem(index)
 
 
 def load_runtime() -> ModuleType:
@@ -52,6 +54,23 @@ def load_runtime() -> ModuleType:
     return module
 
 
+def load_cuda_libraries(runtime: ModuleType) -> list[str]:
+    """Load CUDA's and cuDNN's libraries, where pip has put them too; returns those that are missing,
+    which onnxruntime prints."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        runtime.preload_dlls()
+    return re.findall(r"Failed to load (\S+?):", printed.getvalue())
+
+
+def work_on_processor(session: Any) -> list[str]:
+    """The types of operators with work to do that a session has placed on the processor; it must have
+    recorded its placement."""
+    processor = [part for part in session.get_provider_graph_assignment_info() if part.ep_name == PROVIDERS["cpu"]]
+    nodes = [node for part in processor for node in part.get_nodes()]
+    return sorted({node.op_type for node in nodes if node.domain == "com.microsoft" or node.op_type in WORK})
+
+
 class OnnxRuntimeSession:
     """A graph run by onnxruntime.
 
@@ -70,9 +89,11 @@ class OnnxRuntimeSession:
         options.log_severity_level = 4
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers: list[object] = [device.provider]
+        missing: list[str] = []
         if device.is_cuda:
-            runtime.preload_dlls()
-            providers = [(device.provider, {"device_id": device.index, "use_tf32": 0})]
+            missing = load_cuda_libraries(runtime)
+            providers = [(device.provider, {"device_id": device.index} | CUDA_OPTIONS)]
+            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         # On a processor the kernel that adds and normalises in one is the slower one.
         kept_apart = [] if device.is_cuda else ["SkipLayerNormFusion"]
         try:
@@ -85,8 +106,14 @@ class OnnxRuntimeSession:
             raise BadConfiguration(f"onnxruntime cannot load {graph}: {first_line(error)}") from error
         if (used := self._session.get_providers()[0]) != device.provider:
             raise DeviceUnavailable(
-                f"{device.name} was asked for, but onnxruntime fell back to {used}: its CUDA or cuDNN libraries "
-                f"are missing or do not fit; pip install 'tfbatch[gpu]' brings them"
+                f"{device.name} was asked for, but onnxruntime fell back to {used}: "
+                f"{', '.join(missing) or 'its CUDA or cuDNN libraries'} are missing or do not fit; "
+                f"pip install 'tfbatch[gpu]' brings them"
+            )
+        if device.is_cuda and (left := work_on_processor(self._session)):
+            raise DeviceUnavailable(
+                f"{device.name} was asked for, but this onnxruntime would leave {', '.join(left)} of {graph.name} to "
+                f"the processor; use --device cpu, or another version of onnxruntime-gpu"
             )
         self._output = self._session.get_outputs()[0].name
         self._options = runtime.RunOptions()
