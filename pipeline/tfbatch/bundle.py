@@ -21,7 +21,7 @@ from tfbatch.errors import BadConfiguration
 from tfbatch.protobuf import operator_domains
 
 FORMAT = 1
-BLOCK = 8 << 20  # bytes; after each a thread that hashes waits for its turn to go on
+BLOCK = 1 << 20  # bytes
 MANIFEST = "tfbatch.json"
 OPERATOR_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 
