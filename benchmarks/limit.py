@@ -145,7 +145,7 @@ def measure(rows: int, threads: int) -> dict[str, Any]:
         "session_alone_seconds": ideal,
         "job_seconds": summary["seconds"],
         "job_over_session": summary["seconds"] / ideal,
-        "job_over_session_once_loaded": (summary["seconds"] - summary["busy_seconds"]["load"]) / ideal,
+        "job_over_session_once_loaded": (summary["seconds"] - summary["waited_seconds"]["load"]) / ideal,
         "padding_ratio": summary["padding_ratio"],
         "peak_memory_mb": summary["peak_memory_bytes"] / 1e6,
         **{f"busy_{name}_seconds": seconds for name, seconds in summary["busy_seconds"].items()},

@@ -70,7 +70,7 @@ def run(name: str, workload: Workload, file: Path, threads: int) -> tuple[Run, P
     whole = time.perf_counter() - started
     return Run(
         whole=whole,
-        work=found["seconds"] - (found["busy_seconds"]["load"] if is_tfbatch else 0),
+        work=found["seconds"] - (found["waited_seconds"]["load"] if is_tfbatch else 0),
         peak_memory=found["peak_memory_bytes"],
         versions=found.get("versions") or own_versions(),
     ), output

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 from conftest import ROOT, read_output, run_tfbatch, tfbatch_env
 from PIL import ExifTags, Image, ImageDraw, ImageOps
 from tfbatch.bundle import load_bundle
+from tfbatch.decoders import MANY, SMALL, Decoder, Decoders, Found, together
 from tfbatch.images import UnfitPicture, View, render, to_eight_bits
 from tfbatch.pixels import ImageInput
 from transformers import AutoImageProcessor
@@ -89,6 +91,58 @@ def test_a_file_in_the_working_directory_is_no_module_of_the_decoder(
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["errors"] == 0
+
+
+def buffers(cells: list[bytes]) -> list[pa.Buffer]:
+    return [pa.py_buffer(cell) for cell in cells]
+
+
+def test_small_pictures_go_together_and_large_ones_alone() -> None:
+    sizes = [100] * (MANY + 1) + [SMALL, 1, 1, SMALL - 1, 2 * SMALL]
+    groups = [[picture.nbytes for picture in group] for group in together(buffers([bytes(size) for size in sizes]))]
+    assert groups == [[100] * MANY, [100], [SMALL], [1, 1], [SMALL - 1], [2 * SMALL]]
+    assert list(together([])) == []
+
+
+def test_pictures_that_go_together_are_what_each_is_by_itself(picture: Callable[..., bytes]) -> None:
+    large = encoded(Image.new("RGB", (400, 300), "red"), "PNG")
+    cells = [picture(seed=seed) for seed in range(40)] + [large] * 3 + [b"a cat", picture(seed=50)[:60], picture()]
+    decoders, view = Decoders(), View()
+    try:
+        found = list(decoders.render_all(buffers(cells), view))
+        assert list(decoders.count_all(buffers(cells)))[40:44] == [120_000] * 3 + [0]
+    finally:
+        decoders.close()
+    assert len(found) == len(cells)
+    for cell, pixels in zip(cells, found, strict=True):
+        if isinstance(pixels, UnfitPicture):
+            with pytest.raises(UnfitPicture, match=re.escape(str(pixels))):
+                render(cell, view)
+        else:
+            assert np.array_equal(pixels, np.asarray(render(cell, view)))
+    assert [type(pixels) for pixels in found[43:45]] == [UnfitPicture] * 2
+
+
+def test_of_pictures_that_go_together_one_that_ends_the_decoder_costs_no_other(
+    picture: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    ask = Decoder.ask
+
+    def ask_or_end(decoder: Decoder, pictures: list[memoryview], view: View | None) -> list[Found]:
+        asked.append(len(pictures))
+        if b"crash" in [bytes(picture) for picture in pictures]:
+            raise EOFError
+        return ask(decoder, pictures, view)
+
+    monkeypatch.setattr(Decoder, "ask", ask_or_end)
+    decoders = Decoders()
+    try:
+        found = list(decoders.render_all(buffers([picture(), picture(), b"crash", picture()]), View()))
+    finally:
+        decoders.close()
+    assert [isinstance(pixels, UnfitPicture) for pixels in found] == [False, False, True, False]
+    assert asked == [4, 1, 1, 1, 1]
 
 
 def test_a_decoder_that_cannot_begin_fails_the_job_not_its_rows(

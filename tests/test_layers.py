@@ -129,3 +129,13 @@ def test_tasks_are_listed_with_their_columns() -> None:
     for name in task_names():
         assert name in listed
     assert "adds predicted_label: string" in listed
+
+
+def test_arrow_finds_no_pandas_in_a_run_and_others_do() -> None:
+    pytest.importorskip("pandas")
+    program = (
+        "import sys, numpy, pyarrow; from tfbatch.machine import do_without_pandas; do_without_pandas()\n"
+        "pyarrow.array(numpy.zeros(3)); pyarrow.array([1, 2]).fill_null(0)\n"
+        "assert 'pandas' not in sys.modules; import pandas; assert pandas.Series([1]).sum() == 1"
+    )
+    subprocess.run([sys.executable, "-c", program], env=tfbatch_env(), check=True)

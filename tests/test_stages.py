@@ -10,7 +10,7 @@ import pytest
 from tfbatch.batches import Window, divide
 from tfbatch.clock import Clock, Stage
 from tfbatch.plan import Part
-from tfbatch.stages import Room, overlap
+from tfbatch.stages import Room, after, meanwhile, overlap
 
 
 def test_results_come_in_order_though_items_overtake() -> None:
@@ -87,6 +87,43 @@ def test_a_window_is_divided_by_what_its_rows_weigh() -> None:
     assert pa.concat_tables([piece.rows for piece in pieces]) == rows
     (empty,) = divide(replace(window, rows=rows.slice(0, 0)), np.zeros(0, np.int64), 10)
     assert empty.rows.num_rows == 0
+
+
+def test_what_is_done_meanwhile_gives_its_result_or_its_error_where_it_is_asked_for() -> None:
+    before, stage = threading.active_count(), Stage()
+    with meanwhile(lambda: 7, stage) as seven:
+        assert seven() == seven() == 7
+    with meanwhile(lambda: 1 // 0) as broken, pytest.raises(ZeroDivisionError):
+        broken()
+    with pytest.raises(ValueError, match="within"), meanwhile(lambda: 1 // 0):
+        raise ValueError("within")
+    assert threading.active_count() == before
+    assert stage.busy > 0
+
+
+def test_a_wait_for_what_is_done_meanwhile_is_counted() -> None:
+    stage, go_on = Stage(), threading.Event()
+    with meanwhile(go_on.wait, stage) as waited:
+        threading.Timer(0.02, go_on.set).start()
+        assert waited()
+    assert 0 < stage.waited <= stage.busy
+
+
+def test_the_first_item_is_there_before_what_it_needs_is_waited_for() -> None:
+    said: list[str] = []
+
+    def source() -> Generator[int, None, None]:
+        try:
+            for item in range(9):
+                said.append(f"made {item}")
+                yield item
+        finally:
+            said.append("closed")
+
+    items = after(lambda: said.append("ready"), source())
+    assert [next(items), next(items)] == [0, 1]
+    items.close()
+    assert said == ["made 0", "ready", "made 1", "ready", "closed"]
 
 
 def test_a_stage_counts_its_work_and_who_waited_for_it() -> None:

@@ -189,7 +189,7 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     from tfbatch.flow import output_of
     from tfbatch.flow import run as run_job
     from tfbatch.job import make_job
-    from tfbatch.machine import available_threads, limit_threads, return_freed_memory
+    from tfbatch.machine import available_threads, do_without_pandas, limit_threads, return_freed_memory
     from tfbatch.progress import choose_watcher
     from tfbatch.signals import Signals
     from tfbatch.stages import every
@@ -200,6 +200,7 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     limit_threads(config.threads or available_threads())
     DECODERS.limit(config.threads or available_threads())
     return_freed_memory()
+    do_without_pandas()
     stop = Stop()
     watchdog = Watchdog(stop, config.timeout, config.stall_timeout, report.say_stacks, report.give_up)
     every(SECONDS_BETWEEN_LOOKS, watchdog.look)

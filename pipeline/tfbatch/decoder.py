@@ -1,12 +1,14 @@
 """A process that decodes pictures for another one, started by `decoders.py`.
 
 Decoders of hostile bytes may crash, run on without end, or take all memory: here that costs one
-picture. A request is two messages, what is wanted as JSON and the picture's bytes; the answer is
-JSON, `unfit` with a reason or `shape`, and then, where there is a shape, pixels (H, W, 3) or (H, W)
-in strips.
+picture. A request is two messages, what is wanted as JSON and the bytes of one picture or several;
+so is the answer: JSON, for each picture `unfit` with a reason or a `shape`, and then the pixels of those
+that have one, (H, W, 3) or (H, W). Of several pictures the first ones are answered, until there are
+ENOUGH pixels: so a small picture costs no round trip, and no number of large ones is held at once.
 """
 
 import json
+import math
 import resource
 import signal
 import sys
@@ -14,6 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from tfbatch.images import UnfitPicture, View, count, render, strips
 from tfbatch.machine import return_freed_memory
@@ -21,6 +24,7 @@ from tfbatch.machine import return_freed_memory
 PROCESSOR_SECONDS = 20.0  # of this process, for one picture; a large one takes two or three
 SECONDS = 60.0
 MEMORY = 3 << 30  # bytes of address space; 50 megapixels of 16 bits take half of it
+ENOUGH = 128 << 10  # bytes
 
 
 def serve(requests: Connection) -> None:
@@ -36,30 +40,59 @@ def serve(requests: Connection) -> None:
             wanted, data = json.loads(requests.recv_bytes()), requests.recv_bytes()
         except (EOFError, ConnectionError):
             return
-        signal.setitimer(signal.ITIMER_PROF, PROCESSOR_SECONDS)  # ends the process, as the other one does
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
-        answer(requests, wanted, data)
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        view = wanted["view"] and View(**wanted["view"])
+        answers, pictures = answer(data, wanted["sizes"], view)
+        requests.send_bytes(json.dumps(answers).encode())
+        send_pixels(requests, pictures)
+        limit_time(0, 0)
 
 
-def answer(requests: Connection, wanted: dict[str, Any] | None, data: bytes) -> None:
-    """Decode one picture, or count its pixels where no view of it is wanted."""
+def limit_time(processor_seconds: float, seconds: float) -> None:
+    """End the process when either is over; 0 is no limit."""
+    signal.setitimer(signal.ITIMER_PROF, processor_seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
-    def say(**words: object) -> None:
-        requests.send_bytes(json.dumps(words).encode())
 
-    if wanted is None:
-        say(pixels=count(data))
-        return
+def answer(data: bytes, sizes: list[int], view: View | None) -> tuple[list[dict[str, Any]], list[Image.Image]]:
+    """What is said of the first of some pictures, and those of them that are sent."""
+    answers: list[dict[str, Any]] = []
+    pictures: list[Image.Image] = []
+    start = pixels = 0
+    for size in sizes:
+        said, picture = answer_one(data[start : start + size], view)
+        start += size
+        answers.append(said)
+        if picture is not None:
+            pictures.append(picture)
+            pixels += math.prod(said["shape"])
+        if pixels >= ENOUGH:
+            break
+    return answers, pictures
+
+
+def answer_one(data: bytes, view: View | None) -> tuple[dict[str, Any], Image.Image | None]:
+    """Decode a picture, or count its pixels where no view of it is wanted."""
+    limit_time(PROCESSOR_SECONDS, SECONDS)
+    if view is None:
+        return {"pixels": count(data)}, None
     try:
-        picture = render(data, View(**wanted))
+        picture = render(data, view)
     except UnfitPicture as error:
-        say(unfit=str(error))
-        return
-    say(shape=(picture.height, picture.width, *[3] * (picture.mode == "RGB")))
-    for _, strip in strips(picture):  # a copy of all of it would double what this process takes
-        requests.send_bytes(np.ascontiguousarray(strip).data.cast("B"))
+        return {"unfit": str(error)}, None
+    return {"shape": (picture.height, picture.width, *[3] * (picture.mode == "RGB"))}, picture
+
+
+def send_pixels(requests: Connection, pictures: list[Image.Image]) -> None:
+    """Send pictures a part at a time: a copy of all of a large one would double what this process takes."""
+    part = bytearray()
+    for picture in pictures:
+        for _, strip in strips(picture):
+            part += np.ascontiguousarray(strip).data.cast("B")
+            if len(part) >= ENOUGH:
+                requests.send_bytes(part)
+                part.clear()
+    if part:
+        requests.send_bytes(part)
 
 
 def main() -> None:

@@ -11,7 +11,8 @@
       append         on this thread: to the part's temporary file; part full -> sync, link, record
 
 The stages are generators that pull from one another, `overlap` a few items ahead on threads, fewer
-where the items are heavy: what is under way in all of them together is counted in a Room.
+where the items are heavy: what is under way in all of them together is counted in a Room. The graph
+is loaded while the first windows are prepared.
 """
 
 from collections.abc import Generator, Iterator
@@ -30,7 +31,8 @@ from tfbatch.probe import Budget
 from tfbatch.progress import Watcher
 from tfbatch.reader import read_windows
 from tfbatch.scoring import Finished, Scoring
-from tfbatch.stages import Room, overlap
+from tfbatch.session import Session
+from tfbatch.stages import Room, after, meanwhile, overlap
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally, check_errors, summary
 from tfbatch.tasks import MakesPictures
@@ -102,8 +104,6 @@ def score(job: Job, parts: list[Part], tally: Tally, stop: Stop) -> Iterator[Fin
     threads, clock = job.config.threads or available_threads(), tally.clock
     preparing = 1 if job.task.prepares_in_parallel else threads
     computing = 1 if job.device.is_cuda else threads
-    with clock.load.working():
-        session = open_session(job.graph, job.device, job.precision, computing, stop)
     room = Room(threads * ROOM_A_THREAD)
 
     def prepare(window: Window) -> Scoring:
@@ -113,7 +113,7 @@ def score(job: Job, parts: list[Part], tally: Tally, stop: Stop) -> Iterator[Fin
     def compute(step: Step) -> Step:
         stop.beat()
         if step.batch:
-            step.scoring.compute(session, step.batch)
+            step.scoring.compute(session(), step.batch)
         return step
 
     def finish(scoring: Scoring) -> Finished:
@@ -126,17 +126,24 @@ def score(job: Job, parts: list[Part], tally: Tally, stop: Stop) -> Iterator[Fin
     def ends_full_window(step: Step) -> bool:
         return step.is_last and room.is_full
 
-    windows = clock.read.timed(light_windows(job, parts, room))
-    scorings = overlap(prepare, windows, workers=preparing, ahead=preparing + 1, is_full=is_full, stage=clock.prepare)
-    batches = cut_windows(job, scorings, Budget(job, session, computing, tally, stop), tally)
-    steps = overlap(
-        compute, batches, workers=computing, ahead=2 * computing, is_full=ends_full_window, stage=clock.compute
-    )
-    tables = overlap(finish, complete(steps), workers=threads, ahead=threads, is_full=is_full, stage=clock.finish)
-    with closing(tables):
-        for finished in tables:
-            yield finished
-            room.release(finished.window.weight)
+    def load() -> Session:
+        return open_session(job.graph, job.device, job.precision, computing, stop)
+
+    with meanwhile(load, clock.load) as session:
+        windows = clock.read.timed(light_windows(job, parts, room))
+        scorings = overlap(
+            prepare, windows, workers=preparing, ahead=preparing + 1, is_full=is_full, stage=clock.prepare
+        )
+        prepared = after(session, scorings)
+        batches = cut_windows(job, prepared, Budget(job, session, computing, tally, stop), tally)
+        steps = overlap(
+            compute, batches, workers=computing, ahead=2 * computing, is_full=ends_full_window, stage=clock.compute
+        )
+        tables = overlap(finish, complete(steps), workers=threads, ahead=threads, is_full=is_full, stage=clock.finish)
+        with closing(tables):
+            for finished in tables:
+                yield finished
+                room.release(finished.window.weight)
 
 
 def light_windows(job: Job, parts: list[Part], room: Room) -> Generator[Window, None, None]:

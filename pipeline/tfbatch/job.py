@@ -21,6 +21,7 @@ from tfbatch.image_files import ImageSink
 from tfbatch.plan import Plan, make_plan
 from tfbatch.session import Device
 from tfbatch.sources import input_folders, local_path, place_of, scheme_of
+from tfbatch.stages import meanwhile
 from tfbatch.storage import is_one_file
 from tfbatch.tasks import Task, load_task, task_names
 
@@ -84,10 +85,12 @@ def make_job(config: RunConfig) -> Job:
     task_class = load_task(bundle.manifest.task)
     refuse_options(config, bundle.manifest.task)
     column = choose_columns(task_class, config, plan.schema)
-    device = find_device(config.device)
-    precision = choose_precision(device, config.precision, bundle.manifest.graphs)
-    graph = bundle.graph_path(graph_of(precision))
-    task = task_class(bundle, config, column)
+    likely = graph_of("fp32" if config.precision == "auto" else config.precision)
+    with meanwhile(lambda: bundle.graph_path(likely)) as checked:  # hashing a large graph takes a while
+        device = find_device(config.device)
+        precision = choose_precision(device, config.precision, bundle.manifest.graphs)
+        task = task_class(bundle, config, column)
+        graph = checked() if graph_of(precision) == likely else bundle.graph_path(graph_of(precision))
     kept = config.kept_columns(names)
     added = task_class.columns(config, bundle)
     return Job(

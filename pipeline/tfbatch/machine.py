@@ -28,6 +28,27 @@ def limit_threads(threads: int) -> None:
     pa.set_cpu_count(threads)
 
 
+class NoPandas:
+    """Finds no package of that name; for all others the next finder is asked."""
+
+    @staticmethod
+    def find_spec(name: str, _path: object = None, _target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+
+
+def do_without_pandas() -> None:
+    """Have Arrow's only look for pandas be in vain: it looks when it is given its first value, to know pandas'
+    own from others, and importing it takes as long as loading a model."""
+    import pyarrow as pa
+
+    sys.meta_path.insert(0, NoPandas)
+    try:
+        pa.scalar(0)
+    finally:
+        sys.meta_path.remove(NoPandas)
+
+
 def return_freed_memory() -> None:
     """Have glibc give large blocks back when they are freed, and keep one heap for all threads.
 

@@ -46,6 +46,11 @@ class ImageProcessor:
         return round(left * across), round(top * down), round(right * across), round(bottom * down)
 
     @property
+    def sees_all(self) -> bool:
+        """Whether nothing of a picture is cropped."""
+        return self._crop is None
+
+    @property
     def _crop(self) -> Box | None:
         if self.size == self._resized:
             return None
@@ -113,9 +118,11 @@ def decode_all(
     values, result_of_row, errors = distinct(cells)
     made: list[Any] = []
     reasons: dict[int, str] = {}
-    for index, value in enumerate(values):
+    for index, pixels in enumerate(DECODERS.render_all((value.as_buffer() for value in values), view)):
         try:
-            made.append(make(DECODERS.render(value.as_buffer(), view)))
+            if isinstance(pixels, UnfitPicture):
+                raise pixels
+            made.append(make(pixels))
         except UnfitPicture as error:
             made.append(None)
             reasons[index] = str(error)
@@ -125,5 +132,5 @@ def decode_all(
 def count_pixels(cells: pa.ChunkedArray) -> Indices:
     """How many pixels each picture of a column (R,) has by its header; 0 where it is none."""
     values, value_of_row, _ = distinct(cells)
-    pixels = np.array([*(DECODERS.count(value.as_buffer()) for value in values), 0], np.int64)
+    pixels = np.array([*DECODERS.count_all(value.as_buffer() for value in values), 0], np.int64)
     return pixels[value_of_row]  # NO_RESULT takes the last

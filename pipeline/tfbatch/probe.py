@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class Budget:
     """The tokens of a batch: as asked for, the device's default, or what an earlier run of this
     output took, for the same bytes, or what is found to be fastest."""
 
-    def __init__(self, job: Job, session: Session, threads: int, tally: Tally, stop: Stop) -> None:
+    def __init__(self, job: Job, session: Callable[[], Session], threads: int, tally: Tally, stop: Stop) -> None:
         self._job, self._session, self._threads = job, session, threads
         self._tally, self._stop = tally, stop
         if job.config.batch_tokens != "auto":
@@ -71,7 +72,7 @@ class Budget:
 
         def compute(batch: Batch) -> None:
             self._stop.beat()
-            self._session.run(work.collate(batch.inputs, batch.length))
+            self._session().run(work.collate(batch.inputs, batch.length))
 
         started = time.perf_counter()
         try:

@@ -2,8 +2,9 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from threading import Event, Thread
 from typing import TypeVar
 
@@ -58,6 +59,45 @@ def overlap(
         pool.shutdown(cancel_futures=True)
         if isinstance(items, Generator):
             items.close()
+
+
+@contextmanager
+def meanwhile(work: Callable[[], Result], stage: Stage | None = None) -> Iterator[Callable[[], Result]]:
+    """Do something on a thread while what is within is done; what is given waits for its result.
+
+    An error in `work` is raised there, or not at all where an earlier one ends what is within. The
+    thread has ended when this has. `stage` counts the work, and how long the result was waited for.
+    """
+    stage = stage or Stage()
+
+    def timed() -> Result:
+        started = time.perf_counter()
+        try:
+            return work()
+        finally:
+            stage.busy += time.perf_counter() - started
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(timed)
+
+        def result() -> Result:
+            if future.done():
+                return future.result()
+            started = time.perf_counter()
+            try:
+                return future.result()
+            finally:
+                stage.waited += time.perf_counter() - started
+
+        yield result
+
+
+def after(ready: Callable[[], object], items: Generator[Item, None, None]) -> Generator[Item, None, None]:
+    """The same items; `ready` is waited for once the first is there, on the thread that pulls."""
+    with closing(items):
+        for item in items:
+            ready()
+            yield item
 
 
 class Room:

@@ -141,16 +141,19 @@ class MaskedIm:
         return pixels, np.asarray(self._processor.fit(Image.fromarray(pixels)))
 
     def _masks(self, window: Window) -> Iterator[Any]:
-        """The cells of --mask-column: bytes of a picture, a list, or None; None for all without it."""
+        """What the cells of --mask-column say is hidden: what is painted (H, W), a list, or None; None for
+        all without it. No more painted masks are decoded ahead than the decoders answer at once."""
         if self._config.mask_column is None:
             yield from [None] * window.rows.num_rows
             return
         cells = window.rows.column(self._config.mask_column)
-        if is_image(cells.type):
-            values, value_of_row, _ = distinct(cells)
-            yield from (None if index == NO_RESULT else values[index].as_buffer() for index in value_of_row.tolist())
-        else:
+        if not is_image(cells.type):
             yield from (cell.as_py() for cell in cells)
+            return
+        values, value_of_row, _ = distinct(cells)
+        given = (values[index].as_buffer() for index in value_of_row.tolist() if index != NO_RESULT)
+        paints = DECODERS.render_all(given, View(kind="paint"))
+        yield from (None if index == NO_RESULT else next(paints) for index in value_of_row.tolist())
 
     def _hide(self, source: Pixels, seen: Pixels, mask: Any, content: pa.Buffer, row: int) -> Hidden:
         """The parts of a picture that a row hides."""
@@ -162,15 +165,13 @@ class MaskedIm:
         if isinstance(mask, list):
             units = listed_patches(mask, self._units)
             return Hidden(source=source, seen=seen, units=units, painted=None)
-        try:
-            paint = DECODERS.render(mask, View(kind="paint"))
-        except UnfitPicture as error:
-            raise UnfitPicture(f"bad_mask: {error}") from error
-        painted = covered_pixels(paint, self._processor)
+        if isinstance(mask, UnfitPicture):
+            raise UnfitPicture(f"bad_mask: {mask}") from mask
+        painted = covered_pixels(mask, self._processor)
         units = touched_patches(painted, self._unit)
         if self._config.original_size:
             height, width = source.shape[:2]
-            painted = np.asarray(Image.fromarray(paint).resize((width, height), Image.Resampling.NEAREST)) > 0
+            painted = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)) > 0
         return Hidden(source=source, seen=seen, units=units, painted=painted)
 
     def _work(self, results: list[Hidden | None], result_of_row: Indices, errors: dict[int, str]) -> Work:
@@ -220,11 +221,18 @@ class MaskedIm:
         """The picture with its hidden parts made of the model's output (3, H, W)."""
         if self._normalised_patches:
             output = self._denormalise(result, output)
-        made = Image.fromarray(self._processor.restore(output))
-        anew = Image.fromarray(enlarge(result.units, self._processor.size[0] // self._unit, self._unit))
-        place = (slice(None), slice(None))
+        made = self._processor.restore(output)
+        where = enlarge(result.units, self._processor.size[0] // self._unit, self._unit)
         if result.source is not result.seen:
-            made, anew, place = self._at_original_size(result.source, made, anew)
+            return self._paste_at_original_size(result, Image.fromarray(made), Image.fromarray(where))
+        if result.painted is not None:
+            where = where & result.painted
+        pasted: Pixels = np.where(where[..., None], made, result.source)
+        return pasted
+
+    def _paste_at_original_size(self, result: Hidden, made: Image.Image, anew: Image.Image) -> Pixels:
+        """The full picture with its hidden parts made anew, some rows of it at a time."""
+        made, anew, place = self._at_original_size(result.source, made, anew)
         where = np.asarray(anew)
         if result.painted is not None:
             where = where & result.painted[place]
