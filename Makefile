@@ -14,7 +14,7 @@ BENCH ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup export export-bert export-vit export-minilm data demo quality bench
-.PHONY: test test-long faults check audit format clean
+.PHONY: test test-long faults check audit docs format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -77,6 +77,9 @@ test-long: setup ## Thousands of pictures of all sizes: minutes, and a gigabyte 
 
 faults: setup ## Kill, fill the disk, cut the power: minutes; as root and with strace, else some is skipped
 	$(BIN)/python -m pytest -m faults
+
+docs: setup ## Write docs/models.md, which families and tasks say of themselves
+	PYTHONPATH=pipeline:export $(BIN)/python -m tfbatch_export.page > docs/models.md
 
 check: setup ## Lint, format and types
 	$(BIN)/ruff check .
