@@ -159,7 +159,7 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     from tfbatch.flow import run as run_job
     from tfbatch.job import make_job
     from tfbatch.machine import available_threads, limit_threads, return_freed_memory
-    from tfbatch.progress import choose_watcher
+    from tfbatch.progress import choose_watcher, warn
     from tfbatch.signals import Signals
     from tfbatch.stages import every
     from tfbatch.stop import Stop, Watchdog
@@ -173,6 +173,11 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     watchdog = Watchdog(stop, config.timeout, config.stall_timeout, report.say_stacks, report.give_up)
     every(SECONDS_BETWEEN_LOOKS, watchdog.look)
     job = make_job(config)
+    if not job.bundle.is_verified:
+        unverified = (
+            f"{job.bundle.path} is unverified: not made by `tfbatch export`, which proves a graph equal to PyTorch"
+        )
+        warn(unverified, quiet=config.quiet, log_format=config.log_format)
     if config.dry_run:
         output_of(job, stop).check(overwrite=config.overwrite)
         click.echo(job.describe(), err=True)

@@ -26,10 +26,12 @@ from tfbatch.job import Job
 from tfbatch.machine import available_threads
 from tfbatch.output import Output
 from tfbatch.plan import Part
+from tfbatch.pooled_session import PooledSession
 from tfbatch.probe import Budget
 from tfbatch.progress import Watcher
 from tfbatch.reader import read_windows
 from tfbatch.scoring import Finished, Scoring
+from tfbatch.session import Session
 from tfbatch.stages import Room, overlap
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally, check_errors, summary
@@ -103,7 +105,7 @@ def score(job: Job, parts: list[Part], tally: Tally, stop: Stop) -> Iterator[Fin
     preparing = 1 if job.task.prepares_in_parallel else threads
     computing = 1 if job.device.is_cuda else threads
     with clock.load.working():
-        session = open_session(job.graph, job.device, job.precision, computing, stop)
+        session = session_of(job, computing, stop)
     room = Room(threads * ROOM_A_THREAD)
 
     def prepare(window: Window) -> Scoring:
@@ -137,6 +139,13 @@ def score(job: Job, parts: list[Part], tally: Tally, stop: Stop) -> Iterator[Fin
         for finished in tables:
             yield finished
             room.release(finished.window.weight)
+
+
+def session_of(job: Job, threads: int, stop: Stop) -> Session:
+    """What gives the results of a job's inputs."""
+    bundle = job.bundle
+    session = open_session(job.graph, job.device, job.precision, threads, stop, bundle.output)
+    return session if bundle.pooling is None else PooledSession(session, bundle.pooling)
 
 
 def light_windows(job: Job, parts: list[Part], room: Room) -> Generator[Window, None, None]:

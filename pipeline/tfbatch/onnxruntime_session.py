@@ -60,7 +60,7 @@ class OnnxRuntimeSession:
     threads there are. On CUDA there is one caller. A stop ends the batches under way.
     """
 
-    def __init__(self, graph: Path, device: Device, stop: Stop) -> None:
+    def __init__(self, graph: Path, device: Device, stop: Stop, output: str | None = None) -> None:
         runtime = load_runtime()
         runtime.set_default_logger_severity(4)
         options = runtime.SessionOptions()
@@ -88,7 +88,7 @@ class OnnxRuntimeSession:
                 f"{device.name} was asked for, but onnxruntime fell back to {used}: its CUDA or cuDNN libraries "
                 f"are missing or do not fit; pip install 'tfbatch[gpu]' brings them"
             )
-        self._output = self._session.get_outputs()[0].name
+        self._output = output or self._session.get_outputs()[0].name
         self._options = runtime.RunOptions()
         self._stop = stop
         self._stop.at_once(self._terminate)

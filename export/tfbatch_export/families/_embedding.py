@@ -4,15 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tfbatch.pooling import Pooling, read_length, read_pooling
 from transformers import PreTrainedModel
 
 from tfbatch_export.families import Axes, Tensors
 from tfbatch_export.families._text import AXES, TextFamily
-from tfbatch_export.pooling import Pooling, read_length, read_pooling
 
 
 class Embedding(torch.nn.Module):
-    """Pooled states of a text model. The mask is for the pooling alone: attention is traced without one."""
+    """States of a text model, pooled and as they are. The mask is for the pooling alone: attention is
+    traced without one."""
 
     def __init__(self, model: PreTrainedModel, pooling: Pooling) -> None:
         super().__init__()
@@ -21,16 +22,20 @@ class Embedding(torch.nn.Module):
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
-    ) -> torch.Tensor:
-        """(B, L) int64 three times to embeddings (B, D) float32."""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, L) int64 three times to embeddings (B, D) and states (B, L, D), both float32."""
         states = self.model(input_ids=input_ids, token_type_ids=token_type_ids).last_hidden_state
-        return self.pooling.pool(states, attention_mask)
+        return pool(self.pooling, states, attention_mask), states
 
 
 class TextEmbedding(TextFamily):
-    """A text encoder whose pooling and normalisation are in the graph; the Hub's own pooler is not used."""
+    """A text encoder whose pooling and normalisation are in the graph; the Hub's own pooler is not used.
+
+    `last_hidden_state` is there for optimum, which looks for that name; run asks for the embedding alone.
+    """
 
     output = "embedding"
+    further_outputs: tuple[str, ...] = ("last_hidden_state",)
     unused: tuple[str, ...] = ("pooler.",)
 
     def wrap(self, model: PreTrainedModel) -> torch.nn.Module:
@@ -54,9 +59,19 @@ class TextEmbedding(TextFamily):
         }
 
     def reference(self, model: PreTrainedModel, inputs: Tensors) -> torch.Tensor:
-        return pooling_of(model).pool(model(**inputs).last_hidden_state, inputs["attention_mask"])
+        return pool(pooling_of(model), model(**inputs).last_hidden_state, inputs["attention_mask"])
 
 
 def pooling_of(model: PreTrainedModel) -> Pooling:
     """As the folder has it that a model was loaded from; the default for one that was not."""
     return read_pooling(Path(model.name_or_path)) if model.name_or_path else Pooling()
+
+
+def pool(pooling: Pooling, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """`Pooling.pool` as it is traced."""
+    if pooling.mode == "cls":
+        embedding = states[:, 0]
+    else:
+        real = states.masked_fill(mask.eq(0).unsqueeze(-1), 0)
+        embedding = real.sum(1) / mask.sum(1, keepdim=True).to(states.dtype)
+    return torch.nn.functional.normalize(embedding, dim=1) if pooling.normalised else embedding

@@ -39,6 +39,7 @@ class TextFamily:
     inputs = ("input_ids", "attention_mask", "token_type_ids")
     output = "logits"
     attention = UNMASKED
+    further_outputs: tuple[str, ...] = ()
     hub_class: str | None = None
     unused: tuple[str, ...] = ()
 
