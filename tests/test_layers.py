@@ -26,7 +26,8 @@ LAYERS = [
     ["output", "masks"],
     ["text", "scores"],
     ["tasks"],
-    ["scoring", "job", "progress"],
+    ["samples"],
+    ["scoring", "job", "progress", "inspection", "listing"],
     ["tally"],
     ["probe"],
     ["flow", "report"],
@@ -96,7 +97,7 @@ def test_help_imports_nothing_heavy() -> None:
         [sys.executable, "-c", program], env=tfbatch_env(), capture_output=True, text=True, check=True
     )
     assert "HEAVY []" in done.stdout
-    for command in ("export", "run", "tasks", "verify"):
+    for command in ("export", "inspect", "run", "tasks", "verify"):
         assert f"  {command} " in done.stdout
 
 

@@ -187,6 +187,24 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
 
 
 @cli.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("-m", "--bundle", type=click.Path(path_type=Path), help="Count the tokens of texts as this bundle does.")
+def inspect(paths: tuple[str, ...], bundle: Path | None) -> None:
+    """Say what a bundle or a Parquet input holds.
+
+    PATH is a bundle, a folder that optimum or sentence-transformers exported, or what `run` takes as
+    INPUT. Of an input the footers are read, and its first rows.
+    """
+    from tfbatch.inspection import inspect as find_out
+    from tfbatch.listing import show
+    from tfbatch.report import say
+
+    found = find_out(paths, bundle)
+    show(found)
+    say(found)
+
+
+@cli.command()
 def tasks() -> None:
     """List the tasks: the column they read, the columns they add."""
     from tfbatch.job import option_of

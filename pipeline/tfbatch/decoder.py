@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tfbatch.images import UnfitPicture, View, count, render, strips
+from tfbatch.images import UnfitPicture, View, measure, render, strips
 from tfbatch.machine import return_freed_memory
 
 PROCESSOR_SECONDS = 20.0  # of this process, for one picture; a large one takes two or three
@@ -44,13 +44,13 @@ def serve(requests: Connection) -> None:
 
 
 def answer(requests: Connection, wanted: dict[str, Any] | None, data: bytes) -> None:
-    """Decode one picture, or count its pixels where no view of it is wanted."""
+    """Decode one picture, or measure it where no view of it is wanted."""
 
     def say(**words: object) -> None:
         requests.send_bytes(json.dumps(words).encode())
 
     if wanted is None:
-        say(pixels=count(data))
+        say(size=measure(data))
         return
     try:
         picture = render(data, View(**wanted))

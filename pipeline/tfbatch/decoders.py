@@ -24,6 +24,7 @@ import pyarrow as pa
 from tfbatch.errors import DeviceUnavailable
 from tfbatch.images import MAX_BYTES, Pixels, UnfitPicture, View
 from tfbatch.machine import available_threads, peak_memory_of
+from tfbatch.scaled import Size
 
 ENDINGS = {
     signal.SIGPROF: "decoding takes too much of the processor's time",
@@ -55,8 +56,8 @@ class Decoder:
         except (EOFError, OSError):
             raise DeviceUnavailable(f"pictures cannot be decoded: {ending(self.end())} as it began") from None
 
-    def ask(self, data: memoryview, view: View | None) -> Pixels | int:
-        """A view of a picture, or how many pixels it has.
+    def ask(self, data: memoryview, view: View | None) -> Pixels | Size:
+        """A view of a picture, or its size.
 
         Raises:
             UnfitPicture: the decoder refused it.
@@ -68,7 +69,8 @@ class Decoder:
         if "unfit" in answer:
             raise UnfitPicture(answer["unfit"])
         if view is None:
-            return int(answer["pixels"])
+            width, height = answer["size"]
+            return width, height
         pixels: Pixels = np.empty(answer["shape"], np.uint8)
         received, content = 0, pixels.data.cast("B")
         while received < len(content):
@@ -108,25 +110,30 @@ class Decoders:
             UnfitPicture: it is refused, or ended the process; the reason is its row's.
         """
         pixels = self._ask(data, view)
-        assert not isinstance(pixels, int)
+        assert not isinstance(pixels, tuple)
         return pixels
 
     def count(self, data: pa.Buffer) -> int:
         """How many pixels a picture has by its header, 0 where `render` would refuse it."""
-        try:
-            pixels = self._ask(data, None)
-        except UnfitPicture:
-            return 0
-        assert isinstance(pixels, int)
-        return pixels
+        width, height = self.measure(data)
+        return width * height
 
-    def _ask(self, data: pa.Buffer, view: View | None) -> Pixels | int:
+    def measure(self, data: pa.Buffer) -> Size:
+        """The width and height of a picture by its header, zeros where `render` would refuse it."""
+        try:
+            size = self._ask(data, None)
+        except UnfitPicture:
+            return 0, 0
+        assert isinstance(size, tuple)
+        return size
+
+    def _ask(self, data: pa.Buffer, view: View | None) -> Pixels | Size:
         if data.size > MAX_BYTES:
             raise UnfitPicture(f"too_large: {data.size:,} bytes are over {MAX_BYTES:,}")
         with self._free:
             return self._ask_one(data, view)
 
-    def _ask_one(self, data: pa.Buffer, view: View | None, *, is_again: bool = False) -> Pixels | int:
+    def _ask_one(self, data: pa.Buffer, view: View | None, *, is_again: bool = False) -> Pixels | Size:
         try:
             decoder = self._idle.popleft()
         except IndexError:

@@ -41,9 +41,8 @@ def open_bundle(path: Path) -> Bundle:
     Raises:
         BadConfiguration: it is neither, or one that cannot be used.
     """
-    is_bundle = (path / MANIFEST).is_symlink() or (path / MANIFEST).exists()
-    graph = next((name for name in GRAPHS if (path / name).exists()), None)
-    if is_bundle or graph is None or not (path / "config.json").exists():
+    graph = graph_in(path)
+    if has_manifest(path) or graph is None:
         return load_bundle(path)
     try:
         return read_foreign(path, graph)
@@ -51,6 +50,18 @@ def open_bundle(path: Path) -> Bundle:
         raise BadConfiguration(
             f"{path} has no {MANIFEST}, and its own files cannot be understood: {type(error).__name__} {error}"
         ) from error
+
+
+def has_manifest(path: Path) -> bool:
+    """Whether a folder is a bundle, however broken."""
+    return (path / MANIFEST).is_symlink() or (path / MANIFEST).exists()
+
+
+def graph_in(path: Path) -> str | None:
+    """The graph of a folder that another tool made, None where it is none."""
+    if not (path / "config.json").exists():
+        return None
+    return next((name for name in GRAPHS if (path / name).exists()), None)
 
 
 def read_foreign(path: Path, graph: str) -> Bundle:

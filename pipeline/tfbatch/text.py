@@ -32,7 +32,7 @@ class TextInput:
         longest = bundle.setting("max_length")
         if max_length is not None and not 3 <= max_length <= longest:
             raise UsageError(f"--max-length {max_length}: this model takes 3 to {longest} tokens")
-        self._max_length = max_length or longest
+        self.max_length = max_length or longest
         self._pad = bundle.setting("pad_token_id")
         self._inputs = bundle.manifest.inputs
         try:
@@ -42,7 +42,7 @@ class TextInput:
                 f"bundle {bundle.path}: tokenizer.json cannot be read: {first_line(error)}"
             ) from error
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(self._max_length)
+        self._tokenizer.enable_truncation(self.max_length)
         self._word_end = find_word_end(self._tokenizer)
         self._run = find_run(self._tokenizer)
 
@@ -76,12 +76,12 @@ class TextInput:
         A long text is tokenized only as far as needed: a prefix that ends between words, several
         times as long each time until it fills `max_length` tokens.
         """
-        characters = CHARACTERS_PER_TOKEN * self._max_length
+        characters = CHARACTERS_PER_TOKEN * self.max_length
         pieces = [self._prefix(text, characters) for text in texts]
         encoded = self._encode(pieces)
         for index, text in enumerate(texts):
             longer = characters
-            while len(pieces[index]) < len(text) and len(encoded[index]) < self._max_length:
+            while len(pieces[index]) < len(text) and len(encoded[index]) < self.max_length:
                 longer *= 4
                 pieces[index] = self._prefix(text, longer)
                 encoded[index] = self._encode([pieces[index]])[0]
