@@ -14,7 +14,7 @@ BENCH ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup export export-bert export-vit export-minilm data demo quality bench
-.PHONY: test test-long faults check audit docs format clean
+.PHONY: test test-long test-interchange faults check audit docs format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -74,6 +74,14 @@ test: setup check export export-minilm data ## Check and test everything
 
 test-long: setup ## Thousands of pictures of all sizes: minutes, and a gigabyte of disk
 	$(BIN)/python -m pytest -m long -s
+
+test-interchange: setup build/interchange/ready ## Load bundles in optimum and run what it exports: minutes, and 1.7 GB
+	$(BIN)/python -m pytest -m interchange
+
+build/interchange/ready: tests/requirements/interchange.txt # in an environment of its own: it pins an older transformers
+	$(PYTHON) -m venv --clear build/interchange
+	build/interchange/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	@touch $@
 
 faults: setup ## Kill, fill the disk, cut the power: minutes; as root and with strace, else some is skipped
 	$(BIN)/python -m pytest -m faults

@@ -14,9 +14,9 @@ from conftest import ROOT, SPECIAL, WORDS, export_once, read_output, run_tfbatch
 from test_equality import MADE, real_texts
 from tfbatch.bundle import load_bundle
 from tfbatch.errors import BadConfiguration, UsageError
+from tfbatch.pooling import Pooling, read_pooling
 from tfbatch_export.checkpoint import find_checkpoint, infer_task
 from tfbatch_export.export import ExportConfig, export
-from tfbatch_export.pooling import Pooling, read_pooling
 from tfbatch_export.verify import verify
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
@@ -118,13 +118,16 @@ def test_every_layer_is_fused_and_padded_batches_are_compared_too(tmp_path: Path
     assert {record["batch"] for record in graph.parity} >= {"7 x 17", "7 x 17, padded"}
 
 
-def test_a_graph_names_its_inputs_as_the_hub_does_and_its_output_embedding(tmp_path: Path) -> None:
+def test_a_graph_names_its_inputs_as_the_hub_does_and_gives_the_states_beside_the_embedding(tmp_path: Path) -> None:
     import onnxruntime
 
     bundle = export_once(make_embedder(tmp_path / "bert"))
     session = onnxruntime.InferenceSession(bundle / "model.onnx", providers=["CPUExecutionProvider"])
     assert [node.name for node in session.get_inputs()] == ["input_ids", "attention_mask", "token_type_ids"]
-    assert [(node.name, node.shape) for node in session.get_outputs()] == [("embedding", ["batch", 32])]
+    assert [(node.name, node.shape) for node in session.get_outputs()] == [
+        ("embedding", ["batch", 32]),
+        ("last_hidden_state", ["batch", "sequence", 32]),
+    ]
 
 
 def test_the_first_dimensions_are_of_length_one_again_and_may_be_halves(tmp_path: Path) -> None:
@@ -161,7 +164,7 @@ MEAN = {"pooling_mode_mean_tokens": True}
         (["Transformer"], MEAN, {}, "modules.json has Transformer;"),
         (STEPS, {"pooling_mode_mean_tokens": False, "pooling_mode_max_tokens": True}, {}, "pools by max_tokens;"),
         (STEPS, MEAN | {"pooling_mode_cls_token": True}, {}, "pools by mean and cls;"),
-        (STEPS, {"pooling_mode": "lasttoken"}, {}, "pools by lasttoken; what can be exported is cls or mean"),
+        (STEPS, {"pooling_mode": "lasttoken"}, {}, "pools by lasttoken; what is known is cls or mean"),
         (STEPS, MEAN, {"config_sentence_transformers": {"default_prompt_name": "query"}}, "the prompt query"),
         (STEPS, MEAN, {"sentence_bert_config": {"do_lower_case": True}}, "do_lower_case"),
     ],

@@ -176,7 +176,7 @@ def build_graph(family: Family, model: PreTrainedModel) -> onnx_ir.Model:
         model.set_attn_implementation(family.attention)
     try:
         inputs, axes = family.trace_inputs(model.config)
-        graph = trace(family.wrap(model), inputs, axes, output=family.output)
+        graph = trace(family.wrap(model), inputs, axes, (family.output, *family.further_outputs))
     finally:
         if family.attention is not None:
             model.set_attn_implementation(implementation)

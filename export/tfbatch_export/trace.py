@@ -7,6 +7,7 @@ gives the fused operators the row lengths instead.
 
 import logging
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import onnx_ir
@@ -38,9 +39,9 @@ def trace(
     wrapper: torch.nn.Module,
     samples: dict[str, torch.Tensor],
     dynamic_axes: dict[str, dict[int, str]],
-    output: str,
+    outputs: Sequence[str],
 ) -> onnx_ir.Model:
-    """Capture a module that takes `samples` by name and returns one tensor.
+    """Capture a module that takes `samples` by name and returns a tensor for each of `outputs`.
 
     The exporter restores the mode of the module it is given, so the wrapper is set to evaluation,
     not the model alone.
@@ -58,7 +59,7 @@ def trace(
             dynamo=True,
             opset_version=OPSET,
             input_names=list(samples),
-            output_names=[output],
+            output_names=list(outputs),
             dynamic_shapes=shapes,
             verbose=False,
         )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tfbatch.errors import BadConfiguration
+from tfbatch.pooling import Pooling
 from tfbatch.protobuf import operator_domains
 
 FORMAT = 1
@@ -69,10 +70,17 @@ class Manifest:
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
     """A bundle on disk whose files have been checked, its graphs as they are asked for: hashing one that
-    is not run would take longer than many a job."""
+    is not run would take longer than many a job.
+
+    It `is_verified` where export made it. What other tools made says besides which `output` of the graph
+    to take, and by what `pooling` its states become one embedding where they do not in the graph.
+    """
 
     path: Path
     manifest: Manifest
+    is_verified: bool = True
+    output: str | None = None
+    pooling: Pooling | None = None
 
     def graph_path(self, precision: str) -> Path:
         """The ONNX file of a precision, checked.
@@ -88,7 +96,7 @@ class Bundle:
                 f"Choose one of them with --precision, or export again (--int8 and --fp16 add theirs)."
             )
         path = self.path / graphs[precision].file
-        check_hash(path, self.manifest)
+        check_hash(self.path, graphs[precision].file, self.manifest)
         if foreign := operator_domains(path) - OPERATOR_DOMAINS:
             raise BadConfiguration(
                 f"bundle {self.path}: {path.name} asks for operators of {', '.join(sorted(foreign))}"
@@ -187,7 +195,7 @@ def check_files(path: Path, manifest: Manifest) -> None:
     """Hold the folder to its manifest: names and kinds of all files, hashes of all but the graphs."""
     entries = {entry.name: entry for entry in path.iterdir()}
     for entry in entries.values():
-        if entry.is_symlink() or not entry.is_file() or entry.stat().st_nlink != 1:
+        if not is_plain_file(entry):
             raise BadConfiguration(f"bundle {path}: {entry.name} is a link or not a plain file")
         if entry.name != MANIFEST and entry.name not in manifest.files:
             raise BadConfiguration(f"bundle {path}: {entry.name} is not named in {MANIFEST}; remove it")
@@ -201,13 +209,18 @@ def check_files(path: Path, manifest: Manifest) -> None:
         if name not in entries:  # nor are ".." and what lies elsewhere
             raise BadConfiguration(f"bundle {path}: {name} is missing; export or copy the bundle again")
         if name not in graphs:
-            check_hash(path / name, manifest)
+            check_hash(path, name, manifest)
 
 
-def check_hash(path: Path, manifest: Manifest) -> None:
+def is_plain_file(path: Path) -> bool:
+    """Whether a name is the only one of a file: no link, symbolic or hard."""
+    return not path.is_symlink() and path.is_file() and path.stat().st_nlink == 1
+
+
+def check_hash(path: Path, name: str, manifest: Manifest) -> None:
     """Refuse a file that is not the one the manifest was written for."""
-    if sha256(path) != manifest.files[path.name]:
-        raise BadConfiguration(f"bundle {path.parent}: {path.name} is not the file that was verified at export")
+    if sha256(path / name) != manifest.files[name]:
+        raise BadConfiguration(f"bundle {path}: {name} is not the file that was verified at export")
 
 
 def hash_files(path: Path) -> dict[str, str]:

@@ -190,7 +190,7 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     from tfbatch.flow import run as run_job
     from tfbatch.job import make_job
     from tfbatch.machine import available_threads, do_without_pandas, limit_threads, return_freed_memory
-    from tfbatch.progress import choose_watcher
+    from tfbatch.progress import choose_watcher, warn
     from tfbatch.signals import Signals
     from tfbatch.stages import every
     from tfbatch.stop import Stop, Watchdog
@@ -205,6 +205,11 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     watchdog = Watchdog(stop, config.timeout, config.stall_timeout, report.say_stacks, report.give_up)
     every(SECONDS_BETWEEN_LOOKS, watchdog.look)
     job = make_job(config)
+    if not job.bundle.is_verified:
+        unverified = (
+            f"{job.bundle.path} is unverified: not made by `tfbatch export`, which proves a graph equal to PyTorch"
+        )
+        warn(unverified, quiet=config.quiet, log_format=config.log_format)
     if config.dry_run:
         output_of(job, stop).check(overwrite=config.overwrite)
         click.echo(job.describe(), err=True)
@@ -226,6 +231,24 @@ def doctor() -> None:
     click.echo(json.dumps({"status": "works" if facts["works"] else "nothing works", **facts}, ensure_ascii=False))
     if not facts["works"]:
         sys.exit(DeviceUnavailable.exit_code)
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("-m", "--bundle", type=click.Path(path_type=Path), help="Count the tokens of texts as this bundle does.")
+def inspect(paths: tuple[str, ...], bundle: Path | None) -> None:
+    """Say what a bundle or a Parquet input holds.
+
+    PATH is a bundle, a folder that optimum or sentence-transformers exported, or what `run` takes as
+    INPUT. Of an input the footers are read, and its first rows.
+    """
+    from tfbatch.inspection import inspect as find_out
+    from tfbatch.listing import show
+    from tfbatch.report import say
+
+    found = find_out(paths, bundle)
+    show(found)
+    say(found)
 
 
 @cli.command()

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tfbatch.images import UnfitPicture, View, count, render, strips
+from tfbatch.images import UnfitPicture, View, measure, render, strips
 from tfbatch.machine import return_freed_memory
 
 PROCESSOR_SECONDS = 20.0  # of this process, for one picture; a large one takes two or three
@@ -71,10 +71,10 @@ def answer(data: bytes, sizes: list[int], view: View | None) -> tuple[list[dict[
 
 
 def answer_one(data: bytes, view: View | None) -> tuple[dict[str, Any], Image.Image | None]:
-    """Decode a picture, or count its pixels where no view of it is wanted."""
+    """Decode a picture, or measure it where no view of it is wanted."""
     limit_time(PROCESSOR_SECONDS, SECONDS)
     if view is None:
-        return {"pixels": count(data)}, None
+        return {"size": measure(data)}, None
     try:
         picture = render(data, view)
     except UnfitPicture as error:

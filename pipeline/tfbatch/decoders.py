@@ -27,11 +27,12 @@ import pyarrow as pa
 from tfbatch.errors import DeviceUnavailable
 from tfbatch.images import MAX_BYTES, Pixels, UnfitPicture, View
 from tfbatch.machine import available_threads, peak_memory_of
+from tfbatch.scaled import Size
 
 SMALL, MANY = 64 << 10, 64  # pictures that go together: bytes as they are encoded, and how many
 LONGEST_ANSWER = 64 << 10  # bytes of JSON
 
-Found = Pixels | int | UnfitPicture
+Found = Pixels | Size | UnfitPicture
 
 ENDINGS = {
     signal.SIGPROF: "decoding takes too much of the processor's time",
@@ -64,7 +65,7 @@ class Decoder:
             raise DeviceUnavailable(f"pictures cannot be decoded: {ending(self.end())} as it began") from None
 
     def ask(self, pictures: list[memoryview], view: View | None) -> list[Found]:
-        """A view of each of the first pictures, as many as it gives at once, or how many pixels all have.
+        """A view of each of the first pictures, as many as it gives at once, or the sizes of all.
 
         Raises:
             EOFError, OSError: the process ended.
@@ -81,7 +82,7 @@ class Decoder:
                 found.append(pixels[:size].reshape(answer["shape"]))
                 pixels = pixels[size:]
             else:
-                found.append(UnfitPicture(answer["unfit"]) if "unfit" in answer else int(answer["pixels"]))
+                found.append(UnfitPicture(answer["unfit"]) if "unfit" in answer else tuple(answer["size"]))
         return found
 
     def _receive(self, size: int) -> Pixels:
@@ -132,14 +133,14 @@ class Decoders:
     def render_all(self, cells: Iterable[pa.Buffer], view: View) -> Iterator[Pixels | UnfitPicture]:
         """A view of each picture, or why there is none, as for `render`; not many are held at once."""
         for found in self._ask_all(cells, view):
-            assert not isinstance(found, int)
+            assert not isinstance(found, tuple)
             yield found
 
-    def count_all(self, cells: Iterable[pa.Buffer]) -> Iterator[int]:
-        """How many pixels each picture has by its header, 0 where `render` would refuse it."""
+    def measure_all(self, cells: Iterable[pa.Buffer]) -> Iterator[Size]:
+        """The width and height of each picture by its header, zeros where `render` would refuse it."""
         for found in self._ask_all(cells, None):
             assert not isinstance(found, np.ndarray)
-            yield 0 if isinstance(found, UnfitPicture) else found
+            yield (0, 0) if isinstance(found, UnfitPicture) else found
 
     def _ask_all(self, cells: Iterable[pa.Buffer], view: View | None) -> Iterator[Found]:
         for pictures in together(cells):

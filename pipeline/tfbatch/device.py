@@ -103,9 +103,15 @@ def faster_choice(device: Device, precision: str, graphs: Mapping[str, Graph]) -
 
 
 def open_session(
-    graph: Path, device: Device, precision: str = "fp32", threads: int = 1, stop: Stop | None = None
+    graph: Path,
+    device: Device,
+    precision: str = "fp32",
+    threads: int = 1,
+    stop: Stop | None = None,
+    output: str | None = None,
 ) -> Session:
-    """A graph on a device; `threads` is how many threads will call it at once.
+    """A graph on a device; `threads` is how many threads will call it at once, `output` what is wanted of
+    it where that is not the first one.
 
     Raises:
         BadConfiguration: the graph cannot be loaded.
@@ -113,5 +119,5 @@ def open_session(
     """
     stop = stop or Stop()
     if device.runtime == "openvino":
-        return OpenVinoSession(graph, arithmetic(device, precision), threads, stop)
-    return OnnxRuntimeSession(graph, device, stop)
+        return OpenVinoSession(graph, arithmetic(device, precision), threads, stop, output)
+    return OnnxRuntimeSession(graph, device, stop, output)

@@ -27,6 +27,7 @@ from tfbatch.job import Job
 from tfbatch.machine import available_threads
 from tfbatch.output import Output
 from tfbatch.plan import Part
+from tfbatch.pooled_session import PooledSession
 from tfbatch.probe import Budget
 from tfbatch.progress import Watcher
 from tfbatch.reader import read_windows
@@ -127,7 +128,7 @@ def score(job: Job, parts: list[Part], tally: Tally, stop: Stop) -> Iterator[Fin
         return step.is_last and room.is_full
 
     def load() -> Session:
-        return open_session(job.graph, job.device, job.precision, computing, stop)
+        return session_of(job, computing, stop)
 
     with meanwhile(load, clock.load) as session:
         windows = clock.read.timed(light_windows(job, parts, room))
@@ -144,6 +145,13 @@ def score(job: Job, parts: list[Part], tally: Tally, stop: Stop) -> Iterator[Fin
             for finished in tables:
                 yield finished
                 room.release(finished.window.weight)
+
+
+def session_of(job: Job, threads: int, stop: Stop) -> Session:
+    """What gives the results of a job's inputs."""
+    bundle = job.bundle
+    session = open_session(job.graph, job.device, job.precision, threads, stop, bundle.output)
+    return session if bundle.pooling is None else PooledSession(session, bundle.pooling)
 
 
 def light_windows(job: Job, parts: list[Part], room: Room) -> Generator[Window, None, None]:

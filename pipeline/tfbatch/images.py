@@ -125,14 +125,14 @@ def strips(picture: Image.Image) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
         yield slice(top, bottom), np.asarray(picture.crop((0, top, picture.width, bottom)))
 
 
-def count(data: bytes) -> int:
-    """How many pixels a picture has by its header, 0 where it has none or they are too many."""
+def measure(data: bytes) -> Size:
+    """The width and height of a picture by its header, zeros where it has none or they are too many pixels."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             width, height = picture.size
     except Exception:  # noqa: BLE001 -- as in decode, which says what is wrong
-        return 0
-    return width * height if width * height <= MAX_PIXELS else 0
+        return 0, 0
+    return (width, height) if width * height <= MAX_PIXELS else (0, 0)
 
 
 def to_eight_bits(picture: Image.Image) -> Image.Image:

@@ -16,6 +16,7 @@ from tfbatch.cells import KINDS
 from tfbatch.config import RunConfig
 from tfbatch.device import arithmetic, choose_precision, find_device, graph_of
 from tfbatch.errors import BadConfiguration, OutputRefused, UsageError
+from tfbatch.foreign import open_bundle
 from tfbatch.generated import IMAGE, declare_images
 from tfbatch.image_files import ImageSink
 from tfbatch.plan import Plan, make_plan
@@ -61,7 +62,7 @@ class Job:
         return (
             f"{self.plan.rows:,} rows of {len(self.plan.files):,} file(s) in {len(self.plan.parts):,} part(s)\n"
             f"column {self.column} -> {self.bundle.manifest.task} with {self.bundle.path} "
-            f"({self.precision}, {self.device.name})\n"
+            f"({self.precision}, {self.device.name}{'' if self.bundle.is_verified else ', unverified'})\n"
             f"output {self.output}: {', '.join(self.schema.names)}"
         )
 
@@ -141,7 +142,7 @@ def option_of(name: str) -> str:
 def choose_bundle(config: RunConfig, schema: pa.Schema) -> Bundle:
     """The bundle named, or the default model of the one task that fits the columns."""
     if config.bundle is not None:
-        bundle = load_bundle(config.bundle)
+        bundle = open_bundle(config.bundle)
         if config.task not in (None, bundle.manifest.task):
             raise UsageError(f"bundle {config.bundle} is for {bundle.manifest.task}, not for --task {config.task}")
         return bundle

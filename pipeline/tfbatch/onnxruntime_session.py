@@ -79,7 +79,7 @@ class OnnxRuntimeSession:
     threads there are. On CUDA there is one caller. A stop ends the batches under way.
     """
 
-    def __init__(self, graph: Path, device: Device, stop: Stop) -> None:
+    def __init__(self, graph: Path, device: Device, stop: Stop, output: str | None = None) -> None:
         runtime = load_runtime()
         runtime.set_default_logger_severity(4)
         options = runtime.SessionOptions()
@@ -115,7 +115,7 @@ class OnnxRuntimeSession:
                 f"{device.name} was asked for, but this onnxruntime would leave {', '.join(left)} of {graph.name} to "
                 f"the processor; use --device cpu, or another version of onnxruntime-gpu"
             )
-        self._output = self._session.get_outputs()[0].name
+        self._output = output or self._session.get_outputs()[0].name
         self._options = runtime.RunOptions()
         self._stop = stop
         self._stop.at_once(self._terminate)

@@ -44,7 +44,7 @@ class OpenVinoSession:
     which would take bf16 wherever there is some. A stop cancels the batches under way.
     """
 
-    def __init__(self, graph: Path, arithmetic: str, threads: int, stop: Stop) -> None:
+    def __init__(self, graph: Path, arithmetic: str, threads: int, stop: Stop, output: str | None = None) -> None:
         core = load_openvino().Core()
         settings = {
             "INFERENCE_PRECISION_HINT": arithmetic,
@@ -53,7 +53,9 @@ class OpenVinoSession:
             "ENABLE_CPU_PINNING": False,  # threads that prepare rows take turns with those that compute
         }
         try:
-            self._model = core.compile_model(core.read_model(os.fspath(graph)), "CPU", settings)
+            model = core.read_model(os.fspath(graph))
+            leave_one_output(model, output)
+            self._model = core.compile_model(model, "CPU", settings)
         except Exception as error:  # OpenVINO's errors are RuntimeError and what its bindings make of others
             raise BadConfiguration(f"OpenVINO cannot load {graph}: {reason(error)}") from error
         self._first, self._is_warm = Lock(), False
@@ -98,6 +100,14 @@ class OpenVinoSession:
             request = self._model.create_infer_request()
             self._started.append(request)
             return request
+
+
+def leave_one_output(model: Any, name: str | None) -> None:
+    """Take all outputs out of a model but one, the first where none is named: each would be computed and copied."""
+    wanted = model.output(0) if name is None else model.output(name)
+    for output, result in zip(model.outputs, model.get_results(), strict=True):
+        if output != wanted:
+            model.remove_result(result)
 
 
 def reason(error: Exception) -> str:

@@ -24,6 +24,7 @@ class InputFile:
     rows: int
     schema: pa.Schema
     identity: str
+    row_groups: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,9 +112,10 @@ def open_input(source: Source) -> InputFile:
     """
     try:
         with source.open() as opened, pq.ParquetFile(opened) as file:
-            rows, schema = file.metadata.num_rows, file.schema_arrow
+            rows, groups, schema = file.metadata.num_rows, file.metadata.num_row_groups, file.schema_arrow
             _ = schema.names  # which are decoded when they are asked for
         identity = source.identity()
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last of a column's name
         raise unreadable(source, "is not a readable Parquet file", error) from error
-    return InputFile(source=source, folder=hive_folders(source), rows=rows, schema=schema, identity=identity)
+    folder = hive_folders(source)
+    return InputFile(source=source, folder=folder, rows=rows, schema=schema, identity=identity, row_groups=groups)

@@ -107,6 +107,14 @@ def log(level: str, message: str, **facts: object) -> None:
     click.echo(json.dumps({"time": now, "level": level, "message": message, **facts}, ensure_ascii=False), err=True)
 
 
+def warn(text: str, *, quiet: bool, log_format: str) -> None:
+    """What whoever watches should know before it begins."""
+    if log_format == "json":
+        log("warning", text)
+    elif not quiet:
+        click.echo(f"tfbatch: {text}", err=True)
+
+
 def per_second(rate: float) -> str:
     """A rate; pictures may take seconds each."""
     return f"{rate:,.1f}" if rate < 10 else f"{rate:,.0f}"

@@ -31,6 +31,7 @@ DOMAIN = {"opset": 1, "node": 7}
 EXTERNAL_DATA, DATA_LOCATION = 13, 14  # of a tensor
 
 Span = tuple[int, int]  # of a message in the file: where it begins and ends
+Field = tuple[int, Span | None, int]  # its number, where what has a length lies, and what a lone integer is
 
 
 def operator_domains(path: Path) -> set[str]:
@@ -66,7 +67,7 @@ def _messages(file: BinaryIO, kind: str, span: Span, depth: int) -> Iterator[tup
     inside = INSIDE.get(kind)
     if inside is None:
         return
-    for number, found in _fields(file, span):
+    for number, found, _ in fields(file, span):
         if found is not None and number in inside:
             yield inside[number], found
             yield from _messages(file, inside[number], found, depth + 1)
@@ -74,21 +75,26 @@ def _messages(file: BinaryIO, kind: str, span: Span, depth: int) -> Iterator[tup
 
 def _is_elsewhere(file: BinaryIO, span: Span) -> bool:
     """Whether a TensorProto gives a place for its data."""
-    return any(number in (EXTERNAL_DATA, DATA_LOCATION) for number, _ in _fields(file, span))
+    return any(number in (EXTERNAL_DATA, DATA_LOCATION) for number, *_ in fields(file, span))
 
 
 def _domain(file: BinaryIO, kind: str, span: Span) -> str:
     """The domain of an OperatorSetIdProto or NodeProto, which leave the default out."""
     named = ""
-    for number, found in _fields(file, span):
+    for number, found, _ in fields(file, span):
         if number == DOMAIN[kind] and found is not None:
-            file.seek(found[0])
-            named = file.read(found[1] - found[0]).decode()
+            named = read_text(file, found)
     return named
 
 
-def _fields(file: BinaryIO, span: Span) -> Iterator[tuple[int, Span | None]]:
-    """The fields of a message: their numbers, and where what has a length lies.
+def read_text(file: BinaryIO, span: Span) -> str:
+    """A field that is a string."""
+    file.seek(span[0])
+    return file.read(span[1] - span[0]).decode()
+
+
+def fields(file: BinaryIO, span: Span) -> Iterator[Field]:
+    """The fields of a message.
 
     A tensor's location is left out where it says that the data is in the tensor.
     """
@@ -99,9 +105,10 @@ def _fields(file: BinaryIO, span: Span) -> Iterator[tuple[int, Span | None]]:
         if tag >> 32:  # onnxruntime would drop what is over, and see another field
             raise ValueError(f"byte {position} starts no field")
         number, kind = tag >> 3, tag & 7
-        found = None
+        found, value = None, 0
         if kind == VARINT:
-            if _varint(file) == 0 and number == DATA_LOCATION:
+            value = _varint(file)
+            if value == 0 and number == DATA_LOCATION:
                 number = 0
             position = file.tell()
         elif kind in (FIXED32, FIXED64):
@@ -114,7 +121,7 @@ def _fields(file: BinaryIO, span: Span) -> Iterator[tuple[int, Span | None]]:
             raise ValueError(f"byte {position} starts no field")
         if position > end:
             raise ValueError(f"a field runs past byte {end}, where it should end")
-        yield number, found
+        yield number, found, value
 
 
 def _varint(message: BinaryIO) -> int:

@@ -93,9 +93,9 @@ def summary(job: Job, status: str, tally: Tally) -> Record:
     """What a scheduler reads of a run that ended well."""
     shares = tally.clock.shares(time.monotonic() - tally.started)
     bottleneck = max(shares, key=shares.__getitem__) if any(shares.values()) else None
-    faster = None
+    faster, graphs = None, job.bundle.manifest.graphs
     if bottleneck == "compute":
-        faster = faster_choice(job.device, job.precision, job.bundle.manifest.graphs)
+        faster = faster_choice(job.device, job.precision, graphs)
     return {
         "status": status,
         **so_far(tally),
@@ -112,6 +112,7 @@ def summary(job: Job, status: str, tally: Tally) -> Record:
         "bottleneck": bottleneck,
         "bottleneck_share": max(shares.values()),
         "batch_tokens": tally.batch_tokens,
-        "proved": is_proved(job.device, job.precision, job.bundle.manifest.graphs),
+        "verified": job.bundle.is_verified,
+        "proved": is_proved(job.device, job.precision, graphs) if job.bundle.is_verified else None,
         "faster": faster,
     }

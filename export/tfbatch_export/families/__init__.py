@@ -21,14 +21,16 @@ class Family(Protocol):
     """What export must know of one kind of model for one task.
 
     `inputs` names the finished graph's inputs, as the Hub's models name their arguments, and
-    `output` what comes out; `attention` is the implementation that is traced, None where the
-    model has only its own; `hub_class` the Auto class to load with where the task's is not it;
-    `unused` how the names of weights begin that the task does without; `is_inferred` whether a checkpoint
-    of the task's class is taken to be for it when no task is named.
+    `output` what comes out, with `further_outputs` that other loaders ask for; `attention` is the
+    implementation that is traced, None where the model has only its own; `hub_class` the Auto class
+    to load with where the task's is not it; `unused` how the names of weights begin that the task does
+    without; `is_inferred` whether a checkpoint of the task's class is taken to be for it when no task
+    is named.
     """
 
     inputs: tuple[str, ...]
     output: str
+    further_outputs: tuple[str, ...]
     attention: str | None
     hub_class: str | None
     unused: tuple[str, ...]
@@ -44,7 +46,7 @@ class Family(Protocol):
         """What the classes of the output mean, in their order; empty where it has none that are named."""
 
     def wrap(self, model: PreTrainedModel) -> torch.nn.Module:
-        """The model as a function from named inputs to one output."""
+        """The model as a function from named inputs to `output`, and to those further ones if there are any."""
 
     def trace_inputs(self, config: Any) -> tuple[Tensors, Axes]:
         """An example of the inputs that are traced, and the names of their dynamic axes."""

@@ -36,6 +36,7 @@ class FixedSizeImages:
 
     output: str
     attention: str | None = UNMASKED
+    further_outputs: tuple[str, ...] = ()
     hub_class: str | None = None
     unused: tuple[str, ...] = ()
     is_inferred = True

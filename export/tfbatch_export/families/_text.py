@@ -70,12 +70,12 @@ class Traced(torch.nn.Module):
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
         positions: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """(B, L) int64 three times and (B,) int64 to the head's output."""
+    ) -> tuple[torch.Tensor, ...]:
+        """(B, L) int64 three times and (B,) int64 to the head's outputs."""
         given = {"input_ids": input_ids, "token_type_ids": token_type_ids}
         more = {"attention_mask": attention_mask, "positions": positions}
         present, rest = ({name: value for name, value in part.items() if value is not None} for part in (given, more))
-        return self.family.head.compute(self.model, present, rest)
+        return self.family.head.trace(self.model, present, rest)
 
 
 class TextFamily:
@@ -84,7 +84,8 @@ class TextFamily:
     def __init__(self, model: TextModel, head: Head) -> None:
         self.model, self.head = model, head
         self.inputs = (*model.inputs, *head.more_inputs)
-        self.output, self.hub_class, self.unused = head.output, head.hub_class, head.unused
+        self.output, self.further_outputs = head.output, head.further_outputs
+        self.hub_class, self.unused = head.hub_class, head.unused
         self.attention, self.is_inferred = model.attention, head.is_inferred
         self.layers, self.expected, self.complete = model.layers, model.expected, model.complete
         self.labels = head.labels

@@ -66,6 +66,7 @@ class Swin2Sr:
     inputs: tuple[str, ...] = ("pixel_values",)
     output = "reconstruction"
     attention: str | None = None
+    further_outputs: tuple[str, ...] = ()
     hub_class: str | None = None
     unused: tuple[str, ...] = ()
     is_inferred = True

@@ -17,14 +17,15 @@ from tfbatch_export.families import Axes, Tensors
 class Head(Protocol):
     """The part of a text model that belongs to a task.
 
-    `output` names what comes out; `hub_class` is the Auto class to load with where the task's own is
-    not it; `unused` how the names of weights begin that the task does without; `is_inferred` whether
-    a checkpoint of the class is taken to be for this task when none is named; `reads_mask` whether
-    the mask is for more than attention; `more_inputs` the graph's inputs besides the model's own,
-    with their axes.
+    `output` names what comes out, `further_outputs` what else `trace` gives; `hub_class` is the Auto
+    class to load with where the task's own is not it; `unused` how the names of weights begin that the
+    task does without; `is_inferred` whether a checkpoint of the class is taken to be for this task when
+    none is named; `reads_mask` whether the mask is for more than attention; `more_inputs` the graph's
+    inputs besides the model's own, with their axes.
     """
 
     output: str
+    further_outputs: tuple[str, ...]
     hub_class: str | None
     unused: tuple[str, ...]
     is_inferred: bool
@@ -38,6 +39,9 @@ class Head(Protocol):
 
     def labels(self, config: Any) -> list[str]:
         """What the classes of the output mean, in their order; empty where it has none that are named."""
+
+    def trace(self, model: PreTrainedModel, inputs: Tensors, more: Tensors) -> tuple[torch.Tensor, ...]:
+        """The same, and the further outputs."""
 
     def reference(self, model: PreTrainedModel, inputs: Tensors, more: Tensors) -> torch.Tensor:
         """The same by the model's own `forward`."""
@@ -53,6 +57,7 @@ class LogitsHead:
     """One of transformers' own heads, whose logits come out as they are."""
 
     output = "logits"
+    further_outputs: tuple[str, ...] = ()
     hub_class: str | None = None
     unused: tuple[str, ...] = ()
     is_inferred = True
@@ -62,6 +67,9 @@ class LogitsHead:
     def compute(self, model: PreTrainedModel, inputs: Tensors, _: Tensors) -> torch.Tensor:
         logits: torch.Tensor = model(**inputs).logits
         return logits
+
+    def trace(self, model: PreTrainedModel, inputs: Tensors, more: Tensors) -> tuple[torch.Tensor, ...]:
+        return (self.compute(model, inputs, more),)
 
     def reference(self, model: PreTrainedModel, inputs: Tensors, more: Tensors) -> torch.Tensor:
         return self.compute(model, inputs, more)

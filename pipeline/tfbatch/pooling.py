@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+import numpy.typing as npt
+
 from tfbatch.errors import BadConfiguration
 
 STEPS = ["Transformer", "Pooling", "Normalize"]
 MODES = {"cls_token": "cls", "mean_tokens": "mean"}  # `pooling_mode_<key>` in files, before they name one mode
+SHORTEST = np.float32(1e-12)  # an embedding is divided by no less, as PyTorch has it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,21 +32,25 @@ class Pooling:
     mode: str = "mean"
     normalised: bool = False
 
-    def pool(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def pool(self, states: npt.NDArray[np.float32], mask: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         """States (B, L, D) float32 and a mask (B, L), one where there is a token, else zero, to (B, D) float32."""
         if self.mode == "cls":
-            embedding = states[:, 0]
+            embeddings = states[:, 0]
         else:
-            real = states.masked_fill(mask.eq(0).unsqueeze(-1), 0)
-            embedding = real.sum(1) / mask.sum(1, keepdim=True).to(states.dtype)
-        return torch.nn.functional.normalize(embedding, dim=1) if self.normalised else embedding
+            real = mask.astype(np.float32)
+            embeddings = np.matmul(real[:, None], states)[:, 0] / real.sum(1, keepdims=True)
+        if not self.normalised:
+            return embeddings
+        lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        unit: npt.NDArray[np.float32] = embeddings / np.maximum(lengths, SHORTEST)
+        return unit
 
 
 def read_pooling(folder: Path) -> Pooling:
     """What a checkpoint's folder says; the defaults where it has no `modules.json`.
 
     Raises:
-        BadConfiguration: it asks for steps, a mode or a prompt that would be missing in the graph.
+        BadConfiguration: it asks for steps, a mode or a prompt that would be left out.
     """
     if not (folder / "modules.json").is_file():
         return Pooling()
@@ -51,15 +58,16 @@ def read_pooling(folder: Path) -> Pooling:
     steps = [str(module["type"]).rpartition(".")[2] for module in modules]
     if steps not in (STEPS, STEPS[:2]):
         raise BadConfiguration(
-            f"{folder}: modules.json has {', '.join(steps)}; what can be exported is Transformer and Pooling, "
+            f"{folder}: modules.json has {', '.join(steps)}; what is known is Transformer and Pooling, "
             f"with or without Normalize"
         )
     if modules[0]["path"]:
-        raise BadConfiguration(
-            f"{folder}: modules.json has the Transformer in {modules[0]['path']}; export that folder"
-        )
+        raise BadConfiguration(f"{folder}: modules.json has the Transformer in {modules[0]['path']}; name that folder")
+    place = str(modules[1]["path"])
+    if place != Path(place).name:
+        raise BadConfiguration(f"{folder}: modules.json has the Pooling in {place}, which is no folder of this one's")
     refuse_prompt(folder)
-    return Pooling(mode=read_mode(folder / modules[1]["path"] / "config.json"), normalised=steps == STEPS)
+    return Pooling(mode=read_mode(folder / place / "config.json"), normalised=steps == STEPS)
 
 
 def read_mode(file: Path) -> str:
@@ -70,7 +78,7 @@ def read_mode(file: Path) -> str:
     modes = [named] if isinstance(named, str) else named
     if len(modes) != 1 or modes[0] not in MODES.values():
         raise BadConfiguration(
-            f"{file} pools by {' and '.join(modes) or 'nothing'}; what can be exported is {' or '.join(MODES.values())}"
+            f"{file} pools by {' and '.join(modes) or 'nothing'}; what is known is {' or '.join(MODES.values())}"
         )
     return str(modes[0])
 
