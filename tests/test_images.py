@@ -110,7 +110,7 @@ def test_pictures_that_go_together_are_what_each_is_by_itself(picture: Callable[
     decoders, view = Decoders(), View()
     try:
         found = list(decoders.render_all(buffers(cells), view))
-        assert list(decoders.count_all(buffers(cells)))[40:44] == [120_000] * 3 + [0]
+        assert list(decoders.measure_all(buffers(cells)))[40:44] == [(400, 300)] * 3 + [(0, 0)]
     finally:
         decoders.close()
     assert len(found) == len(cells)
