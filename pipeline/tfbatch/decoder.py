@@ -2,8 +2,8 @@
 
 Decoders of hostile bytes may crash, run on without end, or take all memory: here that costs one
 picture. A request is two messages, what is wanted as JSON and the picture's bytes; the answer is
-JSON, `unfit` with a reason or `shape`, and then, where there is a shape, pixels (H, W, 3) or (H, W)
-in strips.
+JSON, `unfit` with a reason or `shape` and `type`, and then, where there is a shape, pixels (H, W, 3)
+or (H, W) in strips.
 """
 
 import json
@@ -57,7 +57,8 @@ def answer(requests: Connection, wanted: dict[str, Any] | None, data: bytes) -> 
     except UnfitPicture as error:
         say(unfit=str(error))
         return
-    say(shape=(picture.height, picture.width, *[3] * (picture.mode == "RGB")))
+    shape = (picture.height, picture.width, *[3] * (picture.mode == "RGB"))
+    say(shape=shape, type="float32" if picture.mode == "F" else "uint8")
     for _, strip in strips(picture):  # a copy of all of it would double what this process takes
         requests.send_bytes(np.ascontiguousarray(strip).data.cast("B"))
 

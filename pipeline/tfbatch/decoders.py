@@ -69,7 +69,7 @@ class Decoder:
             raise UnfitPicture(answer["unfit"])
         if view is None:
             return int(answer["pixels"])
-        pixels: Pixels = np.empty(answer["shape"], np.uint8)
+        pixels: Pixels = np.empty(answer["shape"], answer["type"])
         received, content = 0, pixels.data.cast("B")
         while received < len(content):
             received += self._pipe.recv_bytes_into(content, received)

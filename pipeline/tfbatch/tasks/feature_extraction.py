@@ -8,6 +8,7 @@ import pyarrow as pa
 from tfbatch.batches import Floats, Indices, Window, Work, evenly
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
+from tfbatch.tasks._classification import Input
 from tfbatch.text import TextInput
 
 
@@ -21,9 +22,9 @@ class FeatureExtraction:
     window_bytes: ClassVar[int] = 4 << 20
     prepares_in_parallel: ClassVar[bool] = True
 
-    def __init__(self, bundle: Bundle, config: RunConfig, column: str) -> None:
+    def __init__(self, bundle: Bundle, config: RunConfig, column: str, source: Input | None = None) -> None:
         self._column = column
-        self._input = TextInput(bundle, config.max_length)
+        self._input = source or TextInput(bundle, config.max_length)
         self._width = bundle.setting("embedding_width")
 
     @staticmethod
