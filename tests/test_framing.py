@@ -91,6 +91,16 @@ def test_pictures_are_resized_in_floats_where_the_hub_does_not_round(is_exact: b
     assert np.abs(np.modf(np.asarray(seen, np.float64))[0]).max() > 0.3  # levels are no whole numbers
 
 
+@pytest.mark.parametrize("side", [32, 224, 518])
+def test_dinov3s_processor_is_accepted_in_every_size(side: int, tmp_path: Path) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(DINOV3_PROCESSOR.replace("32", str(side)))
+    settings = read_preprocessor(tmp_path)
+    check_steps(tmp_path, settings, side, keeps_shape=True)
+    check_pixels(tmp_path, settings)
+    with pytest.raises(BadConfiguration, match="and does no rounding"):
+        check_steps(tmp_path, settings, side, keeps_shape=False)
+
+
 def refusal(folder: Path, processor: Any, *, side: int = 42, keeps_shape: bool = True) -> str:
     """Why a processor is refused."""
     processor.save_pretrained(folder)

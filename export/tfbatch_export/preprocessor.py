@@ -20,7 +20,7 @@ PROCESSED = {
     "do_reduce_labels",  # of maps of segments, BEiT's; pictures have none
 }  # fmt: skip
 SIZES = ((61, 40), (45, 97), (640, 480))  # width, height of pictures that are compared
-NEAR = 1e-5  # of normalised pixels
+NEAR = 1e-3  # of normalised pixels; one grey level of 256 is ten times as much
 MODES = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic"}
 UNROUNDED_DEFAULTS = {
     "do_resize": True, "do_rescale": True, "do_normalize": True, "size": {"height": 224, "width": 224},
@@ -87,7 +87,10 @@ def check_steps(checkpoint: Path, settings: dict[str, Any], side: int, *, keeps_
     square = {"height": side, "width": side}
     unknown = [name for name in steps(settings) if name not in PROCESSED]
     resized = settings.get("size") or {}
-    by_edge = keeps_shape and settings.get("do_center_crop") and settings["image_processor_type"] not in UNROUNDED
+    is_rounded = settings["image_processor_type"] not in UNROUNDED
+    if not (is_rounded or keeps_shape):
+        unknown.append("no rounding")  # as tasks need that paste pixels
+    by_edge = keeps_shape and settings.get("do_center_crop") and is_rounded
     kinds = [square.keys(), {"shortest_edge"}] if by_edge else [square.keys()]
     fits = resized.keys() in kinds and min(resized.values()) >= side and seen_size(settings) == square
     if unknown or not settings.get("do_resize") or not fits:
