@@ -62,7 +62,7 @@ def make_checkpoint(name: str, task: str, folder: Path, **more: Any) -> Path:
     """A model whose weights are all random, also those that begin as zeros or ones."""
     kind = KINDS[name]
     torch.manual_seed(1)
-    config = getattr(transformers, kind.classes + "Config")(**kind.config, id2label=LABELS, **more)
+    config = getattr(transformers, kind.classes + "Config")(**kind.config | {"id2label": LABELS} | more)
     model = getattr(transformers, kind.classes + HEADS[task])(config)
     with torch.no_grad():
         for weight in model.parameters():
