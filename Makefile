@@ -14,7 +14,7 @@ BENCH ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup export export-bert export-vit export-minilm data demo quality bench
-.PHONY: test test-long test-interchange faults check audit docs format clean
+.PHONY: test test-long test-families test-interchange faults check audit docs format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -74,6 +74,9 @@ test: setup check export export-minilm data ## Check and test everything
 
 test-long: setup ## Thousands of pictures of all sizes: minutes, and a gigabyte of disk
 	$(BIN)/python -m pytest -m long -s
+
+test-families: setup ## Export every model family, task and variant, and compare with the Hub's pipelines: minutes
+	$(BIN)/python -m pytest -m families
 
 test-interchange: setup build/interchange/ready ## Load bundles in optimum and run what it exports: minutes, and 1.7 GB
 	$(BIN)/python -m pytest -m interchange

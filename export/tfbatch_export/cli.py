@@ -14,6 +14,7 @@ from tfbatch.tasks import task_names
 
 from tfbatch_export.export import ExportConfig
 from tfbatch_export.export import export as export_checkpoint
+from tfbatch_export.families._image_embedding import MODES
 from tfbatch_export.parity import mean
 from tfbatch_export.verify import verify as verify_bundle
 
@@ -34,6 +35,8 @@ def note(text: str) -> None:
 )
 @click.option("--samples-column", help="The column of --samples, where more than one fits.")
 @click.option("--fp16", is_flag=True, help="Add a graph in half precision, for GPUs.")
+@click.option("--pooling", type=click.Choice(MODES), help="How pictures are embedded; default: as the paper has it.")
+@click.option("--normalise", is_flag=True, help="Embed pictures to length one.")
 @click.option("--int8", is_flag=True, help="Add a graph of 8-bit weights, for processors; needs --samples.")
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there.")
 def export(**settings: Any) -> None:

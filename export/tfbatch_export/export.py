@@ -21,7 +21,7 @@ from tfbatch.errors import NoInput, OutputRefused, UsageError
 from transformers import PreTrainedModel
 
 from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, infer_task, load_model
-from tfbatch_export.families import Family, load_family, tasks_of
+from tfbatch_export.families import Family, Pooled, load_family, tasks_of
 from tfbatch_export.fuse import check_fusion, count_operators, fuse
 from tfbatch_export.parity import TOLERANCE, Samples, check_parity, compute_references, measure_parity
 from tfbatch_export.precision import write_fp16, write_int8
@@ -47,6 +47,8 @@ class ExportConfig:
     samples: Path | None = None
     samples_column: str | None = None
     fp16: bool = False
+    pooling: str | None = None
+    normalise: bool = False
     int8: bool = False
     overwrite: bool = False
 
@@ -70,7 +72,7 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
     model_type = checkpoint.config.get("model_type", "unknown")
     tasks_of(model_type)  # an unknown family is the first thing to say
     task = config.task or infer_task(checkpoint)
-    family = load_family(model_type, task)
+    family = choose_family(config, model_type, task)
     say(f"loading {checkpoint.name} for {task}")
     model = load_model(checkpoint, task, family)
     config.output.parent.mkdir(parents=True, exist_ok=True)
@@ -98,6 +100,23 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
             shutil.rmtree(config.output)
         folder.rename(config.output)
     return replace(bundle, path=config.output)
+
+
+def choose_family(config: ExportConfig, model_type: str, task: str) -> Family:
+    """The family's object for a task, pooled as it was asked for.
+
+    Raises:
+        UsageError: there is none, or it is not pooled so.
+    """
+    family = load_family(model_type, task)
+    if isinstance(family, Pooled):
+        return family.pooled(config.pooling, is_normalised=config.normalise)
+    if config.pooling or config.normalise:
+        raise UsageError(
+            f"--pooling and --normalise are for image-feature-extraction, not for {task}; "
+            f"texts are pooled as their checkpoint says"
+        )
+    return family
 
 
 def gather_samples(config: ExportConfig, family: Family, model: PreTrainedModel, draft: Bundle) -> Samples:

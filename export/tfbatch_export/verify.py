@@ -9,7 +9,7 @@ from tfbatch.errors import ExportNotVerified, NoInput
 
 from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, load_model
 from tfbatch_export.export import Say
-from tfbatch_export.families import load_family
+from tfbatch_export.families import Pooled, load_family
 from tfbatch_export.fuse import check_fusion, count_operators
 from tfbatch_export.parity import check_parity, compute_references, measure_parity
 
@@ -36,6 +36,9 @@ def verify(path: Path, source: str | None, say: Say = lambda _: None) -> tuple[B
         return bundle, False
     say(f"comparing with {checkpoint.name}")
     family = load_family(manifest.family, manifest.task)
+    if isinstance(family, Pooled):
+        settings = manifest.settings
+        family = family.pooled(settings["pooling"], is_normalised=settings["normalised"])
     model = load_model(checkpoint, manifest.task, family)
     samples = compute_references(family, model, family.parity_batches(model.config), {})
     measured = {}

@@ -2,7 +2,7 @@
 
 Decoders of hostile bytes may crash, run on without end, or take all memory: here that costs one
 picture. A request is two messages, what is wanted as JSON and the bytes of one picture or several;
-so is the answer: JSON, for each picture `unfit` with a reason or a `shape`, and then the pixels of those
+so is the answer: JSON, for each picture `unfit` with a reason or a `shape` and `type`, and then the pixels of those
 that have one, (H, W, 3) or (H, W). Of several pictures the first ones are answered, until there are
 ENOUGH pixels: so a small picture costs no round trip, and no number of large ones is held at once.
 """
@@ -79,7 +79,8 @@ def answer_one(data: bytes, view: View | None) -> tuple[dict[str, Any], Image.Im
         picture = render(data, view)
     except UnfitPicture as error:
         return {"unfit": str(error)}, None
-    return {"shape": (picture.height, picture.width, *[3] * (picture.mode == "RGB"))}, picture
+    shape = (picture.height, picture.width, *[3] * (picture.mode == "RGB"))
+    return {"shape": shape, "type": "float32" if picture.mode == "F" else "uint8"}, picture
 
 
 def send_pixels(requests: Connection, pictures: list[Image.Image]) -> None:

@@ -20,14 +20,15 @@ from dataclasses import asdict
 from multiprocessing import Pipe
 from pathlib import Path
 from threading import Semaphore
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from tfbatch.errors import DeviceUnavailable
+from tfbatch.framing import Size
 from tfbatch.images import MAX_BYTES, Pixels, UnfitPicture, View
 from tfbatch.machine import available_threads, peak_memory_of
-from tfbatch.scaled import Size
 
 SMALL, MANY = 64 << 10, 64  # pictures that go together: bytes as they are encoded, and how many
 LONGEST_ANSWER = 64 << 10  # bytes of JSON
@@ -74,13 +75,13 @@ class Decoder:
         self._pipe.send_bytes(json.dumps(wanted).encode())
         self._pipe.send_bytes(pictures[0] if len(pictures) == 1 else b"".join(pictures))
         answers = json.loads(self._pipe.recv_bytes(maxlength=LONGEST_ANSWER))
-        pixels = self._receive(sum(math.prod(answer["shape"]) for answer in answers if "shape" in answer))
+        sizes = [bytes_of(answer) for answer in answers]
+        content = self._receive(sum(sizes))
         found: list[Found] = []
-        for answer in answers:
+        for answer, size in zip(answers, sizes, strict=True):
             if "shape" in answer:
-                size = math.prod(answer["shape"])
-                found.append(pixels[:size].reshape(answer["shape"]))
-                pixels = pixels[size:]
+                found.append(content[:size].view(answer["type"]).reshape(answer["shape"]))
+                content = content[size:]
             else:
                 found.append(UnfitPicture(answer["unfit"]) if "unfit" in answer else tuple(answer["size"]))
         return found
@@ -189,6 +190,11 @@ class Decoders:
         while self._started:
             self._started.pop().end()
         self._idle.clear()
+
+
+def bytes_of(answer: dict[str, Any]) -> int:
+    """How many bytes of pixels come with what a decoder says of a picture."""
+    return math.prod(answer["shape"]) * np.dtype(answer["type"]).itemsize if "shape" in answer else 0
 
 
 def together(cells: Iterable[pa.Buffer]) -> Iterator[list[memoryview]]:

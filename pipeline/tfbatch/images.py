@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tfbatch.scaled import Extent, Size, scale_down, upright_extent
+from tfbatch.framing import Size, central_box, resized_size
+from tfbatch.scaled import Extent, scale_down, upright_extent
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MAX_PIXELS = 50_000_000
@@ -25,7 +26,6 @@ Image.MAX_IMAGE_PIXELS = None  # decode() asks the header itself and makes it th
 warnings.filterwarnings("ignore", module="PIL")  # of odd metadata in pictures that decode all the same
 
 Pixels = npt.NDArray[np.uint8]
-Box = tuple[int, int, int, int]  # left, top, right, bottom
 Made = TypeVar("Made")
 
 
@@ -39,7 +39,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     return picture if picture.mode == "RGB" else picture.convert("RGB")  # which would copy it
 
 
-def decode(data: bytes, make: Callable[[Image.Image, Extent | None], Made], target: Size | None = None) -> Made:
+def decode(data: bytes, make: Callable[[Image.Image, Extent | None], Made], target: Size | int | None = None) -> Made:
     """What `make` makes of the first frame of a picture, upright, and of its extent where it is scaled.
 
     With a target a JPEG that is much larger is decoded at a part of its size, see `scaled`.
@@ -69,21 +69,23 @@ def decode(data: bytes, make: Callable[[Image.Image, Extent | None], Made], targ
 @dataclass(frozen=True, kw_only=True)
 class View:
     """What is wanted of a picture: "rgb" (H, W, 3), resized to `size` (width, height) where one is
-    given and then cropped to a box; or "paint" (H, W), one where it is not black.
+    given, or its shorter edge to that where it is a number, and then cropped to the middle of size
+    `crop`; "levels" the same, but resized in float32 without rounding, (3 x H, W), red above green
+    above blue; or "paint" (H, W), one where it is not black.
 
     What is resized has the pixels of the full size only where it `is_exact`; a large JPEG is else
     decoded at a part of it. Nearest pixels are always exact: there would be others to choose from.
     """
 
     kind: str = "rgb"
-    size: Size | None = None
+    size: Size | int | None = None
     resample: int = Image.Resampling.NEAREST
-    crop: Box | None = None
+    crop: Size | None = None
     is_exact: bool = False
 
 
 def render(data: bytes, view: View) -> Image.Image:
-    """A view of a picture: 8-bit RGB, or where it is painted a mode of one channel.
+    """A view of a picture: 8-bit RGB, or else a mode of one channel.
 
     Raises:
         UnfitPicture: see `decode`.
@@ -94,14 +96,37 @@ def render(data: bytes, view: View) -> Image.Image:
         return decode(data, lambda picture, _: to_rgb(picture))
     size = view.size
     target = None if view.is_exact or view.resample == Image.Resampling.NEAREST else size
-    return decode(data, lambda picture, extent: fit(to_rgb(picture), size, view.resample, view.crop, extent), target)
+    resize = fit_levels if view.kind == "levels" else fit
+    return decode(data, lambda picture, extent: resize(to_rgb(picture), size, view.resample, view.crop, extent), target)
 
 
-def fit(picture: Image.Image, size: Size, resample: int, crop: Box | None, extent: Extent | None = None) -> Image.Image:
-    """A picture, or its extent, resized and then cropped."""
-    if picture.size != tuple(size):
-        picture = picture.resize(size, Image.Resampling(resample), extent)
-    return picture if crop is None else picture.crop(crop)
+def fit(
+    picture: Image.Image, size: Size | int, resample: int, crop: Size | None, extent: Extent | None = None
+) -> Image.Image:
+    """A picture, or its extent, resized and then cropped to its middle.
+
+    Raises:
+        UnfitPicture: it is so long that resized by its shorter edge it would have more than MAX_PIXELS.
+    """
+    left, top, right, bottom = extent or (0, 0, *picture.size)
+    resized = resized_size((right - left, bottom - top), size)
+    if isinstance(size, int) and resized[0] * resized[1] > MAX_PIXELS:
+        raise UnfitPicture(f"too_large: resized to a shorter edge of {size} it is over {MAX_PIXELS:,} pixels")
+    if picture.size != resized:
+        picture = picture.resize(resized, Image.Resampling(resample), extent)
+    return picture if crop is None or resized == tuple(crop) else picture.crop(central_box(resized, crop))
+
+
+def fit_levels(
+    picture: Image.Image, size: Size | int, resample: int, crop: Size | None, extent: Extent | None = None
+) -> Image.Image:
+    """`fit` of each channel in float32, one below the other: Pillow has no picture of three floats."""
+    channels = [fit(picture.getchannel(name).convert("F"), size, resample, crop, extent) for name in "RGB"]
+    width, height = channels[0].size
+    levels = Image.new("F", (width, 3 * height))
+    for index, channel in enumerate(channels):
+        levels.paste(channel, (0, index * height))
+    return levels
 
 
 def to_paint(picture: Image.Image) -> Pixels:

@@ -39,7 +39,8 @@ def listed_patches(entries: list[int | bool | None], patches: int) -> Mask:
 
 def covered_pixels(paint: Pixels, processor: ImageProcessor) -> Mask:
     """The model's pixels (H, W) that hold anything of a mask of any size, however thin."""
-    if paint.shape == processor.size[::-1] and processor.sees_all:
+    width, height = processor.size
+    if paint.shape == (height, width) and processor.box_in((width, height)) == (0, 0, width, height):
         return paint > 0
     return np.asarray(processor.fit(Image.fromarray(paint).convert("F"), Image.Resampling.BOX)) > 0
 

@@ -12,54 +12,54 @@ from tfbatch.batches import Feeds, Floats, Indices, Work, one_result_each
 from tfbatch.bundle import Bundle
 from tfbatch.cells import distinct, keep_valid
 from tfbatch.decoders import DECODERS
-from tfbatch.images import Box, Pixels, UnfitPicture, View, fit
+from tfbatch.framing import central_box, resized_size
+from tfbatch.images import Pixels, UnfitPicture, View, fit
+
+UNROUNDED = {"DINOv3ViTImageProcessor"}  # of transformers' processors
 
 
 class ImageProcessor:
-    """The steps of `preprocessor_config.json`: resize, central crop, rescale, normalise.
+    """The steps of a `preprocessor_config.json`: resize, central crop, rescale, normalise.
 
-    `size` is the (width, height) of what the model sees.
+    `size` is the (width, height) of what the model sees. A processor of UNROUNDED resizes in float32
+    what others resize in bytes.
     """
 
-    def __init__(self, bundle: Bundle, *, is_exact: bool = False) -> None:
+    def __init__(self, settings: dict[str, Any], *, is_exact: bool = False) -> None:
         self._is_exact = is_exact
-        settings = bundle.read_json("preprocessor_config.json")
-        self._resized = (int(settings["size"]["width"]), int(settings["size"]["height"]))
-        cropped = settings["crop_size"] if settings.get("do_center_crop") else settings["size"]
+        size = settings["size"]
+        self._resized = int(size["shortest_edge"]) if "shortest_edge" in size else (size["width"], size["height"])
+        cropped = settings["crop_size"] if settings.get("do_center_crop") else size
         self.size = (int(cropped["width"]), int(cropped["height"]))
         self._resample = Image.Resampling(settings.get("resample", Image.Resampling.BILINEAR))
         self._levels = normalised_levels(settings)
+        self._kind = "levels" if settings.get("image_processor_type") in UNROUNDED else "rgb"
 
     @property
     def view(self) -> View:
         """What the model sees of a picture, to be had of a decoder."""
-        return View(size=self._resized, resample=self._resample, crop=self._crop, is_exact=self._is_exact)
+        return View(
+            kind=self._kind, size=self._resized, resample=self._resample, crop=self.size, is_exact=self._is_exact
+        )
 
     def fit(self, picture: Image.Image, resample: Image.Resampling | None = None) -> Image.Image:
         """What the model sees of a picture, by the processor's resampling or another."""
-        return fit(picture, self._resized, self._resample if resample is None else resample, self._crop)
+        return fit(picture, self._resized, self._resample if resample is None else resample, self.size)
 
     def box_in(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
         """Which part of a picture of this (width, height) the model sees: left, top, right, bottom."""
-        across, down = (side / resized for side, resized in zip(size, self._resized, strict=True))
-        left, top, right, bottom = self._crop or (0, 0, *self._resized)
+        resized = resized_size(size, self._resized)
+        across, down = (side / new for side, new in zip(size, resized, strict=True))
+        left, top, right, bottom = central_box(resized, self.size)
         return round(left * across), round(top * down), round(right * across), round(bottom * down)
 
-    @property
-    def sees_all(self) -> bool:
-        """Whether nothing of a picture is cropped."""
-        return self._crop is None
-
-    @property
-    def _crop(self) -> Box | None:
-        if self.size == self._resized:
-            return None
-        left, top = ((resized - side) // 2 for resized, side in zip(self._resized, self.size, strict=True))
-        return left, top, left + self.size[0], top + self.size[1]
-
     def normalise(self, pictures: Sequence[Pixels]) -> Floats:
-        """B times (H, W, 3) bytes to (B, 3, H, W) float32."""
+        """B times what `view` asks for, (H, W, 3) bytes or (3 x H, W) float32 levels, to (B, 3, H, W) float32."""
         values = np.empty((len(pictures), 3, *self.size[::-1]), np.float32)
+        if self._kind == "levels":
+            darkest, brightest = self._levels[:, :1, None], self._levels[:, -1:, None]
+            levels = np.array(pictures, np.float32).reshape(values.shape)
+            return darkest + levels * ((brightest - darkest) / np.float32(255))
         for picture, planes in zip(pictures, values, strict=True):
             for channel, plane in enumerate(planes):
                 # A byte is never out of bounds; to look would cost a copy.
@@ -94,7 +94,7 @@ class ImageInput:
     """Turns an image column into normalised pixels (B, 3, H, W) float32; they stay bytes until collated."""
 
     def __init__(self, bundle: Bundle, *, is_exact: bool = False) -> None:
-        self._processor = ImageProcessor(bundle, is_exact=is_exact)
+        self._processor = ImageProcessor(bundle.read_json("preprocessor_config.json"), is_exact=is_exact)
         self._tokens = bundle.setting("tokens_per_image")
 
     def prepare(self, cells: pa.ChunkedArray) -> Work:

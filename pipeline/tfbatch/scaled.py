@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from PIL import ExifTags, Image
 
+from tfbatch.framing import Size, resized_size
+
 GAP = 3
 SWAPPED = (5, 6, 7, 8)  # orientations of EXIF by which width and height change places
 FROM_THE_RIGHT = (2, 3, 6, 7)  # by which the left edge was the far one, right or bottom
 FROM_THE_BOTTOM = (3, 4, 7, 8)  # by which the top edge was
 
-Size = tuple[int, int]  # width, height
 Extent = tuple[float, float, float, float]  # left, top, right, bottom
 
 
@@ -29,15 +30,18 @@ class Scaled:
     orientation: int
 
 
-def scale_down(picture: Image.Image, target: Size) -> Scaled | None:
-    """Have a JPEG that is not loaded yet decoded at a part of its size, colours as they are.
+def scale_down(picture: Image.Image, target: Size | int) -> Scaled | None:
+    """Have a JPEG that is not loaded yet decoded at a part of its size, colours as they are; the target
+    is a size, or that of the shorter edge.
 
     None where it is decoded whole: no JPEG, or not large enough.
     """
     if picture.format not in ("JPEG", "MPO"):
         return None
     orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-    width, height = (GAP * side for side in (target[::-1] if orientation in SWAPPED else target))
+    if not isinstance(target, int) and orientation in SWAPPED:
+        target = target[1], target[0]
+    width, height = (GAP * side for side in resized_size(picture.size, target))
     if picture.width < 2 * width or picture.height < 2 * height:
         return None
     drafted = picture.draft(None, (width, height))

@@ -6,7 +6,7 @@ task that the family does.
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import onnx_ir
 import torch
@@ -62,6 +62,18 @@ class Family(Protocol):
 
     def parity_batches(self, config: Any) -> dict[str, Tensors]:
         """Inputs, by name of their shape, on which graph and model are compared."""
+
+
+@runtime_checkable
+class Pooled(Protocol):
+    """A family whose embedding an export may have in more than one way."""
+
+    def pooled(self, mode: str | None, *, is_normalised: bool) -> Family:
+        """The family with `cls` or `mean`, None for its own default, and to length one or not.
+
+        Raises:
+            UsageError: its models cannot be pooled so.
+        """
 
 
 def family_names() -> list[str]:

@@ -67,7 +67,8 @@ class MaskedIm:
         self._column = column
         self._config = config
         self._encoder = ImageEncoder(config)
-        self._processor = ImageProcessor(bundle, is_exact=config.exact_decoding)
+        settings = bundle.read_json("preprocessor_config.json")
+        self._processor = ImageProcessor(settings, is_exact=config.exact_decoding)
         self._inputs = bundle.manifest.inputs
         self._patch, self._unit = bundle.setting("patch_size"), bundle.setting("mask_unit")
         self._normalised_patches = bool(bundle.setting("norm_pix_loss"))

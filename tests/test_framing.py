@@ -1,0 +1,137 @@
+"""What a model sees of a picture has the very pixels of the Hub's processor."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import ExifTags, Image
+from test_images import encoded, grey_levels_off, scene, turned
+from tfbatch.bundle import load_bundle
+from tfbatch.decoders import DECODERS
+from tfbatch.errors import BadConfiguration
+from tfbatch.framing import central_box, resized_size
+from tfbatch.images import UnfitPicture, View, render
+from tfbatch.pixels import ImageProcessor
+from tfbatch_export.preprocessor import check_pixels, check_steps, copy_preprocessor, read_preprocessor
+from transformers import AutoImageProcessor
+from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
+from transformers.models.levit.image_processing_pil_levit import LevitImageProcessorPil
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+from vision import DINOV3_PROCESSOR, dinov3_pixels
+
+SHAPES = [(48, 48), (60, 48), (61, 97), (97, 61), (300, 7), (7, 300), (1, 1), (333, 500), (641, 479), (2, 3)]
+EDGE = {"size": {"shortest_edge": 48}, "crop_size": {"height": 42, "width": 42}}
+
+
+@pytest.mark.parametrize("edge", [42, 48, 51])
+@pytest.mark.parametrize("resample", [Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
+def test_a_picture_resized_by_its_shorter_edge_has_the_hubs_pixels(
+    edge: int, resample: int, picture: Callable[..., bytes], tmp_path: Path
+) -> None:
+    BitImageProcessorPil(**EDGE | {"size": {"shortest_edge": edge}}, resample=resample).save_pretrained(tmp_path)
+    ours = ImageProcessor(read_preprocessor(tmp_path))
+    theirs = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
+    for shape in SHAPES:
+        data = picture(shape)
+        seen = DECODERS.render(pa.py_buffer(data), ours.view)
+        expected = theirs(Image.open(io.BytesIO(data)), return_tensors="np")["pixel_values"]
+        np.testing.assert_allclose(ours.normalise([seen]), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_large_jpeg_is_scaled_towards_its_shorter_edge_and_hardly_differs(orientation: int) -> None:
+    data = encoded(scene((1203, 877)), "JPEG", quality=90, exif=turned(orientation))
+    view = View(size=40, resample=Image.Resampling.BICUBIC, crop=(32, 32))
+    assert Image.open(io.BytesIO(data)).getexif().get(ExifTags.Base.Orientation) == orientation
+    exact = View(**{**vars(view), "is_exact": True})
+    off = np.abs(np.asarray(render(data, view), np.int64) - np.asarray(render(data, exact), np.int64))
+    assert off.shape == (32, 32, 3)
+    assert 0 < off.mean() < 0.5
+    assert off.max() <= 8
+
+
+def test_a_scaled_jpeg_keeps_the_size_that_the_whole_one_is_resized_to() -> None:
+    for side in range(877, 885):
+        data = encoded(scene((1203, side)), "JPEG")
+        whole, scaled = (render(data, View(size=32, resample=2, is_exact=exact)).size for exact in (True, False))
+        assert whole == scaled == resized_size((1203, side), 32)
+
+
+def test_a_picture_that_would_grow_without_end_is_its_rows_error() -> None:
+    with pytest.raises(UnfitPicture, match="too_large: resized to a shorter edge of 256"):
+        render(encoded(Image.new("RGB", (1, 5000)), "PNG"), View(size=256, resample=3, crop=(224, 224)))
+
+
+def test_the_longer_edge_is_rounded_down_and_the_middle_lies_half_a_pixel_up_and_left() -> None:
+    assert resized_size((333, 500), 48) == (48, 72)
+    assert resized_size((500, 333), 48) == (72, 48)
+    assert resized_size((10, 11), 48) == (48, 52)
+    assert central_box((52, 48), (42, 41)) == (5, 3, 47, 44)
+
+
+def test_plain_sizes_are_not_changed_by_the_new_way_of_resizing() -> None:
+    assert not grey_levels_off(encoded(scene(), "PNG"), View(size=(40, 50), resample=2, crop=(31, 30))).any()
+
+
+@pytest.mark.parametrize("is_exact", [True, False])
+def test_pictures_are_resized_in_floats_where_the_hub_does_not_round(is_exact: bool, tmp_path: Path) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(DINOV3_PROCESSOR)
+    ours = ImageProcessor(read_preprocessor(tmp_path), is_exact=is_exact)
+    shapes = [(61, 97), (97, 61), (32, 32), (7, 300), (1, 1), (640, 480)]
+    pictures = [encoded(scene((width * 8, height * 8)).resize((width, height)), "PNG") for width, height in shapes]
+    seen = [DECODERS.render(pa.py_buffer(data), ours.view) for data in pictures]
+    found = ours.normalise(seen)
+    expected = np.concatenate([dinov3_pixels(Image.open(io.BytesIO(data))).numpy() for data in pictures])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(np.modf(np.asarray(seen, np.float64))[0]).max() > 0.3  # levels are no whole numbers
+
+
+@pytest.mark.parametrize("side", [32, 224, 518])
+def test_dinov3s_processor_is_accepted_in_every_size(side: int, tmp_path: Path) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(DINOV3_PROCESSOR.replace("32", str(side)))
+    settings = read_preprocessor(tmp_path)
+    check_steps(tmp_path, settings, side, keeps_shape=True)
+    check_pixels(tmp_path, settings)
+    with pytest.raises(BadConfiguration, match="and does no rounding"):
+        check_steps(tmp_path, settings, side, keeps_shape=False)
+
+
+def refusal(folder: Path, processor: Any, *, side: int = 42, keeps_shape: bool = True) -> str:
+    """Why a processor is refused."""
+    processor.save_pretrained(folder)
+    settings = copy_preprocessor(folder, folder)
+    try:
+        check_steps(folder, settings, side, keeps_shape=keeps_shape)
+        check_pixels(folder, settings)
+    except BadConfiguration as error:
+        return str(error)
+    raise AssertionError("it was not refused")
+
+
+def test_processors_that_do_something_else_are_refused(tmp_path: Path) -> None:
+    for processor, reason in (
+        (BitImageProcessorPil(size={"shortest_edge": 48}, do_center_crop=False), "gives {'shortest_edge': 48}"),
+        (BitImageProcessorPil(**EDGE | {"size": {"shortest_edge": 40}}), "resized to {'shortest_edge': 40}"),
+        (BitImageProcessorPil(**EDGE, do_resize=False), "what can be run is a resize"),
+        (ViTImageProcessorPil(size={"longest_edge": 48, "shortest_edge": 42}), "what can be run is a resize"),
+        (LevitImageProcessorPil(**EDGE), "LevitImageProcessor gives other pixels than can be run"),
+    ):
+        assert reason in refusal(tmp_path, processor)
+    assert "by the shorter edge" not in refusal(tmp_path, BitImageProcessorPil(**EDGE), keeps_shape=False)
+
+
+def test_a_processor_for_torchvision_alone_is_refused_by_name(tmp_path: Path) -> None:
+    settings = json.loads(DINOV3_PROCESSOR) | {"image_processor_type": "DepthProImageProcessor"}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(BadConfiguration, match="no image processor DepthProImageProcessor that works with Pillow"):
+        read_preprocessor(tmp_path)
+
+
+def test_bundles_have_the_processors_own_words(image_bundle: Path, image_checkpoint: Path) -> None:
+    saved = json.loads((image_checkpoint / "preprocessor_config.json").read_bytes())
+    assert load_bundle(image_bundle).read_json("preprocessor_config.json") == saved
