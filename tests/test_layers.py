@@ -23,6 +23,7 @@ LAYERS = [
     ["image_files", "pixels", "generated", "contact_sheet"],
     ["output", "masks"],
     ["text", "scores"],
+    ["labels"],
     ["tasks"],
     ["scoring", "job", "progress"],
     ["tally"],

@@ -1,5 +1,6 @@
 """Words in, a RunConfig out; errors out as exit codes. Commands only."""
 
+import csv
 import signal
 import sys
 import tomllib
@@ -70,6 +71,16 @@ class Tokens(click.IntRange):
         return value if value == "auto" else super().convert(value, param, ctx)
 
 
+def read_labels(value: Any) -> tuple[str, ...]:
+    """Names with commas between them, in double quotes where they hold one; or a list in a config file."""
+    if not isinstance(value, str):
+        return tuple(map(str, value))
+    try:
+        return tuple(name.strip() for row in csv.reader([value], skipinitialspace=True, strict=True) for name in row)
+    except csv.Error as error:
+        raise UsageError(f"--labels {value} is no list of labels: {error}") from error
+
+
 def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """An option of `run`: its default is RunConfig's, its variable TFBATCH_<NAME>."""
     name = next((name for name in names if not name.startswith("-")), names[-1].lstrip("-").replace("-", "_"))
@@ -100,6 +111,13 @@ def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], C
 @setting("--keep-columns", metavar="A,B|all|none", help="Input columns that the output repeats.")
 @setting("--all-scores", is_flag=True, help="Add predicted_scores, with every label.")
 @setting("--top-k", type=click.IntRange(min=1), help="Add predicted_scores, with the best K labels.")
+@setting(
+    "--labels",
+    type=read_labels,
+    metavar="A,B",
+    help="What pictures are told apart by, where the model is for any labels.",
+)
+@setting("--label-template", metavar="TEXT", help="The text that a label is put into, at {}.")
 @setting("--exact-decoding", is_flag=True, help="Decode large JPEGs whole before they are made smaller.")
 @setting("--mask-ratio", type=click.FloatRange(0, 1, min_open=True),
          help="Share of a picture to hide; default: the model's own.")  # fmt: skip

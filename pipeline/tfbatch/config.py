@@ -31,6 +31,8 @@ class RunConfig:
     keep_columns: str = "all"
     all_scores: bool = False
     top_k: int | None = None
+    labels: tuple[str, ...] | None = None
+    label_template: str = "This is a photo of {}."
     exact_decoding: bool = False
     mask_ratio: float | None = None
     mask_column: str | None = None

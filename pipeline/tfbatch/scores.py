@@ -1,5 +1,7 @@
 """Logits to the columns of a classification."""
 
+from typing import Literal, Self
+
 import numpy as np
 import pyarrow as pa
 
@@ -8,6 +10,7 @@ from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration
 
+Activation = Literal["softmax", "sigmoid", "none"]
 SCORED_LABEL = pa.struct([("label", pa.string()), ("score", pa.float32())])
 
 
@@ -20,19 +23,32 @@ def score_columns(config: RunConfig) -> pa.Schema:
     return pa.schema(fields)
 
 
+def activation_of(bundle: Bundle) -> Activation:
+    """What `transformers.pipeline` does to logits: a softmax over the labels, a sigmoid for each label
+    where they do not exclude each other (or there is one), nothing for a regression."""
+    kind = bundle.read_json("config.json").get("problem_type")
+    if kind == "regression":
+        return "none"
+    is_alone = len(bundle.manifest.labels) == 1
+    return "sigmoid" if kind == "multi_label_classification" or is_alone else "softmax"
+
+
 class Scores:
-    """Fills `score_columns`.
+    """Fills `score_columns`: logits over `labels` become scores by a softmax, by a sigmoid for each, or
+    stay what they are."""
 
-    Scores are what `transformers.pipeline` gives: a softmax over the labels, a sigmoid for each
-    label where they do not exclude each other (or there is one), the raw value for a regression.
-    """
-
-    def __init__(self, bundle: Bundle, config: RunConfig) -> None:
-        self.labels = bundle.manifest.labels
-        if not self.labels:
-            raise BadConfiguration(f"bundle {bundle.path} names no labels, which {bundle.manifest.task} needs")
-        self._kind = bundle.read_json("config.json").get("problem_type")
+    def __init__(self, labels: list[str], activation: Activation, config: RunConfig) -> None:
+        self.labels = labels
+        self._activation = activation
         self._top = len(self.labels) if config.all_scores else min(config.top_k or 0, len(self.labels))
+
+    @classmethod
+    def of(cls, bundle: Bundle, config: RunConfig) -> Self:
+        """The scores of a bundle's own labels."""
+        labels = bundle.manifest.labels
+        if not labels:
+            raise BadConfiguration(f"bundle {bundle.path} names no labels, which {bundle.manifest.task} needs")
+        return cls(labels, activation_of(bundle), config)
 
     def finish(self, results: list[Floats | None]) -> list[pa.Array]:
         """The columns of logits (labels,), one for each result; those of no result mean nothing."""
@@ -54,9 +70,9 @@ class Scores:
         return columns
 
     def _activate(self, logits: Floats) -> Floats:
-        if self._kind == "regression":
+        if self._activation == "none":
             return logits
-        if self._kind == "multi_label_classification" or len(self.labels) == 1:
+        if self._activation == "sigmoid":
             sigmoid: Floats = (1 / (1 + np.exp(-logits))).astype(np.float32)
             return sigmoid
         raised = np.exp(logits - logits.max(axis=1, keepdims=True))

@@ -1,6 +1,7 @@
 """Text cells to token ids: the checkpoint's own tokenizer, without transformers."""
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,9 +25,10 @@ LONG = 1 << 14  # characters of a prefix from which on runs are shortened
 
 
 class TextInput:
-    """Turns a text column into token ids cut at `max_length`, special tokens included."""
+    """Turns a text column into token ids cut at `max_length`, special tokens included; `inputs` are
+    those of the graph that reads them, where it is not the bundle's main one."""
 
-    def __init__(self, bundle: Bundle, max_length: int | None) -> None:
+    def __init__(self, bundle: Bundle, max_length: int | None, inputs: Sequence[str] | None = None) -> None:
         from tokenizers import Tokenizer
 
         longest = bundle.setting("max_length")
@@ -34,7 +36,7 @@ class TextInput:
             raise UsageError(f"--max-length {max_length}: this model takes 3 to {longest} tokens")
         self._max_length = max_length or longest
         self._pad = bundle.setting("pad_token_id")
-        self._inputs = bundle.manifest.inputs
+        self._inputs = bundle.manifest.inputs if inputs is None else inputs
         try:
             self._tokenizer = Tokenizer.from_file(str(bundle.path / "tokenizer.json"))
         except Exception as error:  # tokenizers raises Exception itself

@@ -36,9 +36,9 @@ class TextWrapper(torch.nn.Module):
 class TextFamily:
     """A text encoder with absolute positions and token types."""
 
-    inputs = ("input_ids", "attention_mask", "token_type_ids")
+    inputs: tuple[str, ...] = ("input_ids", "attention_mask", "token_type_ids")
     output = "logits"
-    attention = UNMASKED
+    attention: str | None = UNMASKED
     hub_class: str | None = None
     unused: tuple[str, ...] = ()
 
@@ -56,11 +56,14 @@ class TextFamily:
     def complete(self, graph: onnx_ir.Model) -> None:
         mask_by_row_lengths(graph)
 
+    def read_tokenizer(self, checkpoint: Path) -> Any:
+        return AutoTokenizer.from_pretrained(checkpoint)
+
     def write_preprocessor(self, checkpoint: Path, config: Any, folder: Path) -> dict[str, Any]:
         """`tokenizer.json` and `tokenizer_config.json`, made where the checkpoint has a vocabulary alone."""
         if not any((checkpoint / name).is_file() for name in VOCABULARIES):
             raise BadConfiguration(f"{checkpoint} has no tokenizer: one of {', '.join(VOCABULARIES)} is needed")
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+        tokenizer = self.read_tokenizer(checkpoint)
         if len(tokenizer) > config.vocab_size:
             raise BadConfiguration(
                 f"{checkpoint}: the tokenizer has {len(tokenizer):,} tokens, the model knows {config.vocab_size:,}"

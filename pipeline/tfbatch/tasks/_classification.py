@@ -22,7 +22,7 @@ class Classification:
     def __init__(self, bundle: Bundle, config: RunConfig, column: str, source: Input) -> None:
         self._column = column
         self._input = source
-        self._scores = Scores(bundle, config)
+        self._scores = Scores.of(bundle, config)
 
     @staticmethod
     def columns(config: RunConfig) -> pa.Schema:
