@@ -27,6 +27,7 @@ LAYERS = [
     ["output", "masks"],
     ["tokenizer", "scores", "embeddings"],
     ["text"],
+    ["labels"],
     ["tasks"],
     ["samples"],
     ["scoring", "job", "progress", "inspection", "listing"],

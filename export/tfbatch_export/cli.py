@@ -98,13 +98,14 @@ def report(bundle: Bundle, status: str, started: float, **more: Any) -> None:
     """A table for people on standard error, a line of JSON for programs on standard output."""
     manifest = bundle.manifest
     console = Console(stderr=True, width=max(Console(stderr=True).width, 100), highlight=False)
-    for precision, graph in manifest.graphs.items():
+    graphs: dict[str, Graph] = {**manifest.graphs, **manifest.side_graphs}
+    for name, graph in graphs.items():
         size = (bundle.path / graph.file).stat().st_size
-        table = Table(title=f"{manifest.family} for {manifest.task}, {precision}: {graph.layers} layers")
+        table = Table(title=f"{manifest.family} for {manifest.task}, {name}: {graph.layers} layers")
         for heading in ("operator", "found", "expected"):
             table.add_column(heading, justify="left" if heading == "operator" else "right")
-        for name, expected in graph.expected.items():
-            table.add_row(name, str(graph.fused[name]), str(expected))
+        for operator, expected in graph.expected.items():
+            table.add_row(operator, str(graph.fused[operator]), str(expected))
         console.print(table)
         console.print(parity_table(graph))
         console.print(f"{bundle.path / graph.file}: {size / 1e6:.1f} MB, {time.monotonic() - started:.0f} s")
@@ -115,15 +116,15 @@ def report(bundle: Bundle, status: str, started: float, **more: Any) -> None:
         "family": manifest.family,
         "commit": manifest.source["commit"],
         "graphs": {
-            precision: {
+            name: {
                 "layers": graph.layers,
                 "fused": graph.fused,
-                "max_abs_difference": largest_difference(graph, precision),
+                "max_abs_difference": largest_difference(graph, name if name in manifest.graphs else "fp32"),
                 "proofs": graph.proofs,
                 "kept_in_fp32": graph.kept_in_fp32,
                 "bytes": (bundle.path / graph.file).stat().st_size,
             }
-            for precision, graph in manifest.graphs.items()
+            for name, graph in graphs.items()
         },
         "seconds": round(time.monotonic() - started, 1),
         **more,

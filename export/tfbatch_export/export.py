@@ -16,12 +16,12 @@ from typing import Any
 import onnx_ir
 import torch
 from tfbatch import __version__
-from tfbatch.bundle import MANIFEST, Bundle, Graph, Manifest, hash_files, load_bundle, write_manifest
+from tfbatch.bundle import MANIFEST, Bundle, Graph, Manifest, SideGraph, hash_files, load_bundle, write_manifest
 from tfbatch.errors import NoInput, OutputRefused, UsageError
 from transformers import PreTrainedModel
 
 from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, infer_task, load_model
-from tfbatch_export.families import Family, Pooled, load_family, tasks_of
+from tfbatch_export.families import Family, Pooled, load_family, sides_of, tasks_of
 from tfbatch_export.fuse import check_fusion, count_operators, fuse
 from tfbatch_export.parity import TOLERANCE, Samples, check_parity, compute_references, measure_parity
 from tfbatch_export.precision import write_fp16, write_int8
@@ -73,6 +73,8 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
     tasks_of(model_type)  # an unknown family is the first thing to say
     task = config.task or infer_task(checkpoint)
     family = choose_family(config, model_type, task)
+    if config.samples is not None and sides_of(family):
+        raise UsageError(f"--samples is not for {task}: what real pictures are held against is told at run")
     say(f"loading {checkpoint.name} for {task}")
     model = load_model(checkpoint, task, family)
     config.output.parent.mkdir(parents=True, exist_ok=True)
@@ -92,10 +94,13 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
             counts = count_operators(onnx_ir.load(path))
             check_fusion(counts, expected | more)
             graphs[precision] = replace(prove(path, precision, counts, expected | more), kept_in_fp32=kept)
-        write_manifest(folder, replace(draft, graphs=graphs, files=hash_files(folder)))
+        sides = {name: make_side_graph(folder, name, side, model) for name, side in sides_of(family).items()}
+        write_manifest(folder, replace(draft, graphs=graphs, side_graphs=sides, files=hash_files(folder)))
         bundle = load_bundle(folder)
         for precision in graphs:
             bundle.graph_path(precision)  # as run will ask for it
+        for name in sides:
+            bundle.side_graph_path(name)
         if config.overwrite and config.output.is_dir():
             shutil.rmtree(config.output)
         folder.rename(config.output)
@@ -153,6 +158,15 @@ def write_reduced(graph: Path, precision: str, samples: Samples) -> tuple[Path, 
     return path, {}, write_fp16(graph, path, samples.batches)
 
 
+def make_side_graph(folder: Path, name: str, side: Family, model: PreTrainedModel) -> SideGraph:
+    """A side graph, fused and found equal to the checkpoint as the main ones are."""
+    path = folder / f"model_{name}.onnx"
+    counts, expected = write_graph(path, side, model), side.expected(model.config)
+    samples = compute_references(side, model, side.parity_batches(model.config), {})
+    graph = prove_graph(path, "fp32", counts, expected, samples=samples, layers=side.layers(model.config))
+    return SideGraph(**vars(graph), inputs=list(side.inputs))
+
+
 def write_preprocessor(
     folder: Path, checkpoint: Checkpoint, family: Family, model: PreTrainedModel, task: str
 ) -> Manifest:
@@ -187,21 +201,27 @@ def write_graph(path: Path, family: Family, model: PreTrainedModel) -> dict[str,
 
 def build_graph(family: Family, model: PreTrainedModel) -> onnx_ir.Model:
     """Trace and fuse."""
-    bytes_of_weights = sum(weight.nbytes for weight in model.parameters())
-    if bytes_of_weights > GRAPH_LIMIT:
-        raise UsageError(f"the weights take {bytes_of_weights:,} bytes in fp32; one ONNX file holds {GRAPH_LIMIT:,}")
     implementation = model.config._attn_implementation
     if family.attention is not None:
         model.set_attn_implementation(family.attention)
     try:
         inputs, axes = family.trace_inputs(model.config)
-        graph = trace(family.wrap(model), inputs, axes, (family.output, *family.further_outputs))
+        wrapper = family.wrap(model)
+        refuse_heavy(wrapper)
+        graph = trace(wrapper, inputs, axes, (family.output, *family.further_outputs))
     finally:
         if family.attention is not None:
             model.set_attn_implementation(implementation)
     graph = fuse(graph)
     family.complete(graph)
     return graph
+
+
+def refuse_heavy(wrapper: torch.nn.Module) -> None:
+    """Refuse what has more weights than one ONNX file holds."""
+    bytes_of_weights = sum(weight.nbytes for weight in wrapper.parameters())
+    if bytes_of_weights > GRAPH_LIMIT:
+        raise UsageError(f"the weights take {bytes_of_weights:,} bytes in fp32; one ONNX file holds {GRAPH_LIMIT:,}")
 
 
 def refuse_paths(config: ExportConfig) -> None:

@@ -1,8 +1,10 @@
 """A plain ONNX graph to one of onnxruntime's fused operators, counted."""
 
 from collections import Counter
+from typing import Any
 
 import onnx_ir as ir
+from onnxscript.rewriter import MatchResult, RewriteRuleClassBase, RewriteRuleSet
 from onnxscript.rewriter.ort_fusions import optimize_for_ort
 from tfbatch.errors import ExportNotVerified
 
@@ -10,9 +12,27 @@ RESIDUAL = 3  # the output of com.microsoft SkipLayerNormalization that is the s
 MASK_INDEX = 3  # the input of com.microsoft Attention that takes row lengths (B,) int32
 
 
+class QuickGelu(RewriteRuleClassBase):
+    """x * sigmoid(alpha * x), CLIP's approximation of GELU, to the operator of that name."""
+
+    def pattern(self, op: Any, x: Any, alpha: Any) -> Any:
+        return op.Mul(x, op.Sigmoid(op.Mul(x, alpha)))
+
+    def check(self, op: Any, alpha: ir.Value, **_: Any) -> MatchResult:  # noqa: ARG002
+        result = MatchResult()
+        if alpha.const_value is None or alpha.const_value.size != 1:
+            return result.fail("alpha is no constant number", alpha)
+        return result
+
+    def rewrite(self, op: Any, x: ir.Value, alpha: ir.Value) -> Any:
+        assert alpha.const_value is not None
+        return op.QuickGelu(x, alpha=float(alpha.const_value.numpy().item()), _domain="com.microsoft")
+
+
 def fuse(model: ir.Model) -> ir.Model:
     """Replace the operators of each layer by Attention and BiasGelu; sums stay beside their LayerNormalization."""
     fused, _ = optimize_for_ort(model, clear_metadata=True)
+    RewriteRuleSet([QuickGelu.rule()], commute=True).apply_to_model(fused)
     for node in list(fused.graph):
         if node.op_type == "SkipLayerNormalization":
             split_skip_layer_normalization(node)
@@ -66,6 +86,13 @@ def mask_by_row_lengths(model: ir.Model) -> None:
             if len(node.inputs) <= MASK_INDEX:
                 node.resize_inputs(MASK_INDEX + 1)
             node.replace_input_with(MASK_INDEX, lengths.outputs[0])
+
+
+def look_back_only(model: ir.Model) -> None:
+    """Let every token see those before it and itself alone, where the graph was traced without that order."""
+    for node in model.graph:
+        if node.op_type == "Attention":
+            node.attributes["unidirectional"] = ir.AttrInt64("unidirectional", 1)
 
 
 def add_mask(graph: ir.Graph) -> ir.Value:

@@ -9,7 +9,7 @@ from tfbatch.errors import ExportNotVerified, NoInput
 
 from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, load_model
 from tfbatch_export.export import Say
-from tfbatch_export.families import Pooled, load_family
+from tfbatch_export.families import Pooled, load_family, sides_of
 from tfbatch_export.fuse import check_fusion, count_operators
 from tfbatch_export.parity import check_parity, compute_references, measure_parity
 
@@ -29,9 +29,11 @@ def verify(path: Path, source: str | None, say: Say = lambda _: None) -> tuple[B
     bundle = load_bundle(path)
     manifest = bundle.manifest
     checkpoint = find_source(manifest, source)
-    for precision, graph in manifest.graphs.items():
+    paths = [(bundle.graph_path(precision), graph) for precision, graph in manifest.graphs.items()]
+    paths += [(bundle.side_graph_path(name), graph) for name, graph in manifest.side_graphs.items()]
+    for file, graph in paths:
         say(f"counting operators of {graph.file}")
-        check_fusion(count_operators(onnx_ir.load(bundle.graph_path(precision))), graph.expected)
+        check_fusion(count_operators(onnx_ir.load(file)), graph.expected)
     if checkpoint is None:
         return bundle, False
     say(f"comparing with {checkpoint.name}")
@@ -45,7 +47,13 @@ def verify(path: Path, source: str | None, say: Say = lambda _: None) -> tuple[B
     for precision, graph in manifest.graphs.items():
         parity = measure_parity(path / graph.file, samples, precision)
         measured[precision] = replace(graph, parity=parity, proofs=graph.proofs | check_parity(parity, precision))
-    return replace(bundle, manifest=replace(manifest, graphs=measured)), True
+    sides = {}
+    for name, side in sides_of(family).items():
+        samples = compute_references(side, model, side.parity_batches(model.config), {})
+        record = manifest.side_graphs[name]
+        parity = measure_parity(path / record.file, samples)
+        sides[name] = replace(record, parity=parity, proofs=check_parity(parity, "fp32"))
+    return replace(bundle, manifest=replace(manifest, graphs=measured, side_graphs=sides)), True
 
 
 def find_source(manifest: Manifest, source: str | None) -> Checkpoint | None:

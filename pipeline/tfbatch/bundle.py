@@ -2,6 +2,7 @@
 
     tfbatch.json              the manifest: everything below is named in it with its SHA-256
     model.onnx                one graph a precision
+    model_text.onnx           graphs that are run once, before the others (labels that run is told)
     config.json               the checkpoint's configuration (labels, sizes)
     tokenizer.json            text tasks
     preprocessor_config.json  image tasks
@@ -49,6 +50,13 @@ class Graph:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SideGraph(Graph):
+    """A graph that makes an input of the main ones, once for all rows; in float32, with inputs of its own."""
+
+    inputs: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What a bundle is: all that run must know, and where it came from."""
 
@@ -61,6 +69,7 @@ class Manifest:
     graphs: dict[str, Graph]
     versions: dict[str, str]
     files: dict[str, str] = field(default_factory=dict)
+    side_graphs: dict[str, SideGraph] = field(default_factory=dict)
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -95,8 +104,25 @@ class Bundle:
                 f"bundle {self.path} has no {precision} graph; it holds: {', '.join(graphs)}. "
                 f"Choose one of them with --precision, or export again (--int8 and --fp16 add theirs)."
             )
-        path = self.path / graphs[precision].file
-        check_hash(self.path, graphs[precision].file, self.manifest)
+        return self._checked(graphs[precision])
+
+    def side_graph(self, name: str) -> SideGraph:
+        """What is known of a side graph.
+
+        Raises:
+            BadConfiguration: the bundle holds none of that name.
+        """
+        if name not in self.manifest.side_graphs:
+            raise BadConfiguration(f"bundle {self.path} has no graph `{name}` beside its main one; export again")
+        return self.manifest.side_graphs[name]
+
+    def side_graph_path(self, name: str) -> Path:
+        """The ONNX file of a side graph, checked as `graph_path` does."""
+        return self._checked(self.side_graph(name))
+
+    def _checked(self, graph: Graph) -> Path:
+        path = self.path / graph.file
+        check_hash(self.path, graph.file, self.manifest)
         if foreign := operator_domains(path) - OPERATOR_DOMAINS:
             raise BadConfiguration(
                 f"bundle {self.path}: {path.name} asks for operators of {', '.join(sorted(foreign))}"
@@ -182,7 +208,8 @@ def read_manifest(path: Path) -> Manifest:
         raise BadConfiguration(f"{file} has format {found}, this tfbatch reads {FORMAT}; export again")
     try:
         graphs = {name: Graph(**graph) for name, graph in content["graphs"].items()}
-        manifest = Manifest(**{**content, "graphs": graphs})
+        side_graphs = {name: SideGraph(**graph) for name, graph in content.get("side_graphs", {}).items()}
+        manifest = Manifest(**{**content, "graphs": graphs, "side_graphs": side_graphs})
     except (KeyError, TypeError, AttributeError) as error:
         raise BadConfiguration(f"{file} is not a manifest of format {FORMAT}: {error}") from error
     kinds = {"files": dict, "settings": dict, "labels": list}
@@ -199,7 +226,7 @@ def check_files(path: Path, manifest: Manifest) -> None:
             raise BadConfiguration(f"bundle {path}: {entry.name} is a link or not a plain file")
         if entry.name != MANIFEST and entry.name not in manifest.files:
             raise BadConfiguration(f"bundle {path}: {entry.name} is not named in {MANIFEST}; remove it")
-    graphs = [graph.file for graph in manifest.graphs.values()]
+    graphs = [graph.file for graph in (*manifest.graphs.values(), *manifest.side_graphs.values())]
     for name in graphs:
         if not isinstance(name, str) or name not in manifest.files:
             raise BadConfiguration(f"bundle {path}: {name} has no SHA-256 in {MANIFEST}")

@@ -15,10 +15,11 @@ INVALID_UTF8 = "invalid_utf8: the text is not valid UTF-8"
 
 
 class Inputs:
-    """Encoded inputs, ready to be padded into batches. `lengths` (I,) are their tokens."""
+    """Encoded inputs, ready to be padded into batches. `lengths` (I,) are their tokens; `names` the inputs of
+    the graph that reads them, where it is not the bundle's main one."""
 
-    def __init__(self, encoded: Encoded, bundle: Bundle) -> None:
-        self._names = bundle.manifest.inputs
+    def __init__(self, encoded: Encoded, bundle: Bundle, names: list[str] | None = None) -> None:
+        self._names = bundle.manifest.inputs if names is None else names
         self._pad = bundle.setting("pad_token_id")
         self.lengths = np.array([len(ids) for ids in encoded.ids], np.int64)
         self._starts = np.cumsum(self.lengths) - self.lengths

@@ -4,6 +4,7 @@
 task that the family does.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -74,6 +75,22 @@ class Pooled(Protocol):
         Raises:
             UsageError: its models cannot be pooled so.
         """
+
+
+@runtime_checkable
+class HasSides(Protocol):
+    """A family whose models are run as more than one graph.
+
+    `sides` are the others by name, each a family of the same loaded model: what one puts out is an
+    input of the main graph, made once for all rows.
+    """
+
+    sides: Mapping[str, Family]
+
+
+def sides_of(family: Family) -> Mapping[str, Family]:
+    """The families of a family's side graphs."""
+    return family.sides if isinstance(family, HasSides) else {}
 
 
 def family_names() -> list[str]:

@@ -107,30 +107,12 @@ class TextFamily:
         return {name: known[name] for name in self.inputs}
 
     def write_preprocessor(self, checkpoint: Path, config: Any, folder: Path) -> dict[str, Any]:
-        """`tokenizer.json` and `tokenizer_config.json`, made where the checkpoint has a vocabulary alone."""
-        if not any((checkpoint / name).is_file() for name in VOCABULARIES):
-            raise BadConfiguration(f"{checkpoint} has no tokenizer: one of {', '.join(VOCABULARIES)} is needed")
+        """The tokenizer, and how long texts may be."""
         tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-        if len(tokenizer) > config.vocab_size:
-            raise BadConfiguration(
-                f"{checkpoint}: the tokenizer has {len(tokenizer):,} tokens, the model knows {config.vocab_size:,}"
-            )
-        with tempfile.TemporaryDirectory() as scratch:
-            tokenizer.save_pretrained(scratch)
-            for name in ("tokenizer.json", "tokenizer_config.json"):
-                if not (saved := Path(scratch) / name).exists():
-                    raise BadConfiguration(
-                        f"{checkpoint} gives no {name}; only tokenizers that `tokenizers` runs serve"
-                    )
-                (folder / name).write_bytes(saved.read_bytes())
-        if tokenizer.padding_side != "right":
-            raise BadConfiguration(f"{checkpoint} pads on the left; row lengths as a mask need padding on the right")
+        settings = write_tokenizer(checkpoint, tokenizer, config.vocab_size, folder)
         found = self.head.settings(checkpoint, config)
-        lengths = (tokenizer.model_max_length, self.model.longest(config), found.get("max_length"))
-        return found | {
-            "max_length": min(length for length in lengths if length is not None),
-            "pad_token_id": tokenizer.pad_token_id or 0,
-        }
+        lengths = (settings["max_length"], self.model.longest(config), found.get("max_length"))
+        return settings | found | {"max_length": min(length for length in lengths if length is not None)}
 
     def reference(self, model: PreTrainedModel, inputs: Tensors) -> torch.Tensor:
         given = {name: inputs[name] for name in self.model.inputs}
@@ -153,3 +135,24 @@ class TextFamily:
 def text_tasks(model: TextModel) -> dict[str, TextFamily]:
     """A text model with each of the heads there are."""
     return {task: TextFamily(model, load_head(task)) for task in head_names()}
+
+
+def write_tokenizer(checkpoint: Path, tokenizer: Any, known: int, folder: Path) -> dict[str, Any]:
+    """`tokenizer.json` and `tokenizer_config.json`, made where the checkpoint has a vocabulary alone.
+
+    Raises:
+        BadConfiguration: there is none that can be run, or not for a model that knows `known` tokens.
+    """
+    if not any((checkpoint / name).is_file() for name in VOCABULARIES):
+        raise BadConfiguration(f"{checkpoint} has no tokenizer: one of {', '.join(VOCABULARIES)} is needed")
+    if len(tokenizer) > known:
+        raise BadConfiguration(f"{checkpoint}: the tokenizer has {len(tokenizer):,} tokens, the model knows {known:,}")
+    with tempfile.TemporaryDirectory() as scratch:
+        tokenizer.save_pretrained(scratch)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            if not (saved := Path(scratch) / name).exists():
+                raise BadConfiguration(f"{checkpoint} gives no {name}; only tokenizers that `tokenizers` runs serve")
+            (folder / name).write_bytes(saved.read_bytes())
+    if tokenizer.padding_side != "right":
+        raise BadConfiguration(f"{checkpoint} pads on the left; row lengths as a mask need padding on the right")
+    return {"max_length": tokenizer.model_max_length, "pad_token_id": tokenizer.pad_token_id or 0}

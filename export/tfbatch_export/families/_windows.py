@@ -17,9 +17,9 @@ WINDOWED = "windowed"
 
 
 def multi_head_attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor, *, heads: int, scale: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor | None, *, heads: int, scale: float
 ) -> torch.Tensor:
-    """com.microsoft MultiHeadAttention: (B, L, heads x D) float32 three times and a bias (B or 1,
+    """com.microsoft MultiHeadAttention: (B, L, heads x D) float32 three times and maybe a bias (B or 1,
     heads, L, L) to (B, L, heads x D)."""
     return torch.onnx.ops.symbolic(
         "com.microsoft::MultiHeadAttention",
