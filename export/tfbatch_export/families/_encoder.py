@@ -14,11 +14,15 @@ class Encoder:
     def layers(self, config: Any) -> int:
         return int(config.num_hidden_layers)
 
+    def activation(self, config: Any) -> str:
+        """What is between the two products of the feed-forward half."""
+        return str(config.hidden_act)
+
     def expected(self, config: Any) -> dict[str, int]:
         layers = self.layers(config)
         return {
             "Attention": layers,
-            "BiasGelu": layers if config.hidden_act == "gelu" else 0,
+            "BiasGelu": layers if self.activation(config) == "gelu" else 0,
             "LayerNormalization": 2 * layers + 1,
             "Softmax": 0,
         }

@@ -24,11 +24,12 @@ class TextModel(Protocol):
     """The part of a text model that is the same for all of its heads.
 
     `inputs` are its arguments by the Hub's names, the mask among them; `attention` the implementation
-    that is traced.
+    that is traced; `traces_mask` whether that is given the mask.
     """
 
     inputs: tuple[str, ...]
     attention: str | None
+    traces_mask: bool
 
     def layers(self, config: Any) -> int:
         """How many attention layers it has."""
@@ -40,7 +41,7 @@ class TextModel(Protocol):
         """The most tokens that it has positions for, special ones included."""
 
     def complete(self, graph: onnx_ir.Model) -> None:
-        """What is left to do once a graph is fused: the mask, which it was traced without."""
+        """What is left to do once a graph is fused: the mask, where it was traced without."""
 
 
 class AbsolutePositions:
@@ -48,6 +49,7 @@ class AbsolutePositions:
 
     inputs: tuple[str, ...] = ("input_ids", "attention_mask", "token_type_ids")
     attention: str | None = UNMASKED
+    traces_mask = False
 
     def longest(self, config: Any) -> int:
         return int(config.max_position_embeddings)
@@ -57,7 +59,8 @@ class AbsolutePositions:
 
 
 class Traced(torch.nn.Module):
-    """A text model and its head as a function of the graph's inputs; the mask is for the head alone."""
+    """A text model and its head as a function of the graph's inputs; the mask is for the head alone,
+    unless the model traces it."""
 
     def __init__(self, family: "TextFamily", model: PreTrainedModel) -> None:
         super().__init__()
@@ -73,6 +76,8 @@ class Traced(torch.nn.Module):
     ) -> tuple[torch.Tensor, ...]:
         """(B, L) int64 three times and (B,) int64 to the head's outputs."""
         given = {"input_ids": input_ids, "token_type_ids": token_type_ids}
+        if self.family.model.traces_mask:
+            given["attention_mask"] = attention_mask
         more = {"attention_mask": attention_mask, "positions": positions}
         present, rest = ({name: value for name, value in part.items() if value is not None} for part in (given, more))
         return self.family.head.trace(self.model, present, rest)
@@ -96,7 +101,7 @@ class TextFamily:
     def trace_inputs(self, config: Any) -> tuple[Tensors, Axes]:
         ids = torch.randint(config.vocab_size, (2, 16))
         samples = self._with_the_rest(ids, torch.ones_like(ids), config)
-        if not self.head.reads_mask:
+        if not (self.head.reads_mask or self.model.traces_mask):
             del samples["attention_mask"]
         return samples, {name: self.head.more_inputs.get(name, AXES) for name in samples}
 

@@ -17,13 +17,20 @@ WINDOWED = "windowed"
 
 
 def multi_head_attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor | None, *, heads: int, scale: float
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bias: torch.Tensor | None,
+    lengths: torch.Tensor | None = None,
+    *,
+    heads: int,
+    scale: float,
 ) -> torch.Tensor:
-    """com.microsoft MultiHeadAttention: (B, L, heads x D) float32 three times and maybe a bias (B or 1,
-    heads, L, L) to (B, L, heads x D)."""
+    """com.microsoft MultiHeadAttention: (B, L, heads x D) float32 three times, a bias (B or 1, heads
+    or 1, L, L) and row lengths (B,) int32 to (B, L, heads x D)."""
     return torch.onnx.ops.symbolic(
         "com.microsoft::MultiHeadAttention",
-        (query, key, value, None, None, bias),
+        (query, key, value, None, lengths, bias),
         {"num_heads": heads, "scale": scale},
         dtype=query.dtype,
         shape=query.shape,

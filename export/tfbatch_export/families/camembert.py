@@ -1,0 +1,6 @@
+"""CamemBERT (Martin et al., 2019): RoBERTa in French."""
+
+from tfbatch_export.families._text import text_tasks
+from tfbatch_export.families.roberta import Roberta
+
+TASKS = text_tasks(Roberta())
