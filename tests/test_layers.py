@@ -24,6 +24,8 @@ LAYERS = [
     ["output", "masks"],
     ["tokenizer", "scores", "embeddings"],
     ["text"],
+    ["readings"],
+    ["entities", "answers"],
     ["tasks"],
     ["scoring", "job", "progress"],
     ["tally"],
