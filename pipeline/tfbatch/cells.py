@@ -48,6 +48,17 @@ def is_mask(kind: pa.DataType) -> bool:
 KINDS: dict[str, Callable[[pa.DataType], bool]] = {"image": is_image, "text": is_text, "mask": is_mask}
 
 
+def text_bytes(cells: pa.ChunkedArray) -> Indices:
+    """How many bytes the text of each cell (R,) takes; none where it is null."""
+    if pa.types.is_dictionary(cells.type):
+        column = cells.unify_dictionaries().combine_chunks()
+        sizes = np.append(text_bytes(pa.chunked_array([column.dictionary])), 0)
+        return np.asarray(sizes[_places(column.indices)])  # NO_RESULT takes the last
+    if pa.types.is_string_view(cells.type):
+        cells = cells.cast(pa.large_string())
+    return np.asarray(pc.binary_length(cells).fill_null(0), np.int64)
+
+
 def distinct(cells: pa.ChunkedArray) -> tuple[pa.Array, Indices, dict[int, str]]:
     """The distinct values of a column of text or images.
 

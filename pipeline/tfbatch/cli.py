@@ -14,6 +14,7 @@ import click
 
 from tfbatch import __version__
 from tfbatch.config import (
+    AGGREGATIONS,
     EMBEDDING_TYPES,
     IMAGE_FORMATS,
     IMAGE_SINKS,
@@ -118,6 +119,12 @@ def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], C
 @setting("--overflow", type=click.Choice(OVERFLOWS),
          help="Of texts over that length: cut them, or read them in windows and average what comes out.")  # fmt: skip
 @setting("--stride", type=click.IntRange(min=0), help="Tokens that neighbouring windows share; default: 128 or half.")
+@setting("--aggregation", type=click.Choice(AGGREGATIONS),
+         help="How tokens become entities: each its own; neighbours of a label; or whole words, by their first token, "
+              "their average or their best.")  # fmt: skip
+@setting("--question-column", help="What is asked of each text; the input column holds the texts.")
+@setting("--handle-impossible", is_flag=True, help="Give no answer where the model finds none likelier than any.")
+@setting("--max-answer-length", type=click.IntRange(min=1), metavar="TOKENS", help="The most that an answer has.")
 @setting("--batch-tokens", type=Tokens(min=1), metavar="N|auto",
          help="Rows x padded length of a batch; auto tries out what is fastest, once. Default: by device.")  # fmt: skip
 @setting("--keep-columns", metavar="A,B|all|none", help="Input columns that the output repeats.")

@@ -13,6 +13,7 @@ IMAGE_SINKS = ("column", "files", "both")
 IMAGE_FORMATS = ("png", "jpeg", "webp")
 EMBEDDING_TYPES = ("float32", "float16")
 OVERFLOWS = ("truncate", "stride")
+AGGREGATIONS = ("none", "simple", "first", "average", "max")
 LOG_FORMATS = ("text", "json")
 
 
@@ -32,6 +33,10 @@ class RunConfig:
     max_length: int | None = None
     overflow: str = "truncate"
     stride: int | None = None
+    aggregation: str = "simple"
+    question_column: str = "question"
+    handle_impossible: bool = False
+    max_answer_length: int = 15
     batch_tokens: int | Literal["auto"] | None = None
     keep_columns: str = "all"
     all_scores: bool = False

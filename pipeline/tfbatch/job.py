@@ -210,6 +210,10 @@ def choose_columns(task: type[Task], config: RunConfig, schema: pa.Schema) -> st
     for option in task.side_columns:
         if (name := getattr(config, option)) is not None and name == config.input_column:
             raise UsageError(f"{option_of(option)} {name} is the input column too; it is a column of its own")
+        if name is not None and name not in schema.names:
+            raise UsageError(
+                f"there is no column {name}, which {option_of(option)} names; the input has: {describe(schema)}"
+            )
     for name, kind in beside.items():
         choose_column(schema, kind, name)
     candidates = pa.schema([field for field in schema if field.name not in beside])

@@ -7,6 +7,7 @@ all of it is wanted: a string of 10 MB, tokenized whole, takes half a minute and
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 CHARACTERS_PER_TOKEN = 8  # a first guess at how long a prefix must be
 PIECE = 1 << 16  # characters that are tokenized at once of a text that is wanted whole
+PIECES = 32  # that are tokenized side by side
 STRIDE = 128  # tokens that neighbouring windows share, or half of a window
 SPACE = re.compile(r"[ \t\r\n]")  # white space to Python and to BERT's normalizer alike
 SPACE_OR_HAN = re.compile(r"[ \t\r\n\u4e00-\u9fff]")  # with Chinese characters, which it makes words of their own
@@ -42,6 +44,16 @@ class Encoded:
     ids: list[Indices]
     types: list[Indices] | None
     is_cut: Flags
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """All tokens of a text, without special ones: `ids` (L,), `offsets` (L, 2) where each lies in it, in
+    characters, the end exclusive, and `words` (L,), rising, the number of the word that each is of."""
+
+    ids: Indices
+    offsets: Indices
+    words: Indices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +101,7 @@ class Tokenizer:
             ) from error
         self._rust.no_padding()
         self._rust.enable_truncation(self.max_length)
+        self._settings = bundle.read_json("tokenizer_config.json")
         self._word_end = find_word_end(self._rust)
         self._run = find_run(self._rust)
 
@@ -134,7 +147,7 @@ class Tokenizer:
         """What stands around a text that is alone, or that comes second after `first`, which is not cut."""
         self._rust.no_truncation()
         try:
-            found = self._rust.encode("a") if first is None else self._rust.encode(first, "a")
+            found = self._rust.encode("a") if first is None else self._rust.encode(self._shorten(first), "a")
         finally:
             self._rust.enable_truncation(self.max_length)
         places = np.flatnonzero([part == (first is not None) for part in found.sequence_ids])
@@ -142,19 +155,41 @@ class Tokenizer:
         ids, types = np.array(found.ids, np.int64), np.array(found.type_ids, np.int64)
         return Frame(before=ids[:start], after=ids[stop:], type_before=types[:start], type_after=int(types[start]))
 
-    def whole(self, text: str) -> tuple[Indices, Indices]:
-        """All tokens (L,) of a text, without special ones, and where each lies in it: (L, 2), in
-        characters, the end exclusive."""
-        ids, offsets = [np.zeros(0, np.int64)], [np.zeros((0, 2), np.int64)]
+    def read(self, texts: list[str]) -> list[Tokens]:
+        """All tokens of each text."""
+        pieces = [(index, *piece) for index, text in enumerate(texts) for piece in self._pieces(text)]
+        parts: list[list[Tokens]] = [[] for _ in texts]
         self._rust.no_truncation()
         try:
-            for start, piece in self._pieces(text):
-                found = self._rust.encode(piece, add_special_tokens=False)
-                ids.append(ids_of(found))
-                offsets.append(np.array(found.offsets, np.int64).reshape(-1, 2) + start)
+            for first in range(0, len(pieces), PIECES):
+                some = pieces[first : first + PIECES]
+                found = self._rust.encode_batch([piece for _, _, piece in some], add_special_tokens=False)
+                for (index, start, _), encoding in zip(some, found, strict=True):
+                    parts[index].append(tokens_of(encoding, start))
         finally:
             self._rust.enable_truncation(self.max_length)
-        return np.concatenate(ids), np.concatenate(offsets)
+        return [join(part) for part in parts]
+
+    def whole(self, text: str) -> tuple[Indices, Indices]:
+        """The ids and offsets of all tokens of a text."""
+        tokens = self.read([text])[0]
+        return tokens.ids, tokens.offsets
+
+    @cached_property
+    def written_sizes(self) -> Indices | None:
+        """How many characters each token of the vocabulary (V,) is written with, those that say that it
+        goes on with a word (`##`) among them; None where words are not marked so."""
+        if not getattr(self._rust.model, "continuing_subword_prefix", None):
+            return None
+        written = (self._rust.id_to_token(index) for index in range(self._rust.get_vocab_size()))
+        return np.array([len(token or "") for token in written], np.int64)
+
+    @property
+    def unknown(self) -> int | None:
+        """The token that stands for what the vocabulary has none for."""
+        name = self._settings.get("unk_token")
+        name = name.get("content") if isinstance(name, dict) else name
+        return self._rust.token_to_id(name) if isinstance(name, str) else None
 
     def windows(self, tokens: int, frame: Frame, stride: int | None = None) -> list[slice]:
         """Which of a text's tokens go into each input, so that all are in one at least.
@@ -223,6 +258,29 @@ class Tokenizer:
 def ids_of(found: "Encoding") -> Indices:
     """Token ids (L,)."""
     return np.array(found.ids, np.int64)
+
+
+def tokens_of(found: "Encoding", start: int) -> Tokens:
+    """The tokens of a piece that begins at `start` of its text."""
+    words = [0 if word is None else word for word in found.word_ids]
+    return Tokens(
+        ids=ids_of(found),
+        offsets=np.array(found.offsets, np.int64).reshape(-1, 2) + start,
+        words=np.maximum.accumulate(np.array(words, np.int64)),
+    )
+
+
+def join(parts: list[Tokens]) -> Tokens:
+    """The tokens of a text from those of its pieces, which end between words."""
+    words, count = [np.zeros(0, np.int64)], 0
+    for part in parts:
+        words.append(part.words + count)
+        count = int(words[-1][-1]) + 1 if len(part.words) else count
+    return Tokens(
+        ids=np.concatenate([np.zeros(0, np.int64), *(part.ids for part in parts)]),
+        offsets=np.concatenate([np.zeros((0, 2), np.int64), *(part.offsets for part in parts)]),
+        words=np.concatenate(words),
+    )
 
 
 def find_word_end(tokenizer: "Rust") -> re.Pattern[str] | None:
