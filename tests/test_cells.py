@@ -1,6 +1,6 @@
 import numpy as np
 import pyarrow as pa
-from tfbatch.cells import distinct
+from tfbatch.cells import distinct, text_bytes
 
 
 def some_dictionaries(random: np.random.Generator) -> pa.ChunkedArray:
@@ -30,3 +30,11 @@ def test_a_dictionary_of_one_long_entry_is_not_repeated_for_its_rows() -> None:
     values, value_of_row, _ = distinct(cells)  # 100 GB as strings
     assert values.equals(entry)
     assert not value_of_row.any()
+
+
+def test_the_bytes_of_each_text_are_counted_in_every_kind_of_column() -> None:
+    texts = ["film", None, "", "naïve", "film"]
+    for kind in (pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())):
+        cells = pa.chunked_array([pa.array(texts[:2]).cast(kind), pa.array(texts[2:]).cast(kind)])
+        assert text_bytes(cells).tolist() == [4, 0, 0, 6, 4]
+    assert text_bytes(pa.chunked_array([], pa.string())).tolist() == []

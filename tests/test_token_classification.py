@@ -16,7 +16,16 @@ from tfbatch.config import AGGREGATIONS
 from tfbatch.readings import Reading
 from tfbatch.tokenizer import Tokenizer
 from tfbatch_export.checkpoint import find_checkpoint, infer_task
-from transformers import AutoTokenizer, BertConfig, BertForTokenClassification, BertTokenizer, pipeline
+from tokenizers import ByteLevelBPETokenizer
+from tokenizers.processors import RobertaProcessing
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForTokenClassification,
+    BertTokenizer,
+    PreTrainedTokenizerFast,
+    pipeline,
+)
 
 LABELS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "MISC"]
 ODD = [
@@ -89,18 +98,46 @@ def run(bundle: Path, texts: list[str | None], folder: Path, *words: object) -> 
     return rows
 
 
-@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+@pytest.fixture(scope="module")
+def byte_pairs_checkpoint(random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model with a vocabulary of byte pairs, which does not mark how words go on."""
+    folder = tmp_path_factory.mktemp("tokens") / "byte-pairs"
+    BertForTokenClassification.from_pretrained(random_checkpoint).save_pretrained(folder)
+    trained = ByteLevelBPETokenizer()
+    texts = pq.read_table(REVIEWS)["text"].to_pylist()[:300]
+    trained.train_from_iterator(
+        texts, vocab_size=800, special_tokens=["<s>", "<pad>", "</s>", "<unk>"], show_progress=False
+    )
+    trained._tokenizer.post_processor = RobertaProcessing(("</s>", 2), ("<s>", 0))
+    special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, model_max_length=128, **special).save_pretrained(
+        folder
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def byte_pairs_bundle(byte_pairs_checkpoint: Path) -> Path:
+    return export_once(byte_pairs_checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "aggregation"),
+    [*(("random", name) for name in AGGREGATIONS), ("byte_pairs", "simple"), ("byte_pairs", "average")],
+)
+@pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
 def test_entities_are_those_of_the_hubs_pipeline(
-    aggregation: str, random_checkpoint: Path, random_bundle: Path, tmp_path: Path
+    vocabulary: str, aggregation: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(random_checkpoint)
+    checkpoint, bundle = (request.getfixturevalue(f"{vocabulary}_{kind}") for kind in ("checkpoint", "bundle"))
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     reviews = [
-        text for text in pq.read_table(REVIEWS)["text"].to_pylist()[:400] if len(tokenizer(text).input_ids) < 128
+        text for text in pq.read_table(REVIEWS)["text"].to_pylist()[:600] if len(tokenizer(text).input_ids) < 128
     ]
     texts = [*ODD, *reviews[:200]]
     assert len(texts) == 200 + len(ODD)
-    find = pipeline("token-classification", model=str(random_checkpoint), aggregation_strategy=aggregation)
-    rows = run(random_bundle, texts, tmp_path, "--aggregation", aggregation)
+    find = pipeline("token-classification", model=str(checkpoint), aggregation_strategy=aggregation)
+    rows = run(bundle, texts, tmp_path, "--aggregation", aggregation)
     name = "entity" if aggregation == "none" else "entity_group"
     for row, text in zip(rows, texts, strict=True):
         expected = find(text)

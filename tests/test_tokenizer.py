@@ -121,6 +121,9 @@ def test_a_long_text_is_tokenized_in_pieces_to_the_same_tokens(text_bundle: Path
     assert len(text) > 2 * PIECE
     assert ids.tolist() == found.ids
     assert offsets.tolist() == [list(place) for place in found.offsets]
+    words = tokenizer.read(["", text])[1].words
+    assert (np.diff(words) != 0).tolist() == (np.diff(found.word_ids) != 0).tolist()
+    assert (np.diff(words) >= 0).all()
 
 
 def test_a_stride_that_leaves_no_place_is_refused(text_bundle: Path) -> None:

@@ -2,7 +2,8 @@
 
 The likeliest span of a window is that with the largest product of the two probabilities, which are
 taken over the text's tokens and the first one, that stands for no answer (Chen et al., 2017; Devlin
-et al., 2018); the likeliest of all windows is the text's.
+et al., 2018); the likeliest of all windows is the text's. The Hub's pipeline did so too, and in its
+last releases added up the scores of equal answers, each window's own and those beside it.
 """
 
 from dataclasses import dataclass

@@ -52,7 +52,8 @@ class Entities:
         labels = bundle.manifest.labels
         if not labels:
             raise BadConfiguration(f"bundle {bundle.path} names no labels, which {bundle.manifest.task} needs")
-        self._how, self._tokenizer = config.aggregation, tokenizer
+        self._how = config.aggregation
+        self._sizes, self._unknown = tokenizer.written_sizes(), tokenizer.unknown()
         tags = [label[2:] if label.startswith(("B-", "I-")) else label for label in labels]
         self._tags = np.array([tags.index(tag) for tag in tags], np.int64)
         self._is_first = np.array([label.startswith("B-") for label in labels], bool)
@@ -122,13 +123,12 @@ class Entities:
         as long as they are in the text; in others those beside a blank.
         """
         ids, (starts, ends) = reading.tokens.ids, reading.tokens.offsets.T
-        sizes = self._tokenizer.written_sizes
-        if sizes is None:
+        if self._sizes is None:
             blank = np.frombuffer(f"{reading.text}.".encode("utf-32-le"), np.uint32) == ord(" ")
             begins = (starts == 0) | blank[np.maximum(starts - 1, 0)] | blank[starts]
         else:
-            begins = sizes[ids] == ends - starts
-        begins |= ids == self._tokenizer.unknown
+            begins = self._sizes[ids] == ends - starts
+        begins |= ids == self._unknown
         begins[0] = True
         found: Flags = begins
         return found

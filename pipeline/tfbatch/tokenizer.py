@@ -7,7 +7,6 @@ all of it is wanted: a string of 10 MB, tokenized whole, takes half a minute and
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -175,16 +174,16 @@ class Tokenizer:
         tokens = self.read([text])[0]
         return tokens.ids, tokens.offsets
 
-    @cached_property
     def written_sizes(self) -> Indices | None:
         """How many characters each token of the vocabulary (V,) is written with, those that say that it
         goes on with a word (`##`) among them; None where words are not marked so."""
         if not getattr(self._rust.model, "continuing_subword_prefix", None):
             return None
-        written = (self._rust.id_to_token(index) for index in range(self._rust.get_vocab_size()))
-        return np.array([len(token or "") for token in written], np.int64)
+        places = self._rust.get_vocab()
+        sizes = np.zeros(max(places.values()) + 1, np.int64)
+        sizes[list(places.values())] = list(map(len, places))
+        return sizes
 
-    @property
     def unknown(self) -> int | None:
         """The token that stands for what the vocabulary has none for."""
         name = self._settings.get("unk_token")
