@@ -246,8 +246,8 @@ def test_a_checkpoint_without_a_trained_head_is_refused_by_name(tmp_path: Path) 
     transformers.BertModel(config).save_pretrained(folder)
     with pytest.raises(BadConfiguration, match="classifier.bias, classifier.weight"):
         export(ExportConfig(model=str(folder), output=tmp_path / "bundle", task="text-classification"))
-    transformers.BertForMaskedLM(config).save_pretrained(folder)
-    with pytest.raises(UsageError, match="saved from BertForMaskedLM; .* text-classification, feature-extraction"):
+    transformers.BertForNextSentencePrediction(config).save_pretrained(folder)
+    with pytest.raises(UsageError, match="saved from BertForNextSentencePrediction; .* feature-extraction, fill-mask"):
         export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
 
 
