@@ -14,7 +14,7 @@ BENCH ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup export export-bert export-vit export-minilm data demo quality bench
-.PHONY: test test-long faults check audit format clean
+.PHONY: test test-long test-families faults check audit format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -74,6 +74,9 @@ test: setup check export export-minilm data ## Check and test everything
 
 test-long: setup ## Thousands of pictures of all sizes: minutes, and a gigabyte of disk
 	$(BIN)/python -m pytest -m long -s
+
+test-families: setup ## Every family with every task: minutes
+	$(BIN)/python -m pytest -m families
 
 faults: setup ## Kill, fill the disk, cut the power: minutes; as root and with strace, else some is skipped
 	$(BIN)/python -m pytest -m faults

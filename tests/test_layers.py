@@ -13,7 +13,7 @@ from tfbatch.tasks import load_task, task_names
 
 HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "tfbatch_export")
 LAYERS = [
-    ["errors", "protobuf", "thrift", "clock"],
+    ["errors", "metaspace", "protobuf", "thrift", "clock"],
     ["config", "bundle", "machine", "stages", "stop", "sources", "holder", "pages"],
     ["plan", "storage", "lease", "signals", "scaled"],
     ["batches", "writer"],
