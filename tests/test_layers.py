@@ -13,7 +13,7 @@ from tfbatch.tasks import load_task, task_names
 
 HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "tfbatch_export")
 LAYERS = [
-    ["errors", "thrift", "clock", "nvidia", "tiny_graph", "framing"],
+    ["errors", "metaspace", "thrift", "clock", "nvidia", "tiny_graph", "framing"],
     ["protobuf", "pooling"],
     ["signature", "processor"],
     ["candidates", "config", "bundle", "machine", "stages", "stop", "sources", "holder", "pages"],

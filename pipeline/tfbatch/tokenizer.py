@@ -15,6 +15,7 @@ import numpy.typing as npt
 from tfbatch.batches import Indices
 from tfbatch.bundle import Bundle
 from tfbatch.errors import BadConfiguration, UsageError, first_line
+from tfbatch.metaspace import BLANK_BETWEEN_LETTERS, ends_words_at_blanks, steps
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -28,6 +29,7 @@ SPACE = re.compile(r"[ \t\r\n]")  # white space to Python and to BERT's normaliz
 SPACE_OR_HAN = re.compile(r"[ \t\r\n\u4e00-\u9fff]")  # with Chinese characters, which it makes words of their own
 # A blank after what is none to Python, and so none to Unicode (nor to older tables, which had U+180E).
 BLANK_AFTER_WORD = re.compile(r"(?<=[^\s\u180e]) ")
+BLANK_BETWEEN_WORDS = re.compile(r"(?<=[^\s\u180e]) (?=[^\s\u180e])")  # where tokens may be runs of blanks
 LONG = 1 << 14  # characters of a prefix from which on runs are shortened
 
 STRATEGIES = {"longest": "longest_first", "first": "only_first"}  # as tokenizers has them
@@ -103,6 +105,7 @@ class Tokenizer:
         self._settings = bundle.read_json("tokenizer_config.json")
         self._word_end = find_word_end(self._rust)
         self._run = find_run(self._rust)
+        self._first_holds_blank = first_holds_blank(self._rust)
 
     def encode(self, texts: list[str]) -> Encoded:
         """Each text cut at `max_length`, as if all of it had been tokenized and then cut.
@@ -164,7 +167,7 @@ class Tokenizer:
                 some = pieces[first : first + PIECES]
                 found = self._rust.encode_batch([piece for _, _, piece in some], add_special_tokens=False)
                 for (index, start, _), encoding in zip(some, found, strict=True):
-                    parts[index].append(tokens_of(encoding, start))
+                    parts[index].append(tokens_of(encoding, start, skips_blank=start > 0 and self._first_holds_blank))
         finally:
             self._rust.enable_truncation(self.max_length)
         return [join(part) for part in parts]
@@ -259,12 +262,16 @@ def ids_of(found: "Encoding") -> Indices:
     return np.array(found.ids, np.int64)
 
 
-def tokens_of(found: "Encoding", start: int) -> Tokens:
-    """The tokens of a piece that begins at `start` of its text."""
+def tokens_of(found: "Encoding", start: int, *, skips_blank: bool) -> Tokens:
+    """The tokens of a piece that begins at `start` of its text; the blank that a piece may begin with is
+    none of its first token's where `skips_blank`."""
+    offsets = np.array(found.offsets, np.int64).reshape(-1, 2)
+    if skips_blank:
+        offsets[:1] = np.maximum(offsets[:1], 1)
     words = [0 if word is None else word for word in found.word_ids]
     return Tokens(
         ids=ids_of(found),
-        offsets=np.array(found.offsets, np.int64).reshape(-1, 2) + start,
+        offsets=offsets + start,
         words=np.maximum.accumulate(np.array(words, np.int64)),
     )
 
@@ -288,23 +295,20 @@ def find_word_end(tokenizer: "Rust") -> re.Pattern[str] | None:
 
     BERT's word pieces: white space is dropped, and Chinese characters stand alone. GPT-2's byte
     pairs: a token may begin with a blank, but none that began before it holds one, and a blank is
-    a boundary of canonical composition (NFC).
+    a boundary of canonical composition (NFC). Unigrams behind Metaspace: see `metaspace`. An added
+    token may hold no blank, or be one of nothing else, nor take those on its right.
     """
-    from tokenizers import models, normalizers, pre_tokenizers
-
-    normalizer, splitter = tokenizer.normalizer, tokenizer.pre_tokenizer
-    if any(SPACE_OR_HAN.search(content) for content in added_tokens(tokenizer)):
+    added = added_tokens(tokenizer)
+    if any(token.rstrip for token in tokenizer.get_added_tokens_decoder().values()):
         return None
-    if is_bert(tokenizer):
-        return SPACE_OR_HAN if normalizer.handle_chinese_chars else SPACE
-    if (
-        isinstance(tokenizer.model, models.BPE)
-        and not tokenizer.model.dropout
-        and isinstance(splitter, pre_tokenizers.ByteLevel)
-        and splitter.use_regex
-        and (normalizer is None or isinstance(normalizer, normalizers.NFC))
-    ):
-        return BLANK_AFTER_WORD
+    if is_byte_pairs(tokenizer):
+        blank = [content for content in added if SPACE_OR_HAN.search(content)]
+        if all(re.fullmatch(" {2,}", content) for content in blank):
+            return BLANK_BETWEEN_WORDS if blank else BLANK_AFTER_WORD
+    elif ends_words_at_blanks(tokenizer):
+        return BLANK_BETWEEN_LETTERS
+    elif is_bert(tokenizer) and not any(map(SPACE_OR_HAN.search, added)):
+        return SPACE_OR_HAN if tokenizer.normalizer.handle_chinese_chars else SPACE
     return None
 
 
@@ -322,6 +326,20 @@ def find_run(tokenizer: "Rust") -> re.Pattern[str] | None:
     return re.compile(rf"([0-9A-Za-z]{{{most + 1}}})[0-9A-Za-z]+|([ \t\r\n])[ \t\r\n]+")
 
 
+def is_byte_pairs(tokenizer: "Rust") -> bool:
+    """Whether a tokenizer makes byte pairs of words as GPT-2 does."""
+    from tokenizers import models, normalizers, pre_tokenizers
+
+    normalizer, splitter = tokenizer.normalizer, tokenizer.pre_tokenizer
+    return (
+        isinstance(tokenizer.model, models.BPE)
+        and not tokenizer.model.dropout
+        and isinstance(splitter, pre_tokenizers.ByteLevel)
+        and splitter.use_regex
+        and (normalizer is None or isinstance(normalizer, normalizers.NFC))
+    )
+
+
 def is_bert(tokenizer: "Rust") -> bool:
     """Whether a tokenizer makes word pieces as BERT does."""
     from tokenizers import models, normalizers, pre_tokenizers
@@ -331,6 +349,12 @@ def is_bert(tokenizer: "Rust") -> bool:
         and isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
         and isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
     )
+
+
+def first_holds_blank(tokenizer: "Rust") -> bool:
+    """Whether tokens lie where their word does but a text's first, with which the blank before it counts."""
+    processors = steps(tokenizer.post_processor, "processors")
+    return any(step.get("trim_offsets") and step.get("add_prefix_space") for step in processors)
 
 
 def added_tokens(tokenizer: "Rust") -> list[str]:
