@@ -18,7 +18,13 @@ from tfbatch.plan import Part
 from tfbatch.tasks import load_task
 from tfbatch_export.checkpoint import find_checkpoint, infer_task
 from tfbatch_export.export import ExportConfig, export
-from transformers import AutoTokenizer, BertConfig, BertForQuestionAnswering, BertTokenizer
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoTokenizer,
+    BertConfig,
+    BertForQuestionAnswering,
+    BertTokenizer,
+)
 
 LENGTH = 128
 ROWS = 200
@@ -82,21 +88,23 @@ class ByHand:
     """What the Hub's pipeline did up to transformers 4: on each window a softmax over the context's
     tokens and the first one, products of starts and ends in order, and the largest of all windows."""
 
-    def __init__(self, checkpoint: Path) -> None:
+    def __init__(self, checkpoint: Path, length: int = LENGTH) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-        self.model = BertForQuestionAnswering.from_pretrained(checkpoint).eval()
+        self.model = AutoModelForQuestionAnswering.from_pretrained(checkpoint).eval()
+        self.length = length
 
     def answer(self, question: str, context: str, longest: int) -> tuple[dict[str, Any], float]:
         """The best answer, and the score of there being none."""
         found = self.tokenizer(
-            question, context, truncation="only_second", max_length=LENGTH, stride=LENGTH // 2,
+            question, context, truncation="only_second", max_length=self.length, stride=self.length // 2,
             return_overflowing_tokens=True,
         )  # fmt: skip
         answers, none = [], 1.0
         for window, encoding in enumerate(found.encodings):
-            ids, types = (torch.tensor([found[name][window]]) for name in ("input_ids", "token_type_ids"))
+            names = set(self.tokenizer.model_input_names) & set(found)
+            inputs = {name: torch.tensor([found[name][window]]) for name in names}
             with torch.inference_mode():
-                output = self.model(input_ids=ids, token_type_ids=types)
+                output = self.model(**inputs)
             is_open = torch.tensor([part == 1 for part in encoding.sequence_ids])
             is_open[0] = True
             starts, ends = (

@@ -10,14 +10,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import onnx_ir
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from conftest import ROOT, read_output, run_tfbatch
 from text_checkpoints import LONGEST, SIZES, TOKENIZERS, make_config, make_text_checkpoint, real_texts
+from text_comparisons import COMPARISONS
 from tfbatch.bundle import load_bundle
 from tfbatch.errors import ExportNotVerified
 from tfbatch_export import export as export_module
@@ -25,9 +23,8 @@ from tfbatch_export.checkpoint import auto_class
 from tfbatch_export.export import ExportConfig, build_graph, export
 from tfbatch_export.families import family_names, load_family, tasks_of
 from tfbatch_export.families._text import TextFamily
-from tfbatch_export.fuse import check_fusion, count_operators
-from tfbatch_export.heads import LogitsHead, head_names
-from tfbatch_export.parity import compute_references, measure_parity
+from tfbatch_export.heads import head_names
+from transformers import AutoTokenizer
 
 TEXT_FAMILIES = [name for name in family_names() if isinstance(next(iter(tasks_of(name).values())), TextFamily)]
 ORDINARY = {("roberta", "text-classification"), ("modernbert", "text-classification")}
@@ -38,74 +35,32 @@ PAIRS = [
 ]
 
 
-def compare_labels(found: pa.Table, checkpoint: Path, texts: list[str]) -> None:
-    """The pipeline's labels, its scores within 1e-4."""
-    from transformers import pipeline
-
-    reference = pipeline("text-classification", model=str(checkpoint), device="cpu")
-    expected = reference(texts, truncation=True, max_length=LONGEST)
-    assert found["predicted_label"].to_pylist() == [row["label"] for row in expected]
-    assert np.ptp(found["predicted_score"]) > 0.05  # texts matter
-    np.testing.assert_allclose(found["predicted_score"], [row["score"] for row in expected], atol=1e-4)
-
-
-@torch.inference_mode()
-def compare_embeddings(found: pa.Table, checkpoint: Path, texts: list[str]) -> None:
-    """A cosine of 0.9999 or more with the mean of the states, one text at a time."""
-    from transformers import AutoModel, AutoTokenizer
-
-    tokenizer, model = AutoTokenizer.from_pretrained(checkpoint), AutoModel.from_pretrained(checkpoint).eval()
-    for embedding, text in zip(found["embedding"].to_pylist(), texts, strict=True):
-        inputs = tokenizer(text, truncation=True, max_length=LONGEST, return_tensors="pt")
-        states = model(**inputs).last_hidden_state.mean(1)[0]
-        assert torch.nn.functional.cosine_similarity(torch.tensor(embedding), states, dim=0) >= 0.9999
-
-
-COMPARISONS: dict[str, Callable[[pa.Table, Path, list[str]], None]] = {
-    "feature-extraction": compare_embeddings,
-    "text-classification": compare_labels,
-}
-
-
 @pytest.mark.parametrize(("name", "task"), PAIRS)
 def test_a_family_does_a_task_as_the_hub_does(name: str, task: str, tmp_path: Path) -> None:
     checkpoint = make_text_checkpoint(name, task, tmp_path / "checkpoint")
-    bundle = export(ExportConfig(model=str(checkpoint), output=tmp_path / "bundle", task=task))
+    bundle = export(ExportConfig(model=str(checkpoint), output=tmp_path / "bundle", task=task, fp16=True))
     graph = bundle.manifest.graphs["fp32"]
     fused = {"Attention", "MultiHeadAttention"} & set(graph.fused)
     assert [graph.fused[operator] for operator in fused] == [3]
     exact = [record for record in graph.parity if record["device"] == "cpu"]
     assert max(record["max_abs_difference"] for record in exact) <= 1e-4
     assert {f"7 x {LONGEST}", f"7 x {LONGEST}, padded"} <= {record["batch"] for record in exact}
-    texts = real_texts()
-    pq.write_table(pa.table({"text": texts}), tmp_path / "in.parquet")
-    done = run_tfbatch("run", tmp_path / "in.parquet", "-m", bundle.path, "-o", tmp_path / "out")
+    assert bundle.manifest.graphs["fp16"].proofs["cpu fp16 f32"] is True
+    comparison = COMPARISONS[task]
+    table = comparison.make(real_texts(), AutoTokenizer.from_pretrained(checkpoint))
+    pq.write_table(table, tmp_path / "in.parquet")
+    words = ["-m", bundle.path, "-o", tmp_path / "out", *comparison.words]
+    done = run_tfbatch("run", tmp_path / "in.parquet", *words)
     assert done.code == 0, done.err
     found = read_output(tmp_path / "out")
-    assert found["text"].to_pylist() == texts
-    assert found["error"].null_count == len(texts)
-    COMPARISONS[task](found, checkpoint, texts)
+    assert found.select(table.column_names).equals(table)
+    assert found["error"].null_count == len(table)
+    comparison.check(found, checkpoint)
 
 
 def test_every_text_family_has_a_checkpoint_and_every_head_a_comparison() -> None:
     assert set(TEXT_FAMILIES) == set(TOKENIZERS) == set(SIZES)
     assert set(head_names()) == set(COMPARISONS)
-
-
-@pytest.mark.families
-@pytest.mark.parametrize("name", TEXT_FAMILIES)
-def test_labels_of_tokens_need_no_more_than_their_logits(name: str, tmp_path: Path) -> None:
-    family = TextFamily(load_family(name, "text-classification").model, LogitsHead())  # type: ignore[attr-defined]
-    torch.manual_seed(1)
-    config = make_config(name, TOKENIZERS[name]())
-    model = auto_class("token-classification", family).from_config(config).eval()
-    graph = build_graph(family, model)
-    check_fusion(count_operators(graph), family.expected(config))
-    onnx_ir.save(graph, tmp_path / "model.onnx")
-    samples = compute_references(family, model, family.parity_batches(config), {})
-    assert samples.references[f"7 x {LONGEST}"].shape == (7, LONGEST, 3)
-    for record in measure_parity(tmp_path / "model.onnx", samples):
-        assert record["precision"] != "fp32" or record["max_abs_difference"] <= 1e-4
 
 
 def shut_nothing_out(graph: onnx_ir.Model) -> None:

@@ -13,6 +13,11 @@ from conftest import ROOT
 REVIEWS = ROOT / "build" / "data" / "reviews.parquet"
 LONGEST = 512
 LABELS = {0: "negative", 1: "neutral", 2: "positive"}
+LABELS_OF = {
+    "sentence-similarity": {0: "similarity"},
+    "token-classification": {0: "O", 1: "B-PER", 2: "I-PER"},
+    "zero-shot-classification": {0: "contradiction", 1: "neutral", 2: "entailment"},
+}
 WORD_PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
@@ -117,7 +122,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def make_config(name: str, tokenizer: Any) -> Any:
+def make_config(name: str, tokenizer: Any, labels: dict[int, str] = LABELS) -> Any:
     """Two heads, three layers, three labels; BERT's names are known to each family's configuration or renamed.
 
     Wider weights make attention so steep that PyTorch's own float32 is 1e-4 off its float64.
@@ -134,7 +139,14 @@ def make_config(name: str, tokenizer: Any) -> Any:
         "eos_token_id": tokenizer.sep_token_id, "cls_token_id": tokenizer.cls_token_id,
         "sep_token_id": tokenizer.sep_token_id,
     }  # fmt: skip
-    options = {**sizes, **special, **SIZES[name], "id2label": LABELS, "vocab_size": len(tokenizer)}
+    options = {
+        **sizes,
+        **special,
+        **SIZES[name],
+        "id2label": labels,
+        "label2id": {label: index for index, label in labels.items()},
+        "vocab_size": len(tokenizer),
+    }
     return AutoConfig.for_model(name.replace("_", "-"), initializer_range=0.3, **options)
 
 
@@ -146,7 +158,9 @@ def make_text_checkpoint(name: str, task: str, folder: Path) -> Path:
 
     torch.manual_seed(1)
     tokenizer = TOKENIZERS[name]()
-    model = auto_class(task, load_family(name, task)).from_config(make_config(name, tokenizer))
+    model = auto_class(task, load_family(name, task)).from_config(
+        make_config(name, tokenizer, LABELS_OF.get(task, LABELS))
+    )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

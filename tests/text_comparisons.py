@@ -1,0 +1,127 @@
+"""What each task of texts is held to: a table made of real texts, the words of its run, and the Hub's own
+answers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from test_question_answering import ByHand
+from text_checkpoints import LONGEST
+
+CHOICES = ["a good film", "food", "war"]
+FEW = 40  # rows, where a reference reads one at a time, or several times
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`make` turns texts and the checkpoint's tokenizer into the input; `check` holds the output to the Hub."""
+
+    check: Callable[[pa.Table, Path], None]
+    make: Callable[[list[str], Any], pa.Table] = lambda texts, _: pa.table({"text": texts})
+    words: tuple[str, ...] = ()
+
+
+def pipeline_of(task: str, checkpoint: Path, **more: Any) -> Any:
+    from transformers import pipeline
+
+    return pipeline(task, model=str(checkpoint), device="cpu", **more)
+
+
+def check_labels(found: pa.Table, checkpoint: Path) -> None:
+    """The pipeline's labels, its scores within 1e-4."""
+    reference = pipeline_of("text-classification", checkpoint)
+    expected = reference(found["text"].to_pylist(), truncation=True, max_length=LONGEST)
+    assert found["predicted_label"].to_pylist() == [row["label"] for row in expected]
+    assert np.ptp(found["predicted_score"]) > 0.05  # texts matter
+    np.testing.assert_allclose(found["predicted_score"], [row["score"] for row in expected], atol=1e-4)
+
+
+@torch.inference_mode()
+def check_embeddings(found: pa.Table, checkpoint: Path) -> None:
+    """A cosine of 0.9999 or more with the mean of the states, one text at a time."""
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(checkpoint), AutoModel.from_pretrained(checkpoint).eval()
+    for embedding, text in zip(found["embedding"].to_pylist(), found["text"].to_pylist(), strict=True):
+        inputs = tokenizer(text, truncation=True, max_length=LONGEST, return_tensors="pt")
+        states = model(**inputs).last_hidden_state.mean(1)[0]
+        assert torch.nn.functional.cosine_similarity(torch.tensor(embedding), states, dim=0) >= 0.9999
+
+
+def pairs(texts: list[str], _: Any) -> pa.Table:
+    return pa.table({"query": texts[:188], "passage": texts[:188][::-1]})
+
+
+def check_similarity(found: pa.Table, checkpoint: Path) -> None:
+    score = pipeline_of("text-classification", checkpoint)
+    asked = zip(found["query"].to_pylist(), found["passage"].to_pylist(), strict=True)
+    expected = [score({"text": one, "text_pair": two}, truncation=True)["score"] for one, two in asked]
+    assert np.ptp(found["similarity"]) > 0.05
+    np.testing.assert_allclose(found["similarity"], expected, atol=1e-4)
+
+
+def check_choices(found: pa.Table, checkpoint: Path) -> None:
+    choose = pipeline_of("zero-shot-classification", checkpoint)
+    for row, expected in zip(found.to_pylist(), choose(found["text"].to_pylist(), CHOICES), strict=True):
+        scores = {scored["label"]: scored["score"] for scored in row["predicted_scores"]}
+        np.testing.assert_allclose([scores[label] for label in expected["labels"]], expected["scores"], atol=1e-4)
+
+
+def with_masks(texts: list[str], tokenizer: Any) -> pa.Table:
+    """A word of each text, its third, gives way to a mask."""
+    words = [text.split() for text in texts[:188]]
+    masked = [[*some[:2], tokenizer.mask_token, *some[3:]] for some in words if len(some) > 3]
+    return pa.table({"text": [" ".join(some) for some in masked]})
+
+
+def check_fillings(found: pa.Table, checkpoint: Path) -> None:
+    fill = pipeline_of("fill-mask", checkpoint, top_k=3)
+    for row, expected in zip(found.to_pylist(), fill(found["text"].to_pylist()), strict=True):
+        (candidates,) = row["candidates"]
+        assert [one["token"] for one in candidates] == [one["token_str"] for one in expected]
+        np.testing.assert_allclose([one["score"] for one in candidates], [one["score"] for one in expected], atol=1e-4)
+
+
+def check_entities(found: pa.Table, checkpoint: Path) -> None:
+    """Texts of one window, which is all that the pipeline reads."""
+    name = pipeline_of("token-classification", checkpoint, aggregation_strategy="simple")
+    for text, entities in zip(found["text"].to_pylist(), found["entities"].to_pylist(), strict=True):
+        if len(name.tokenizer(text)["input_ids"]) > LONGEST:
+            continue
+        expected = name(text)
+        assert [one["entity"] for one in entities] == [one["entity_group"] for one in expected]
+        for place in ("start", "end"):
+            assert [one[place] for one in entities] == [one[place] for one in expected]
+        np.testing.assert_allclose([one["score"] for one in entities], [one["score"] for one in expected], atol=1e-4)
+
+
+def questions(texts: list[str], _: Any) -> pa.Table:
+    return pa.table({"context": texts[:FEW], "question": texts[FEW : 2 * FEW]})
+
+
+def check_answers(found: pa.Table, checkpoint: Path) -> None:
+    reference = ByHand(checkpoint, LONGEST)
+    for row in found.to_pylist():
+        expected, _ = reference.answer(row["question"], row["context"], 15)
+        assert (row["answer_start"], row["answer_end"]) == (expected["start"], expected["end"])
+        assert row["answer"] == row["context"][row["answer_start"] : row["answer_end"]]
+        assert abs(row["answer_score"] - expected["score"]) < 1e-4
+
+
+COMPARISONS = {
+    "feature-extraction": Comparison(check_embeddings),
+    "fill-mask": Comparison(check_fillings, with_masks, ("--top-k", "3")),
+    "question-answering": Comparison(check_answers, questions, ("--input-column", "context")),
+    "sentence-similarity": Comparison(
+        check_similarity, pairs, ("--input-column", "query", "--text-pair-column", "passage")
+    ),
+    "text-classification": Comparison(check_labels),
+    "token-classification": Comparison(check_entities),
+    "zero-shot-classification": Comparison(
+        check_choices, lambda texts, _: pa.table({"text": texts[:FEW]}), ("--labels", ",".join(CHOICES), "--all-scores")
+    ),
+}
