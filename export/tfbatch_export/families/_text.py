@@ -40,6 +40,9 @@ class TextModel(Protocol):
     def longest(self, config: Any) -> int:
         """The most tokens that it has positions for, special ones included."""
 
+    def rewire(self, model: PreTrainedModel) -> PreTrainedModel:
+        """The model as it is traced: itself, or a copy of it whose attention is one operator."""
+
     def complete(self, graph: onnx_ir.Model) -> None:
         """What is left to do once a graph is fused: the mask, where it was traced without."""
 
@@ -53,6 +56,9 @@ class AbsolutePositions:
 
     def longest(self, config: Any) -> int:
         return int(config.max_position_embeddings)
+
+    def rewire(self, model: PreTrainedModel) -> PreTrainedModel:
+        return model
 
     def complete(self, graph: onnx_ir.Model) -> None:
         mask_by_row_lengths(graph)
@@ -96,7 +102,7 @@ class TextFamily:
         self.labels = head.labels
 
     def wrap(self, model: PreTrainedModel) -> torch.nn.Module:
-        return Traced(self, model)
+        return Traced(self, self.model.rewire(model))
 
     def trace_inputs(self, config: Any) -> tuple[Tensors, Axes]:
         ids = torch.randint(config.vocab_size, (2, 16))

@@ -3,6 +3,7 @@
 from typing import Any
 
 import onnx_ir
+from transformers import PreTrainedModel
 
 from tfbatch_export.families._near import NEAR
 from tfbatch_export.families._text import text_tasks
@@ -33,6 +34,9 @@ class Modernbert:
 
     def longest(self, config: Any) -> int:
         return int(config.max_position_embeddings)
+
+    def rewire(self, model: PreTrainedModel) -> PreTrainedModel:
+        return model
 
     def complete(self, graph: onnx_ir.Model) -> None:
         """Nothing: the graph was traced with its mask."""
