@@ -13,6 +13,7 @@ from test_equality import MADE, REVIEWS
 from test_equality import compare as compare_labels
 from test_export import fused_and_compared
 from test_feature_extraction import TEXTS, by_hand, compare, run
+from text_checkpoints import V3
 from tfbatch.bundle import load_bundle
 from tfbatch.errors import ExportNotVerified
 from tfbatch_export import export as export_module
@@ -32,10 +33,6 @@ LABELS = {0: "negative", 1: "neutral", 2: "positive"}
 SIZE: dict[str, Any] = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
     "initializer_range": 0.3, "id2label": LABELS,
-}  # fmt: skip
-V3: dict[str, Any] = {
-    "relative_attention": True, "position_buckets": 256, "max_relative_positions": -1, "pos_att_type": ["p2c", "c2p"],
-    "share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False, "type_vocab_size": 0,
 }  # fmt: skip
 PROJECTED_APART = {
     "position_buckets": -1, "max_relative_positions": 20, "share_att_key": False, "norm_rel_ebd": "none",
@@ -95,6 +92,7 @@ def test_every_layer_is_one_attention_and_equal_to_torch(
     assert {record["batch"] for record in parity} >= {"1 x 2", "7 x 17, padded", "7 x 512", "7 x 512, padded"}
 
 
+@pytest.mark.families
 @pytest.mark.parametrize("name", MAKERS)
 def test_labels_equal_those_of_transformers_on_real_rows(name: str, tmp_path: Path) -> None:
     from transformers import pipeline
@@ -112,6 +110,7 @@ def test_labels_equal_those_of_transformers_on_real_rows(name: str, tmp_path: Pa
     compare_labels(found, expected, tolerance=1e-4)
 
 
+@pytest.mark.families
 @pytest.mark.parametrize("name", MAKERS)
 def test_embeddings_equal_those_of_torch(name: str, tmp_path: Path) -> None:
     checkpoint = MAKERS[name](tmp_path / name, AutoModel)

@@ -14,6 +14,7 @@ REVIEWS = ROOT / "build" / "data" / "reviews.parquet"
 LONGEST = 512
 LABELS = {0: "negative", 1: "neutral", 2: "positive"}
 LABELS_OF = {
+    "question-answering": {0: "start", 1: "end"},
     "sentence-similarity": {0: "similarity"},
     "token-classification": {0: "O", 1: "B-PER", 2: "I-PER"},
     "zero-shot-classification": {0: "contradiction", 1: "neutral", 2: "entailment"},
@@ -36,13 +37,13 @@ def train(tokenizer: Any, trainer: Any) -> dict[str, Any]:
     return content
 
 
-def word_pieces(class_name: str) -> Any:
+def word_pieces(class_name: str, special: list[str] = WORD_PIECES) -> Any:
     import transformers
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     rust = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     rust.normalizer, rust.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    model = train(rust, trainers.WordPieceTrainer(vocab_size=400, special_tokens=WORD_PIECES, show_progress=False))
+    model = train(rust, trainers.WordPieceTrainer(vocab_size=400, special_tokens=special, show_progress=False))
     return getattr(transformers, class_name)(vocab=model["vocab"], model_max_length=LONGEST)
 
 
@@ -102,21 +103,29 @@ TOKENIZERS: dict[str, Callable[[], Any]] = {
     "camembert": lambda: unigrams(
         "CamembertTokenizer", ["<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<mask>"]
     ),
+    "deberta_v2": lambda: unigrams("DebertaV2Tokenizer", ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"], "[UNK]"),
     "distilbert": lambda: word_pieces("DistilBertTokenizer"),
     "electra": lambda: word_pieces("BertTokenizer"),
     "modernbert": modernbert_tokenizer,
+    "mpnet": lambda: word_pieces("MPNetTokenizer", ["<s>", "<pad>", "</s>", "[UNK]", "<mask>"]),
     "roberta": roberta_tokenizer,
     "xlm_roberta": lambda: unigrams("XLMRobertaTokenizer", ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]),
 }
 
 AFTER_PADDING = {"max_position_embeddings": LONGEST + 2}  # of which the first two are no token's
+V3 = {
+    "relative_attention": True, "position_buckets": 256, "max_relative_positions": -1, "pos_att_type": ["p2c", "c2p"],
+    "share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False, "type_vocab_size": 0,
+}  # fmt: skip
 SIZES: dict[str, dict[str, Any]] = {
     "albert": {"embedding_size": 16, "max_position_embeddings": LONGEST},
     "bert": {},
     "camembert": AFTER_PADDING,
+    "deberta_v2": V3,
     "distilbert": {},
     "electra": {"embedding_size": 16},
     "modernbert": {"max_position_embeddings": LONGEST},
+    "mpnet": AFTER_PADDING,
     "roberta": AFTER_PADDING,
     "xlm_roberta": AFTER_PADDING,
 }

@@ -128,14 +128,25 @@ def compare(found: Outputs, reference: Outputs, *, labels: bool) -> Parity:
     if found.shape != reference.shape or not np.isfinite(found).all():
         return {"max_abs_difference": None, "cosine": 0.0} | ({"label_agreement": 0.0} if labels else {})
     rows, expected = found.reshape(len(found), -1), reference.reshape(len(found), -1)
-    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(expected, axis=1)
-    both_zero = ~rows.any(1) & ~expected.any(1)
-    cosines = np.where(both_zero, 1, (rows * expected).sum(1) / np.maximum(lengths, np.finfo(np.float32).tiny))
-    record: Parity = {"max_abs_difference": float(np.abs(rows - expected).max()), "cosine": float(cosines.mean())}
+    record: Parity = {
+        "max_abs_difference": float(np.abs(rows - expected).max()),
+        "cosine": float(cosines(rows, expected).mean()),
+    }
     if labels:
         chosen = np.take_along_axis(expected, rows.argmax(1)[:, None], axis=1)[:, 0]
         record["label_agreement"] = float((expected.max(1) - chosen <= 2 * TOLERANCE).mean())
     return record
+
+
+def cosines(rows: Outputs, expected: Outputs) -> Outputs:
+    """The cosine of each of two times B rows (B, N). Lone numbers, which have no direction, are each taken
+    beside a one."""
+    if rows.shape[1] == 1:
+        rows, expected = (np.hstack([part, np.ones_like(part)]) for part in (rows, expected))
+    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(expected, axis=1)
+    both_zero = ~rows.any(1) & ~expected.any(1)
+    found: Outputs = np.where(both_zero, 1, (rows * expected).sum(1) / np.maximum(lengths, np.finfo(np.float32).tiny))
+    return found
 
 
 def check_parity(parity: list[Parity], precision: str) -> dict[str, bool]:

@@ -103,6 +103,7 @@ class Tokenizer:
         self._rust.no_padding()
         self._rust.enable_truncation(self.max_length)
         self._settings = bundle.read_json("tokenizer_config.json")
+        self._has_types = bool(bundle.manifest.settings.get("token_types", True))
         self._word_end = find_word_end(self._rust)
         self._run = find_run(self._rust)
         self._first_holds_blank = first_holds_blank(self._rust)
@@ -142,7 +143,7 @@ class Tokenizer:
             bool(one.overflowing) or len(first) + len(second) > len(start) + len(other)
             for one, (first, second, start, other) in zip(found, wholes, strict=True)
         ]
-        types = [np.array(one.type_ids, np.int64) for one in found]
+        types = [np.array(one.type_ids, np.int64) for one in found] if self._has_types else None
         return Encoded(ids=list(map(ids_of, found)), types=types, is_cut=np.array(is_cut, bool))
 
     def frame(self, first: str | None = None) -> Frame:
@@ -154,7 +155,7 @@ class Tokenizer:
             self._rust.enable_truncation(self.max_length)
         places = np.flatnonzero([part == (first is not None) for part in found.sequence_ids])
         start, stop = int(places[0]), int(places[-1]) + 1
-        ids, types = np.array(found.ids, np.int64), np.array(found.type_ids, np.int64)
+        ids, types = np.array(found.ids, np.int64), np.array(found.type_ids, np.int64) * self._has_types
         return Frame(before=ids[:start], after=ids[stop:], type_before=types[:start], type_after=int(types[start]))
 
     def read(self, texts: list[str]) -> list[Tokens]:

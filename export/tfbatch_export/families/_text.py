@@ -166,4 +166,8 @@ def write_tokenizer(checkpoint: Path, tokenizer: Any, known: int, folder: Path) 
             (folder / name).write_bytes(saved.read_bytes())
     if tokenizer.padding_side != "right":
         raise BadConfiguration(f"{checkpoint} pads on the left; row lengths as a mask need padding on the right")
-    return {"max_length": tokenizer.model_max_length, "pad_token_id": tokenizer.pad_token_id or 0}
+    return {
+        "max_length": tokenizer.model_max_length,
+        "pad_token_id": tokenizer.pad_token_id or 0,
+        "token_types": int("token_type_ids" in tokenizer.model_input_names),  # else the Hub gives a model none
+    }
