@@ -164,10 +164,11 @@ def image_bundle(image_checkpoint: Path) -> Path:
     return export_once(image_checkpoint)
 
 
-def export_once(checkpoint: Path) -> Path:
+def export_once(checkpoint: Path, **more: Any) -> Path:
     from tfbatch_export.export import ExportConfig, export
 
-    return export(ExportConfig(model=str(checkpoint), output=checkpoint.parent / f"{checkpoint.name}-bundle")).path
+    output = checkpoint.parent / f"{checkpoint.name}-bundle"
+    return export(ExportConfig(model=str(checkpoint), output=output, **more)).path
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from tfbatch.errors import ExportNotVerified
 from tfbatch.onnxruntime_session import cuda_problem
 from tfbatch.session import Device
 from tfbatch_export.export import ExportConfig, export
-from tfbatch_export.families import family_names, tasks_of
 from tfbatch_export.fuse import count_operators
 from tfbatch_export.parity import REAL, check_parity, compare
 from tfbatch_export.precision import write_fp16
@@ -35,7 +34,11 @@ CHECKPOINTS = {
     ("deit", "image-classification"): "deit_checkpoint",
 }
 PICTURES = {(name, "masked-im") for name in ("vit", "deit", "vit_mae", "swin")} | {("swin2sr", "image-to-image")}
-FAMILIES = [(name, task) for name in family_names() for task in tasks_of(name)]
+ORDINARY = {("bert", "text-classification"), ("vit", "image-classification"), ("vit_mae", "masked-im")}
+FAMILIES = [  # others are held to it where they are held to the Hub's pipelines
+    pytest.param(*pair, marks=() if pair in ORDINARY else pytest.mark.families)
+    for pair in [*CHECKPOINTS, *sorted(PICTURES)]
+]
 FLOAT, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 
 
@@ -75,7 +78,7 @@ def half_text(half_bundle: Callable[[str, str], Path]) -> Path:
 
 
 @pytest.mark.parametrize(("name", "task"), FAMILIES)
-def test_every_family_and_task_passes_in_half_precision(
+def test_a_family_and_task_passes_in_half_precision(
     name: str, task: str, half_bundle: Callable[[str, str], Path]
 ) -> None:
     path = half_bundle(name, task)

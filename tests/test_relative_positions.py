@@ -74,9 +74,18 @@ MAKERS: dict[str, Maker] = {"mpnet": make_mpnet, "deberta_v2": make_deberta_v2}
     [
         ("mpnet", MPNetConfig(**SIZE, vocab_size=99, max_position_embeddings=514), 5),
         ("deberta_v2", DebertaV2Config(**SIZE | V3, vocab_size=99), 5),
-        ("deberta_v2", DebertaV2Config(**SIZE | V3 | AS_XLARGE, vocab_size=99), 6),
-        ("deberta_v2", DebertaV2Config(**SIZE | V3 | PROJECTED_APART, vocab_size=99), 5),
-        ("deberta_v2", DebertaV2Config(**SIZE | V3 | PROJECTED_APART | {"pos_att_type": "p2c"}, vocab_size=99), 5),
+        pytest.param(
+            "deberta_v2", DebertaV2Config(**SIZE | V3 | AS_XLARGE, vocab_size=99), 6, marks=pytest.mark.families
+        ),
+        pytest.param(
+            "deberta_v2", DebertaV2Config(**SIZE | V3 | PROJECTED_APART, vocab_size=99), 5, marks=pytest.mark.families
+        ),
+        pytest.param(
+            "deberta_v2",
+            DebertaV2Config(**SIZE | V3 | PROJECTED_APART | {"pos_att_type": "p2c"}, vocab_size=99),
+            5,
+            marks=pytest.mark.families,
+        ),
         ("deberta_v2", DebertaV2Config(**SIZE, vocab_size=99), 5),
     ],
     ids=["mpnet", "v3", "v2-xlarge", "projected-apart", "p2c-alone", "not-relative"],

@@ -20,6 +20,7 @@ from vision import KINDS, PAIRS, hub_pipeline, make_checkpoint, pool, states_of
 Exported = Callable[..., tuple[Path, Path]]
 FEW = real_pictures()[:24]  # two of each form
 BIAS = 5  # the input of com.microsoft Attention and MultiHeadAttention that is added to the scores
+ORDINARY = {("beit", "image-classification"), ("dinov3_vit", "image-feature-extraction")}
 LEADING = {"deit": 2, "dinov2_with_registers": 5, "dinov3_vit": 5, "swin": 0}
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("beit", {"use_relative_position_bias": False}),
@@ -41,7 +42,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     @cache
     def make(name: str, task: str) -> tuple[Path, Path]:
         checkpoint = make_checkpoint(name, task, root / f"{name}-{task}")
-        return checkpoint, export_once(checkpoint)
+        return checkpoint, export_once(checkpoint, fp16=True)
 
     return make
 
@@ -89,7 +90,10 @@ def load_bundle_config(checkpoint: Path) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.parametrize(("name", "task"), PAIRS)
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [pytest.param(*pair, marks=() if pair in ORDINARY else pytest.mark.families) for pair in PAIRS],
+)
 def test_each_pair_is_fused_as_declared_and_gives_what_the_hubs_pipeline_gives(
     name: str, task: str, exported: Exported, tmp_path: Path
 ) -> None:
@@ -99,6 +103,7 @@ def test_each_pair_is_fused_as_declared_and_gives_what_the_hubs_pipeline_gives(
     graph = manifest.graphs["fp32"]
     assert graph.fused[KINDS[name].attention] == graph.layers == KINDS[name].layers
     assert graph.fused["BiasGelu"] == graph.layers
+    assert manifest.graphs["fp16"].proofs["cpu fp16 f32"] is True
     assert max(record["max_abs_difference"] for record in graph.parity if record["precision"] == "fp32") < 1e-4
     check_run(name, task, checkpoint, bundle, FEW, tmp_path)
 

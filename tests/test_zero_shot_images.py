@@ -385,3 +385,13 @@ def test_a_base_model_is_fused_in_both_towers_and_equal_to_torch(
         samples = compute_references(part, made, part.parity_batches(made.config), {})
         parity = measure_way(tmp_path / "model.onnx", samples, find_device("cpu"), "fp32")
         assert max(record["max_abs_difference"] for record in parity) < 1e-4
+
+
+@pytest.mark.families
+@pytest.mark.parametrize("task", ["zero-shot-image-classification", "image-feature-extraction", "feature-extraction"])
+@pytest.mark.parametrize("name", ["clip", "siglip"])
+def test_every_task_of_both_towers_passes_in_half_precision(
+    name: str, task: str, towers: Callable[[str], tuple[Path, Path]], tmp_path: Path
+) -> None:
+    config = ExportConfig(model=str(towers(name)[0]), output=tmp_path / "bundle", task=task, fp16=True)
+    assert export(config).manifest.graphs["fp16"].proofs["cpu fp16 f32"] is True
