@@ -75,10 +75,10 @@ test: setup check export export-minilm data ## Check and test everything
 test-long: setup ## Thousands of pictures of all sizes: minutes, and a gigabyte of disk
 	$(BIN)/python -m pytest -m long -s
 
-test-families: setup ## Export every model family, task and variant, and compare with the Hub's pipelines: minutes
+test-families: setup data ## Export every model family, task and variant, and compare with the Hub's pipelines: minutes
 	$(BIN)/python -m pytest -m families
 
-test-interchange: setup build/interchange/ready ## Load bundles in optimum and run what it exports: minutes, and 1.7 GB
+test-interchange: setup data export-minilm build/interchange/ready ## Load bundles in optimum and run what it exports: minutes, and 1.7 GB
 	$(BIN)/python -m pytest -m interchange
 
 build/interchange/ready: tests/requirements/interchange.txt # in an environment of its own: it pins an older transformers

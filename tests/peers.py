@@ -5,7 +5,7 @@ transformers are not this project's.
     python peers.py save TASK CHECKPOINT FOLDER              as ORTModelFor<Task>.save_pretrained does
     python peers.py save_sentences TASK CHECKPOINT FOLDER    as sentence-transformers does with its backend `onnx`
     python peers.py run TASK FOLDER FEEDS OUTPUTS            a folder's outputs (.npy) for model inputs (.npz)
-    python peers.py embed TASK FOLDER TEXTS OUTPUTS          sentence-transformers' embeddings (.npy) of texts (.json)
+    python peers.py embed BACKEND FOLDER TEXTS OUTPUTS       sentence-transformers' embeddings (.npy) of texts (.json)
 """
 
 import json
@@ -53,11 +53,11 @@ def run(task: str, folder: str, feeds: str, outputs: str) -> None:
     np.save(outputs, getattr(found, CLASSES[task][1]))
 
 
-def embed(_: str, folder: str, texts: str, outputs: str) -> None:
+def embed(backend: str, folder: str, texts: str, outputs: str) -> None:
     import numpy as np
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(folder, backend="onnx", device="cpu")
+    model = SentenceTransformer(folder, backend=backend, device="cpu")
     np.save(outputs, model.encode(json.loads(Path(texts).read_text())))
 
 

@@ -4,6 +4,7 @@ numbers in both. The peers are real, in an environment that `make test-interchan
 import io
 import json
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -158,20 +159,46 @@ def test_a_folder_that_optimum_makes_is_run(way: str, example: Example, tmp_path
 @pytest.mark.parametrize("mode", ["mean", "cls"])
 def test_a_folder_that_sentence_transformers_makes_is_run(mode: str, tmp_path: Path) -> None:
     checkpoint, foreign = make_embedder(tmp_path / "checkpoint"), tmp_path / "foreign"
-    paths = ("", "1_Pooling", "2_Normalize")
-    modules = [
-        {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for index, (kind, path) in enumerate(zip(STEPS, paths, strict=True))
-    ]
-    switches = {"pooling_mode_mean_tokens": mode == "mean", "pooling_mode_cls_token": mode == "cls"}
-    say_how(checkpoint, STEPS, {"word_embedding_dimension": 32} | switches)
-    (checkpoint / "modules.json").write_text(json.dumps(modules))
-    (checkpoint / "2_Normalize").mkdir()
+    pool_as(checkpoint, mode, 32, STEPS)
     ask_peer("save_sentences", "-", checkpoint, foreign)
     assert (foreign / "onnx" / "model.onnx").is_file()
     texts = [text for text in TEXTS if text is not None]
     (tmp_path / "texts.json").write_text(json.dumps(texts))
-    ask_peer("embed", "-", foreign, tmp_path / "texts.json", tmp_path / "embeddings.npy")
+    ask_peer("embed", "onnx", foreign, tmp_path / "texts.json", tmp_path / "embeddings.npy")
     found = run(foreign, texts, tmp_path)["embedding"].to_pylist()
     np.testing.assert_allclose(found, np.load(tmp_path / "embeddings.npy"), atol=NEAR)
     compare(run(foreign, texts, tmp_path), run(export_once(checkpoint), texts, tmp_path))
+
+
+def pool_as(checkpoint: Path, mode: str, width: int, steps: list[str]) -> None:
+    """The files by which sentence-transformers pools a checkpoint's states."""
+    paths = ("", "1_Pooling", "2_Normalize")
+    modules = [
+        {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for index, (kind, path) in enumerate(zip(steps, paths, strict=False))
+    ]
+    switches = {"pooling_mode_mean_tokens": mode == "mean", "pooling_mode_cls_token": mode == "cls"}
+    say_how(checkpoint, steps, {"word_embedding_dimension": width} | switches)
+    (checkpoint / "modules.json").write_text(json.dumps(modules))
+    (checkpoint / "2_Normalize").mkdir(exist_ok=True)
+
+
+@pytest.mark.parametrize("steps", [STEPS, STEPS[:2]], ids=["normalised", "as they come"])
+@pytest.mark.parametrize("mode", ["mean", "cls"])
+def test_embeddings_of_a_thousand_real_rows_are_those_of_sentence_transformers(
+    mode: str, steps: list[str], tmp_path: Path
+) -> None:
+    """With the weights of all-MiniLM-L6-v2, by PyTorch there."""
+    source = ROOT / "build" / "checkpoints" / "minilm"
+    assert source.is_dir(), "made by `make export-minilm`"
+    checkpoint = tmp_path / "minilm"
+    shutil.copytree(source, checkpoint)
+    pool_as(checkpoint, mode, 384, steps)
+    texts = pq.read_table(ROOT / "build" / "data" / "reviews.parquet")["text"].to_pylist()[:1000]
+    found = np.array(run(export_once(checkpoint), texts, tmp_path)["embedding"].to_pylist(), np.float32)
+    (tmp_path / "texts.json").write_text(json.dumps(texts))
+    ask_peer("embed", "torch", checkpoint, tmp_path / "texts.json", tmp_path / "embeddings.npy")
+    expected = np.load(tmp_path / "embeddings.npy")
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+    assert ((found * expected).sum(1) / lengths).min() >= 0.9999
+    np.testing.assert_allclose(found, expected, atol=1e-4)
