@@ -19,10 +19,10 @@ them.
 
 ## Families
 
-Operators are those that the graph of a checkpoint in the family's default size must have at least, and of which none
-may be left where it says so; an export that comes to less is refused.
+Operators are those that the graph of a checkpoint in the family's default size must have at least, and of which it may
+have none; an export that comes to anything else is refused.
 
-| family | tasks | layers | fused operators | none left of |
+| family | tasks | layers | fused operators | and none of |
 |---|---|---|---|---|
 """
 

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from tfbatch_export.families import Axes, Tensors
+from tfbatch_export.families._encoder import class_names
 
 
 class Head(Protocol):
@@ -76,8 +77,7 @@ class LogitsHead:
 
     def labels(self, config: Any) -> list[str]:
         """The names that the checkpoint's configuration gives."""
-        names = config.id2label or {}
-        return [names[index] for index in range(len(names))]
+        return class_names(config)
 
     def examples(self, _: torch.Tensor, mask: torch.Tensor, __: Any) -> Tensors:  # noqa: ARG002 -- as others name it
         return {}
