@@ -19,7 +19,10 @@ ODD = [" ", "  ", "\n", "\t", "\u3000", "\u00a0", "\u1680", "\u200b", "\u0301", 
        "a" * 90]  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=[*sorted(TOKENIZERS), "roberta with a blank in front"])
+WHOLE = {"deberta_v2"}  # of which no place is known where a word surely ends
+
+
+@pytest.fixture(scope="module", params=[*sorted(TOKENIZERS.keys() - WHOLE), "roberta with a blank in front"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Tokenizer]:
     """A tokenizer of transformers and the run stage's of the files it writes."""
     from transformers import AutoTokenizer

@@ -16,9 +16,9 @@ from test_feature_extraction import TEXTS, by_hand, compare, run
 from text_checkpoints import V3
 from tfbatch.bundle import load_bundle
 from tfbatch.errors import ExportNotVerified
+from tfbatch.pooling import Pooling
 from tfbatch_export import export as export_module
 from tfbatch_export.export import ExportConfig, export
-from tfbatch_export.pooling import Pooling
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,

@@ -90,6 +90,17 @@ def test_windows_of_pairs_and_a_column_as_its_own_pair_are_refused(text_bundle: 
     pair = ["--text-pair-column", "text"]
     done = run_tfbatch("run", reviews, "-m", text_bundle, *pair, "--overflow", "stride")
     assert (done.code, "for single texts" in done.err) == (2, True)
+    for words, reason in (
+        (["--stride", 4], "--stride is for --overflow stride"),
+        (["--overflow", "stride", "--stride", 500], "has place for 62"),
+        (["--overflow", "stride", "--stride", 500, "--dry-run"], "has place for 62"),
+        (["--max-length", 4, "--text-pair-column", "more"], "a pair of texts takes 5 tokens"),
+    ):
+        table = pq.read_table(reviews)
+        pq.write_table(table.append_column("more", table.column("text")), reviews)
+        done = run_tfbatch("run", reviews, "-m", text_bundle, "--input-column", "text", *words)
+        assert (done.code, reason in done.err) == (2, True), done.err
+        pq.write_table(table, reviews)
     done = run_tfbatch("run", reviews, "-m", text_bundle, *pair, "--input-column", "text")
     assert (done.code, "--text-pair-column text is the input column too" in done.err) == (2, True)
     done = run_tfbatch("run", reviews, "-m", text_bundle, "--text-pair-column", "id")

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import SPECIAL, WORDS, read_output, run_tfbatch
+from tfbatch.errors import UsageError
 from tfbatch_export.export import ExportConfig, export
 
 LABELS = ["good", "bad, very bad", "film"]
@@ -80,6 +81,7 @@ def test_labels_that_cannot_be_are_refused(entailment: tuple[Path, Path], review
         (["--labels", "a,,b"], "an empty label"),
         (["--labels", "a", "--label-template", "nothing"], "has no {}"),
         (["--labels", "good " * 80], "takes all of the 64 tokens"),
+        (["--labels", "a,b", "--threshold", "nan"], "is no number to reach"),
     ):
         done = run_tfbatch("run", reviews, "-m", entailment[1], *words)
         assert (done.code, reason in done.err) == (2, True), done.err
@@ -94,6 +96,22 @@ def test_a_model_without_entailment_is_refused(text_bundle: Path, reviews: Path,
     (copy / "tfbatch.json").write_text(json.dumps(manifest))
     done = run_tfbatch("run", reviews, "-m", copy, "--labels", "a,b")
     assert (done.code, "none is entailment" in done.err) == (78, True)
+
+
+def test_real_rows_are_compared_where_labels_or_pairs_must_be_told(
+    entailment: tuple[Path, Path], reviews: Path, tmp_path: Path
+) -> None:
+    told = {"samples": reviews, "samples_labels": ("good", "bad")}
+    config = ExportConfig(
+        model=str(entailment[0]), output=tmp_path / "bundle", task="zero-shot-classification", **told
+    )  # fmt: skip
+    assert any(record["is_real"] for record in export(config).manifest.graphs["fp32"].parity)
+    pq.write_table(pa.table({"text": pa.array([None, None], pa.string())}), tmp_path / "nulls.parquet")
+    config = ExportConfig(
+        model=str(entailment[0]), output=tmp_path / "b", task="text-classification", samples=tmp_path / "nulls.parquet"
+    )
+    with pytest.raises(UsageError, match="none of the first 64 rows can be scored; null"):
+        export(config)
 
 
 def test_similarity_is_the_sigmoid_of_one_logit(

@@ -74,7 +74,7 @@ def test_pairs_are_cut_as_transformers_cuts_them(max_length: int, text_checkpoin
         [" ".join(random.choice(WORDS[:-1], random.integers(0, 60))) for _ in range(100)] for _ in range(2)
     )
     expected = reference(firsts, seconds, truncation=True, max_length=max_length)
-    found = Tokenizer(load_bundle(text_bundle), max_length).encode_pairs(firsts, seconds, cut="longest")
+    found = Tokenizer(load_bundle(text_bundle), max_length).encode_pairs(firsts, seconds)
     assert found.types is not None
     assert [ids.tolist() for ids in found.ids] == expected["input_ids"]
     assert [types.tolist() for types in found.types] == expected["token_type_ids"]

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 from tfbatch.bundle import Bundle, Graph, way_of
+from tfbatch.cli import read_labels
 from tfbatch.errors import ExportNotVerified
 from tfbatch.tasks import task_names
 
@@ -34,6 +35,8 @@ def note(text: str) -> None:
     help="Parquet whose first rows (64; 512 with --fp16 or --int8) are compared on too.",
 )
 @click.option("--samples-column", help="The column of --samples, where more than one fits.")
+@click.option("--samples-pair-column", help="The second text of each pair of --samples.")
+@click.option("--samples-labels", type=read_labels, metavar="A,B", help="Labels for --samples, where run is told them.")
 @click.option("--fp16", is_flag=True, help="Add a graph in half precision, for GPUs.")
 @click.option("--pooling", type=click.Choice(MODES), help="How pictures are embedded; default: as the paper has it.")
 @click.option("--normalise", is_flag=True, help="Embed pictures to length one.")

@@ -17,6 +17,7 @@ import onnx_ir
 import torch
 from tfbatch import __version__
 from tfbatch.bundle import MANIFEST, Bundle, Graph, Manifest, SideGraph, hash_files, load_bundle, write_manifest
+from tfbatch.config import RunConfig
 from tfbatch.errors import NoInput, OutputRefused, UsageError
 from transformers import PreTrainedModel
 
@@ -46,11 +47,23 @@ class ExportConfig:
     revision: str | None = None
     samples: Path | None = None
     samples_column: str | None = None
+    samples_pair_column: str | None = None
+    samples_labels: tuple[str, ...] | None = None
     fp16: bool = False
     pooling: str | None = None
     normalise: bool = False
     int8: bool = False
     overwrite: bool = False
+
+    @property
+    def of_samples(self) -> RunConfig:
+        """How the samples are read."""
+        return RunConfig(
+            inputs=(),
+            input_column=self.samples_column,
+            text_pair_column=self.samples_pair_column,
+            labels=self.samples_labels,
+        )
 
     @property
     def reduced(self) -> list[str]:
@@ -118,8 +131,8 @@ def choose_family(config: ExportConfig, model_type: str, task: str) -> Family:
         return family.pooled(config.pooling, is_normalised=config.normalise)
     if config.pooling or config.normalise:
         raise UsageError(
-            f"--pooling and --normalise are for image-feature-extraction, not for {task}; "
-            f"texts are pooled as their checkpoint says"
+            f"--pooling and --normalise are not for {task} of {model_type}; texts are pooled as their checkpoint says, "
+            f"and the embeddings of two towers as they were trained"
         )
     return family
 
@@ -129,7 +142,7 @@ def gather_samples(config: ExportConfig, family: Family, model: PreTrainedModel,
     real = {}
     if config.samples is not None:
         rows = REDUCED_SAMPLES if config.reduced else SAMPLES
-        real = real_batches(draft, config.samples, config.samples_column, rows)
+        real = real_batches(draft, config.samples, config.of_samples, rows)
     return compute_references(family, model, family.parity_batches(model.config), real)
 
 

@@ -22,14 +22,14 @@ BATCH_TOKENS = 2048
 BATCHES = 16  # at most, of all lengths: pictures that are tiled make many
 
 
-def real_batches(bundle: Bundle, path: Path, column: str | None, rows: int = SAMPLES) -> dict[str, Tensors]:
-    """Of the first rows of a Parquet file 16 batches, from the longest to the shortest, by name.
+def real_batches(bundle: Bundle, path: Path, config: RunConfig, rows: int = SAMPLES) -> dict[str, Tensors]:
+    """Of the first rows of a Parquet file 16 batches, from the longest to the shortest, by name; `config` names
+    the columns, and the labels where a task is told them.
 
     Raises:
-        UsageError: no column fits the bundle's task, or several do.
+        UsageError: no column fits the bundle's task, or several do; or no row can be scored.
     """
     task_class = load_task(bundle.manifest.task)
-    config = RunConfig(inputs=(), input_column=column)
     name = choose_columns(task_class, config, open_input(find_sources((str(path),))[0]).schema)
     task = task_class(bundle, config, name)
     with pq.ParquetFile(path) as file:
@@ -39,6 +39,9 @@ def real_batches(bundle: Bundle, path: Path, column: str | None, rows: int = SAM
     part = Part(file=0, first=0, stop=first[0].num_rows, folder=PurePath(), identity="")
     work = task.prepare(Window(part=part, first=0, rows=pa.Table.from_batches(first)))
     batches = cut(work.lengths, work.groups, BATCH_TOKENS)
+    if not batches:
+        reason = next(iter(work.errors.values()), "there is nothing in them")
+        raise UsageError(f"--samples {path}: none of the first {rows} rows can be scored; {reason}")
     return {
         f"{len(batch.inputs)} real rows of {batch.length} tokens at most, batch {index}": {
             feed: torch.from_numpy(values) for feed, values in work.collate(batch.inputs, batch.length).items()

@@ -268,7 +268,7 @@ def tasks() -> None:
         task = load_task(name)
         click.echo(f"{name}\n  reads {task.kind}, default model: {task.default_model or 'none'}")
         always = task.columns(RunConfig(inputs=())).names
-        for field in task.columns(RunConfig(inputs=(), all_scores=True, threshold=0.5, keep_mask=True)):
+        for field in task.columns(RunConfig(inputs=(), top_k=1, threshold=0.5, keep_mask=True)):
             asked = "" if field.name in always else " (where asked for)"
             click.echo(f"  adds {field.name}: {field.type}{asked}")
         click.echo("  adds error: string")

@@ -3,6 +3,7 @@ file all end here."""
 
 from dataclasses import dataclass
 from decimal import Decimal
+from math import isfinite
 from pathlib import Path
 from typing import Literal
 
@@ -74,6 +75,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.all_scores and self.top_k:
             raise UsageError("--all-scores and --top-k exclude each other: all scores are the top of all labels")
+        if self.threshold is not None and not isfinite(self.threshold):
+            raise UsageError(f"--threshold {self.threshold} is no number to reach")
         if self.text_pair_column is not None and self.overflow == "stride":
             raise UsageError("--overflow stride is for single texts; of a pair the longer one is cut")
         if self.mask_ratio is not None and self.mask_column is not None:

@@ -73,13 +73,15 @@ def inspect_graph(bundle: Bundle, graph: Graph) -> Record:
 
 
 def summarise(records: list[Record]) -> Record:
-    """The largest difference of some batches, None where an output is no number, and their rows' means."""
+    """The largest difference of some batches, None where an output is no number, and the means of real rows,
+    or of all where there were none."""
     differences = [record["max_abs_difference"] for record in records]
+    real = [record for record in records if record.get("is_real")] or records
     found = [float(difference) for difference in differences if difference is not None]
     return {
         "batches": len(records),
         "max_abs_difference": max(found) if len(found) == len(differences) else None,
-        **{name: mean(records, name) for name in ("cosine", "label_agreement")},
+        **{name: mean(real, name) for name in ("cosine", "label_agreement")},
     }
 
 

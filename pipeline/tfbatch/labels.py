@@ -29,6 +29,9 @@ class Labels:
         self._texts = fill(config.label_template or TEMPLATE, self.names)
         encoded = Tokenizer(bundle).encode(self._texts)
         self._refuse_alike(encoded.ids)
+        if encoded.is_cut.any():
+            longest = max(self._texts, key=len)
+            raise UsageError(f"--labels: {longest!r} is longer than what the model reads of a label")
         self._inputs = Inputs(encoded, bundle, bundle.side_graph(SIDE_GRAPH).inputs)
         self._lock = Lock()
         self._embeddings: Floats | None = None

@@ -82,8 +82,13 @@ class Scores:
         if self._activation == "none":
             return logits
         if self._activation == "sigmoid":
-            sigmoid: Floats = (1 / (1 + np.exp(-logits))).astype(np.float32)
-            return sigmoid
+            return sigmoid(logits)
         raised = np.exp(logits - logits.max(axis=1, keepdims=True))
         softmax: Floats = raised / raised.sum(axis=1, keepdims=True)
         return softmax
+
+
+def sigmoid(logits: Floats) -> Floats:
+    """1 / (1 + exp(-x)) of numbers of any size."""
+    found: Floats = 0.5 * (1 + np.tanh(0.5 * logits))
+    return found

@@ -9,6 +9,7 @@ from tfbatch.batches import Feeds, Floats, Indices, Work, one_result_each
 from tfbatch.bundle import Bundle
 from tfbatch.cells import distinct, distinct_pairs, keep_valid
 from tfbatch.config import RunConfig
+from tfbatch.errors import UsageError
 from tfbatch.tokenizer import Encoded, Tokenizer
 
 INVALID_UTF8 = "invalid_utf8: the text is not valid UTF-8"
@@ -51,6 +52,14 @@ class TextInput:
         self._tokenizer = Tokenizer(bundle, config.max_length)
         self._stride = config.stride
         self._in_windows = config.overflow == "stride"
+        if config.text_pair_column is not None:
+            self._tokenizer.check_pairs()
+        if self._in_windows:
+            self._tokenizer.windows(
+                0, self._tokenizer.frame(), self._stride
+            )  # a stride that leaves no place is refused
+        elif self._stride is not None:
+            raise UsageError("--stride is for --overflow stride; without it a long text is cut")
 
     def prepare(self, cells: pa.ChunkedArray, seconds: pa.ChunkedArray | None = None) -> Work:
         """Tokenize each distinct text or pair of texts; null and invalid UTF-8 are row errors."""
@@ -59,9 +68,7 @@ class TextInput:
             others, other_of_row, more = distinct_texts(seconds)
             left, right, result_of_row = distinct_pairs(result_of_row, other_of_row)
             pairs = [texts[index] for index in left], [others[index] for index in right]
-            return self._one_input_each(
-                self._tokenizer.encode_pairs(*pairs, cut="longest"), result_of_row, more | errors
-            )
+            return self._one_input_each(self._tokenizer.encode_pairs(*pairs), result_of_row, more | errors)
         if self._in_windows:
             return self._windows(texts, result_of_row, errors)
         return self._one_input_each(self._tokenizer.encode(texts), result_of_row, errors)

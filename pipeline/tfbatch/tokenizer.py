@@ -7,7 +7,7 @@ all of it is wanted: a string of 10 MB, tokenized whole, takes half a minute and
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +31,6 @@ SPACE_OR_HAN = re.compile(r"[ \t\r\n\u4e00-\u9fff]")  # with Chinese characters,
 BLANK_AFTER_WORD = re.compile(r"(?<=[^\s\u180e]) ")
 BLANK_BETWEEN_WORDS = re.compile(r"(?<=[^\s\u180e]) (?=[^\s\u180e])")  # where tokens may be runs of blanks
 LONG = 1 << 14  # characters of a prefix from which on runs are shortened
-
-STRATEGIES = {"longest": "longest_first", "first": "only_first"}  # as tokenizers has them
 
 Flags = npt.NDArray[np.bool_]
 
@@ -59,16 +57,17 @@ class Tokens:
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """The tokens around a text: special ones, and in front of it maybe another text, whole.
+    """The tokens around a text: special ones, and before or behind it maybe another text, whole.
 
-    `before` (P,) and `after` (S,) are ids, `type_before` (P,) their types, `type_after` that of the
-    text and of all after it.
+    `before` (P,) and `after` (S,) are ids, `type_before` (P,) and `type_after` (S,) their types, `type_within`
+    that of the text.
     """
 
     before: Indices
     after: Indices
     type_before: Indices
-    type_after: int
+    type_within: int
+    type_after: Indices
 
     @property
     def size(self) -> int:
@@ -81,7 +80,8 @@ class Frame:
 
     def types(self, length: int) -> Indices:
         """The type of each token of an input of `length` tokens in all."""
-        return np.concatenate([self.type_before, np.full(length - len(self.before), self.type_after)])
+        within = np.full(length - self.size, self.type_within)
+        return np.concatenate([self.type_before, within, self.type_after])
 
 
 class Tokenizer:
@@ -121,23 +121,14 @@ class Tokenizer:
         ]
         return Encoded(ids=list(map(ids_of, found)), types=None, is_cut=np.array(is_cut, bool))
 
-    def encode_pairs(self, firsts: list[str], seconds: list[str], cut: Literal["longest", "first"]) -> Encoded:
-        """Each pair of texts as one input, cut at `max_length`: the longer one first, or only the first.
+    def encode_pairs(self, firsts: list[str], seconds: list[str]) -> Encoded:
+        """Each pair of texts as one input, cut at `max_length`, the longer one first.
 
         Of two texts of over PIECE characters the odd token may go to the other than if they had been
         tokenized whole.
-
-        Raises:
-            UsageError: the second text alone leaves no place for the first, which alone may be cut.
         """
         pieces = [[self._far_enough(text) for text in texts] for texts in (firsts, seconds)]
-        self._rust.enable_truncation(self.max_length, strategy=STRATEGIES[cut])
-        try:
-            found = self._rust.encode_batch_fast(list(zip(*pieces, strict=True)))
-        except Exception as error:  # tokenizers raises Exception itself
-            raise UsageError(f"--max-length {self.max_length} is too short for these texts: {error}") from error
-        finally:
-            self._rust.enable_truncation(self.max_length)
+        found = self._rust.encode_batch_fast(list(zip(*pieces, strict=True)))
         wholes = zip(firsts, seconds, *pieces, strict=True)
         is_cut = [
             bool(one.overflowing) or len(first) + len(second) > len(start) + len(other)
@@ -146,17 +137,28 @@ class Tokenizer:
         types = [np.array(one.type_ids, np.int64) for one in found] if self._has_types else None
         return Encoded(ids=list(map(ids_of, found)), types=types, is_cut=np.array(is_cut, bool))
 
-    def frame(self, first: str | None = None) -> Frame:
-        """What stands around a text that is alone, or that comes second after `first`, which is not cut."""
+    def check_pairs(self) -> None:
+        """Refuse a length that has no place for a token of each of two texts: tokenizers would cut nothing."""
+        least = int(self._rust.num_special_tokens_to_add(is_pair=True)) + 2
+        if self.max_length < least:
+            raise UsageError(f"--max-length {self.max_length}: a pair of texts takes {least} tokens at least")
+
+    def frame(self, first: str | None = None, *, second: str | None = None) -> Frame:
+        """What stands around a text that is alone, or that comes after `first` or before `second`, which
+        are not cut."""
+        left, right = ("a" if text is None else self._shorten(text) for text in (first, second))
         self._rust.no_truncation()
         try:
-            found = self._rust.encode("a") if first is None else self._rust.encode(self._shorten(first), "a")
+            found = self._rust.encode("a") if first is None and second is None else self._rust.encode(left, right)
         finally:
             self._rust.enable_truncation(self.max_length)
         places = np.flatnonzero([part == (first is not None) for part in found.sequence_ids])
         start, stop = int(places[0]), int(places[-1]) + 1
         ids, types = np.array(found.ids, np.int64), np.array(found.type_ids, np.int64) * self._has_types
-        return Frame(before=ids[:start], after=ids[stop:], type_before=types[:start], type_after=int(types[start]))
+        return Frame(
+            before=ids[:start], after=ids[stop:],
+            type_before=types[:start], type_within=int(types[start]), type_after=types[stop:],
+        )  # fmt: skip
 
     def read(self, texts: list[str]) -> list[Tokens]:
         """All tokens of each text."""
@@ -204,6 +206,8 @@ class Tokenizer:
         """
         width = self.max_length - frame.size
         shared = min(STRIDE, self.max_length // 2, max(width, 0) // 2) if stride is None else stride
+        if width < 1:
+            raise UsageError(f"--max-length {self.max_length} leaves no place beside {frame.size} other tokens")
         if width <= shared:
             raise UsageError(
                 f"--stride {shared}: an input of {self.max_length} tokens has place for {width} of the text's; "

@@ -16,6 +16,7 @@ from tfbatch_export.trace import UNMASKED
 
 BATCH_SIZES = (1, 2, 7)
 LENGTHS = (2, 17, 128, 512)
+LONG = 2048  # tokens of one row more, where a model takes over 512
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "spm.model")
 AXES = {0: "batch", 1: "sequence"}
 
@@ -140,6 +141,9 @@ class TextFamily:
                 for name, rows in (("", torch.full((size,), length)), (", padded", lengths)):
                     mask = (torch.arange(length) < rows[:, None]).long()
                     batches[f"{size} x {length}{name}"] = self._with_the_rest(ids, mask, config)
+        if (longest := min(self.model.longest(config), LONG)) > max(LENGTHS):
+            ids = torch.randint(config.vocab_size, (1, longest), generator=generator)
+            batches[f"1 x {longest}"] = self._with_the_rest(ids, torch.ones_like(ids), config)
         return batches
 
 

@@ -64,20 +64,20 @@ class FillMask(TextTask):
         result_of_input = np.repeat(np.arange(len(kept)), [len(found) for _, found in kept])
         slot_of_input = np.concatenate([np.zeros(0, np.int64), *(np.arange(len(found)) for _, found in kept)])
         positions = np.concatenate([np.zeros(0, np.int64), *(found for _, found in kept)])
-        ids = [kept[result][0] for result in result_of_input]
+        ids = [ids for ids, _ in kept]
         inputs = Inputs(Encoded(ids=ids, types=None, is_cut=np.zeros(len(ids), bool)), self._bundle)
         results: list[Any] = [[None] * len(found) for _, found in kept]
 
         def collate(indices: Indices, length: int) -> Feeds:
-            return inputs.collate(indices, length) | {"positions": positions[indices]}
+            return inputs.collate(result_of_input[indices], length) | {"positions": positions[indices]}
 
         def receive(indices: Indices, outputs: Floats) -> None:
             for index, logits in zip(indices.tolist(), outputs, strict=True):
                 results[result_of_input[index]][slot_of_input[index]] = best(logits, self._kept)
 
         return Work(
-            lengths=inputs.lengths,
-            groups=np.zeros(len(ids), np.int64),
+            lengths=inputs.lengths[result_of_input],
+            groups=np.zeros(len(positions), np.int64),
             result_of_input=result_of_input,
             result_of_row=result_of_row,
             results=results,

@@ -9,6 +9,7 @@ import pyarrow as pa
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration, UsageError
+from tfbatch.scores import sigmoid
 from tfbatch.tasks._text import TextTask
 
 IDENTITY = "torch.nn.modules.linear.Identity"
@@ -41,7 +42,7 @@ class SentenceSimilarity(TextTask):
 
     def finish(self, results: list[Any]) -> list[pa.Array]:
         logits = np.array([0 if logit is None else logit[0] for logit in results], np.float32)
-        return [pa.array(logits if self._is_raw else 1 / (1 + np.exp(-logits)), pa.float32())]
+        return [pa.array(logits if self._is_raw else sigmoid(logits), pa.float32())]
 
 
 TASK = SentenceSimilarity

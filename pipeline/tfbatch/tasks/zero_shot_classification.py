@@ -13,10 +13,10 @@ from tfbatch.bundle import Bundle
 from tfbatch.candidates import checked_names, fill
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration, UsageError
-from tfbatch.scores import SCORE_OPTIONS, Scores, score_columns
+from tfbatch.scores import SCORE_OPTIONS, Scores, score_columns, sigmoid
 from tfbatch.tasks._text import TextTask
 from tfbatch.text import Inputs, distinct_texts
-from tfbatch.tokenizer import Tokenizer
+from tfbatch.tokenizer import Encoded, Flags, Frame, Tokenizer
 
 TEMPLATE = "This example is {}."
 
@@ -36,6 +36,7 @@ class ZeroShotClassification(TextTask):
         names = checked_names(config.labels)
         self._texts = fill(config.label_template or TEMPLATE, names)
         self._tokenizer = Tokenizer(bundle, config.max_length)
+        self._frames = [self._tokenizer.frame(second=text) for text in self._texts]
         self._refuse_long()
         self._entailment, self._contradiction = meaning_of_logits(bundle)
         self._by_itself = config.multi_label or len(names) == 1
@@ -46,23 +47,22 @@ class ZeroShotClassification(TextTask):
         return score_columns(config)
 
     def weigh(self, window: Window) -> Indices:
-        """A text once for each label."""
-        return evenly(window) * (1 + len(self._texts))
+        """A text, and its tokens once for each label."""
+        return evenly(window) * (1 + 2 * len(self._texts))
 
     def prepare(self, window: Window) -> Work:
         texts, result_of_row, errors = distinct_texts(window.rows.column(self._column))
         count, labels = len(texts), len(self._texts)
-        encoded = self._tokenizer.encode_pairs(
-            [text for text in texts for _ in range(labels)], self._texts * count, cut="first"
-        )
-        inputs = Inputs(encoded, self._bundle)
+        tokens, is_cut = self._tokens(texts)
+        ids = [frame.around(some[: self._place(frame)]) for some in tokens for frame in self._frames]
+        types = [frame.types(len(one)) for one, frame in zip(ids, self._frames * count, strict=True)]
+        inputs = Inputs(Encoded(ids=ids, types=types, is_cut=np.repeat(is_cut, labels)), self._bundle)
         results: list[Any] = [np.zeros((labels, len(self._bundle.manifest.labels)), np.float32) for _ in range(count)]
 
         def receive(indices: Indices, outputs: Floats) -> None:
             for index, logits in zip(indices.tolist(), outputs, strict=True):
                 results[index // labels][index % labels] = logits
 
-        is_cut = encoded.is_cut.reshape(count, labels).any(axis=1)
         return Work(
             lengths=inputs.lengths,
             groups=np.zeros(count * labels, np.int64),
@@ -75,6 +75,17 @@ class ZeroShotClassification(TextTask):
             truncated=int(np.append(is_cut, False)[result_of_row].sum()),
         )
 
+    def _tokens(self, texts: list[str]) -> tuple[list[Indices], Flags]:
+        """The tokens of each text, as many as an input may hold, and whether a label leaves no place for some."""
+        alone, least = self._tokenizer.frame(), min(map(self._place, self._frames))
+        encoded = self._tokenizer.encode(texts)
+        tokens = [ids[len(alone.before) : len(ids) - len(alone.after)] for ids in encoded.ids]
+        return tokens, encoded.is_cut | np.array([len(some) > least for some in tokens], bool)
+
+    def _place(self, frame: Frame) -> int:
+        """How many tokens of a text go in beside a label."""
+        return self._tokenizer.max_length - frame.size
+
     def finish(self, results: list[Any]) -> list[pa.Array]:
         return self._scores.finish([None if logits is None else self._of_labels(logits) for logits in results])
 
@@ -83,13 +94,12 @@ class ZeroShotClassification(TextTask):
         entailment = logits[:, self._entailment]
         if not self._by_itself:
             return entailment
-        probability: Floats = 1 / (1 + np.exp(logits[:, self._contradiction] - entailment))
-        return probability
+        return sigmoid(entailment - logits[:, self._contradiction])
 
     def _refuse_long(self) -> None:
         """Refuse a label whose sentence leaves no place for a text."""
-        for text in self._texts:
-            if self._tokenizer.frame(text).size >= self._tokenizer.max_length:
+        for text, frame in zip(self._texts, self._frames, strict=True):
+            if self._place(frame) < 1:
                 raise UsageError(f"the label in {text!r} takes all of the {self._tokenizer.max_length} tokens")
 
 
