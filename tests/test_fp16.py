@@ -34,7 +34,7 @@ CHECKPOINTS = {
     ("deit", "image-classification"): "deit_checkpoint",
 }
 PICTURES = {(name, "masked-im") for name in ("vit", "deit", "vit_mae", "swin")} | {("swin2sr", "image-to-image")}
-ORDINARY = {("bert", "text-classification"), ("vit", "image-classification"), ("vit_mae", "masked-im")}
+ORDINARY = {("bert", "text-classification")}
 FAMILIES = [  # others are held to it where they are held to the Hub's pipelines
     pytest.param(*pair, marks=() if pair in ORDINARY else pytest.mark.families)
     for pair in [*CHECKPOINTS, *sorted(PICTURES)]
@@ -102,6 +102,7 @@ def bytes_of_weights(path: Path, kind: ir.DataType) -> int:
     return sum(tensor.nbytes for tensor in tensors if tensor is not None and tensor.dtype == kind)
 
 
+@pytest.mark.families
 def test_what_is_ranked_is_ranked_in_float32(half_bundle: Callable[[str, str], Path]) -> None:
     """Else two of a thousand random numbers would soon be the same, and another patch be hidden."""
     graph = ir.load(half_bundle("vit_mae", "masked-im") / "model_fp16.onnx").graph
@@ -210,6 +211,7 @@ def test_half_precision_is_held_to_real_and_made_up_rows(figures: dict[str, Any]
         check_parity([facts | near | figures], "fp16")
 
 
+@pytest.mark.families
 def test_half_precision_needs_no_real_rows_and_is_held_to_those_there_are(
     text_checkpoint: Path, reviews: Path, tmp_path: Path
 ) -> None:

@@ -28,6 +28,8 @@ from transformers import (
     MPNetTokenizer,
 )
 
+pytestmark = pytest.mark.families
+
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'@#-"
 LABELS = {0: "negative", 1: "neutral", 2: "positive"}
 SIZE: dict[str, Any] = {
@@ -74,12 +76,8 @@ MAKERS: dict[str, Maker] = {"mpnet": make_mpnet, "deberta_v2": make_deberta_v2}
     [
         ("mpnet", MPNetConfig(**SIZE, vocab_size=99, max_position_embeddings=514), 5),
         ("deberta_v2", DebertaV2Config(**SIZE | V3, vocab_size=99), 5),
-        pytest.param(
-            "deberta_v2", DebertaV2Config(**SIZE | V3 | AS_XLARGE, vocab_size=99), 6, marks=pytest.mark.families
-        ),
-        pytest.param(
-            "deberta_v2", DebertaV2Config(**SIZE | V3 | PROJECTED_APART, vocab_size=99), 5, marks=pytest.mark.families
-        ),
+        pytest.param("deberta_v2", DebertaV2Config(**SIZE | V3 | AS_XLARGE, vocab_size=99), 6),
+        pytest.param("deberta_v2", DebertaV2Config(**SIZE | V3 | PROJECTED_APART, vocab_size=99), 5),
         pytest.param(
             "deberta_v2",
             DebertaV2Config(**SIZE | V3 | PROJECTED_APART | {"pos_att_type": "p2c"}, vocab_size=99),
@@ -101,7 +99,6 @@ def test_every_layer_is_one_attention_and_equal_to_torch(
     assert {record["batch"] for record in parity} >= {"1 x 2", "7 x 17, padded", "7 x 512", "7 x 512, padded"}
 
 
-@pytest.mark.families
 @pytest.mark.parametrize("name", MAKERS)
 def test_labels_equal_those_of_transformers_on_real_rows(name: str, tmp_path: Path) -> None:
     from transformers import pipeline
@@ -119,7 +116,6 @@ def test_labels_equal_those_of_transformers_on_real_rows(name: str, tmp_path: Pa
     compare_labels(found, expected, tolerance=1e-4)
 
 
-@pytest.mark.families
 @pytest.mark.parametrize("name", MAKERS)
 def test_embeddings_equal_those_of_torch(name: str, tmp_path: Path) -> None:
     checkpoint = MAKERS[name](tmp_path / name, AutoModel)

@@ -27,7 +27,7 @@ from tfbatch_export.heads import head_names
 from transformers import AutoTokenizer
 
 TEXT_FAMILIES = [name for name in family_names() if isinstance(next(iter(tasks_of(name).values())), TextFamily)]
-ORDINARY = {("roberta", "text-classification"), ("modernbert", "text-classification")}
+ORDINARY = {("roberta", "text-classification")}
 PAIRS = [
     pytest.param(name, task, marks=() if (name, task) in ORDINARY else pytest.mark.families)
     for name in TEXT_FAMILIES
@@ -79,6 +79,7 @@ def forget_padding(graph: onnx_ir.Model) -> None:
 
 
 @pytest.mark.parametrize(("tamper", "batch"), [(shut_nothing_out, r"\d x 128"), (forget_padding, "padded")])
+@pytest.mark.families
 def test_a_modernbert_that_sees_too_much_is_refused(
     tamper: Callable[[onnx_ir.Model], None], batch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_modernbert_that_sees_too_much_is_refused(
         export(ExportConfig(model=str(checkpoint), output=tmp_path / "bundle"))
 
 
+@pytest.mark.families
 def test_a_modernbert_classifies_by_the_mean_of_its_real_tokens_where_it_is_told_to(tmp_path: Path) -> None:
     folder = make_text_checkpoint("modernbert", "text-classification", tmp_path / "checkpoint")
     config = json.loads((folder / "config.json").read_text()) | {"classifier_pooling": "mean"}
@@ -103,6 +105,7 @@ def test_a_modernbert_classifies_by_the_mean_of_its_real_tokens_where_it_is_told
     assert graph.fused["MultiHeadAttention"] == 3
 
 
+@pytest.mark.families
 def test_layers_that_share_their_weights_share_them_in_the_file_too(tmp_path: Path) -> None:
     family = load_family("albert", "text-classification")
     config = make_config("albert", TOKENIZERS["albert"]())
@@ -112,6 +115,7 @@ def test_layers_that_share_their_weights_share_them_in_the_file_too(tmp_path: Pa
     assert (tmp_path / "model.onnx").stat().st_size < weights + 30_000
 
 
+@pytest.mark.families
 def test_of_robertas_positions_those_up_to_the_padding_are_not_to_be_had(tmp_path: Path) -> None:
     folder = make_text_checkpoint("roberta", "feature-extraction", tmp_path / "checkpoint")
     config = json.loads((folder / "tokenizer_config.json").read_text()) | {"model_max_length": 10**30}

@@ -20,7 +20,7 @@ from vision import KINDS, PAIRS, hub_pipeline, make_checkpoint, pool, states_of
 Exported = Callable[..., tuple[Path, Path]]
 FEW = real_pictures()[:24]  # two of each form
 BIAS = 5  # the input of com.microsoft Attention and MultiHeadAttention that is added to the scores
-ORDINARY = {("beit", "image-classification"), ("dinov3_vit", "image-feature-extraction")}
+ORDINARY = {("beit", "image-classification")}
 LEADING = {"deit": 2, "dinov2_with_registers": 5, "dinov3_vit": 5, "swin": 0}
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("beit", {"use_relative_position_bias": False}),
@@ -116,6 +116,7 @@ def test_every_family_of_pictures_is_among_them() -> None:
 
 
 @pytest.mark.parametrize("name", ["beit", "swin"])
+@pytest.mark.families
 def test_the_bias_of_places_enters_the_fused_attention_of_every_layer(name: str, exported: Exported) -> None:
     graph = onnx_ir.load(exported(name, "image-classification")[1] / "model.onnx").graph
     nodes = [node for node in graph if node.op_type == KINDS[name].attention]
@@ -123,6 +124,7 @@ def test_the_bias_of_places_enters_the_fused_attention_of_every_layer(name: str,
     assert all(len(node.inputs) > BIAS and node.inputs[BIAS] is not None for node in nodes)
 
 
+@pytest.mark.families
 def test_positions_for_another_size_of_picture_are_made_at_export(exported: Exported) -> None:
     checkpoint, bundle = exported("dinov2", "image-classification")
     graph = onnx_ir.load(bundle / "model.onnx").graph

@@ -148,7 +148,7 @@ def hub_pipeline(name: str, checkpoint: Path) -> Any:
     )
 
 
-@pytest.mark.parametrize("name", ["clip", "siglip"])
+@pytest.mark.parametrize("name", ["clip", pytest.param("siglip", marks=pytest.mark.families)])
 def test_scores_equal_the_hubs_pipeline_on_two_hundred_pictures(
     name: str, towers: Callable[[str], tuple[Path, Path]], pictures: Path, tmp_path: Path
 ) -> None:
@@ -169,6 +169,7 @@ def test_scores_equal_the_hubs_pipeline_on_two_hundred_pictures(
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip"])
+@pytest.mark.families
 def test_one_label_and_another_template_score_as_the_hub_has_it(
     name: str, towers: Callable[[str], tuple[Path, Path]], picture: Callable[..., bytes], tmp_path: Path
 ) -> None:
@@ -188,6 +189,7 @@ def test_one_label_and_another_template_score_as_the_hub_has_it(
     assert (found[0]["predicted_score"] == 1) == (name == "clip")
 
 
+@pytest.mark.families
 def test_both_graphs_are_fused_and_compared_in_every_layer(towers: Callable[[str], tuple[Path, Path]]) -> None:
     layers = {"Attention": 3, "Softmax": 0}
     expected = {
@@ -216,6 +218,7 @@ def test_both_graphs_are_fused_and_compared_in_every_layer(towers: Callable[[str
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip"])
+@pytest.mark.families
 def test_embeddings_of_pictures_and_texts_are_the_hubs_features(
     name: str, towers: Callable[[str], tuple[Path, Path]], picture: Callable[..., bytes], tmp_path: Path
 ) -> None:
@@ -260,12 +263,14 @@ def test_labels_that_say_nothing_are_refused_before_a_row_is_read(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.families
 def test_labels_that_the_tokenizer_does_not_know_are_refused(towers: Callable[[str], tuple[Path, Path]]) -> None:
     """Two unknown letters are one token to it."""
     with pytest.raises(UsageError, match="包 and 鞋 are the same to this model"):
         Labels(load_bundle(towers("siglip")[1]), RunConfig(inputs=(), labels=("包", "鞋")))
 
 
+@pytest.mark.families
 def test_labels_may_stand_in_a_config_file_and_are_part_of_the_job(
     towers: Callable[[str], tuple[Path, Path]], pictures: Path, tmp_path: Path
 ) -> None:
@@ -327,6 +332,7 @@ def test_bundles_of_before_there_were_side_graphs_are_read(text_bundle: Path, tm
         bundle.side_graph("text")
 
 
+@pytest.mark.families
 def test_texts_whose_order_was_lost_are_refused(
     towers: Callable[[str], tuple[Path, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,6 +342,7 @@ def test_texts_whose_order_was_lost_are_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.families
 def test_a_clip_whose_configuration_names_another_end_of_text_is_pooled_as_the_hub_does(
     towers: Callable[[str], tuple[Path, Path]], tmp_path: Path
 ) -> None:
@@ -351,6 +358,7 @@ def test_a_clip_whose_configuration_names_another_end_of_text_is_pooled_as_the_h
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.families
 def test_what_a_siglip_would_be_exported_wrongly_for_is_refused(
     towers: Callable[[str], tuple[Path, Path]], pictures: Path, tmp_path: Path
 ) -> None:
