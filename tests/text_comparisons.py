@@ -10,10 +10,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 from test_question_answering import ByHand
-from text_checkpoints import LONGEST
+from text_checkpoints import LONGEST, ROWS
 
 CHOICES = ["a good film", "food", "war"]
-FEW = 40  # rows, where a reference reads one at a time, or several times
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def check_embeddings(found: pa.Table, checkpoint: Path) -> None:
 
 
 def pairs(texts: list[str], _: Any) -> pa.Table:
-    return pa.table({"query": texts[:188], "passage": texts[:188][::-1]})
+    return pa.table({"query": texts[:ROWS], "passage": texts[:ROWS][::-1]})
 
 
 def check_similarity(found: pa.Table, checkpoint: Path) -> None:
@@ -73,7 +72,7 @@ def check_choices(found: pa.Table, checkpoint: Path) -> None:
 
 def with_masks(texts: list[str], tokenizer: Any) -> pa.Table:
     """A word of each text, its third, gives way to a mask."""
-    words = [text.split() for text in texts[:188]]
+    words = [text.split() for text in texts[:ROWS]]
     masked = [[*some[:2], tokenizer.mask_token, *some[3:]] for some in words if len(some) > 3]
     return pa.table({"text": [" ".join(some) for some in masked]})
 
@@ -100,7 +99,7 @@ def check_entities(found: pa.Table, checkpoint: Path) -> None:
 
 
 def questions(texts: list[str], _: Any) -> pa.Table:
-    return pa.table({"context": texts[:FEW], "question": texts[FEW : 2 * FEW]})
+    return pa.table({"context": texts[:ROWS], "question": [" ".join(text.split()[:8]) for text in texts[:ROWS][::-1]]})
 
 
 def check_answers(found: pa.Table, checkpoint: Path) -> None:
@@ -122,6 +121,8 @@ COMPARISONS = {
     "text-classification": Comparison(check_labels),
     "token-classification": Comparison(check_entities),
     "zero-shot-classification": Comparison(
-        check_choices, lambda texts, _: pa.table({"text": texts[:FEW]}), ("--labels", ",".join(CHOICES), "--all-scores")
+        check_choices,
+        lambda texts, _: pa.table({"text": texts[:ROWS]}),
+        ("--labels", ",".join(CHOICES), "--all-scores"),
     ),
 }
