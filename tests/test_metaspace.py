@@ -95,7 +95,7 @@ def test_pairs_are_cut_and_typed_as_transformers_has_them(made: tuple[Any, Token
     reference, tokenizer = made
     firsts, seconds = real_texts()[:60], real_texts()[60:120]
     expected = reference(firsts, seconds, truncation=True, max_length=LENGTH, return_token_type_ids=True)
-    found = tokenizer.encode_pairs(firsts, seconds, cut="longest")
+    found = tokenizer.encode_pairs(firsts, seconds)
     assert found.types is not None
     assert [ids.tolist() for ids in found.ids] == expected["input_ids"]
     assert [types.tolist() for types in found.types] == expected["token_type_ids"]
