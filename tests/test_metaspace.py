@@ -22,7 +22,14 @@ ODD = [" ", "  ", "\n", "\t", "\u3000", "\u00a0", "\u1680", "\u200b", "\u0301", 
 WHOLE = {"deberta_v2"}  # of which no place is known where a word surely ends
 
 
-@pytest.fixture(scope="module", params=[*sorted(TOKENIZERS.keys() - WHOLE), "roberta with a blank in front"])
+ORDINARY = ("albert", "roberta")
+KINDS = [
+    pytest.param(name, marks=() if name in ORDINARY else pytest.mark.families)
+    for name in [*sorted(TOKENIZERS.keys() - WHOLE), "roberta with a blank in front"]
+]
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Tokenizer]:
     """A tokenizer of transformers and the run stage's of the files it writes."""
     from transformers import AutoTokenizer

@@ -123,7 +123,12 @@ def byte_pairs_bundle(byte_pairs_checkpoint: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("vocabulary", "aggregation"),
-    [*(("random", name) for name in AGGREGATIONS), ("byte_pairs", "simple"), ("byte_pairs", "average")],
+    [
+        ("random", "simple"),
+        ("byte_pairs", "simple"),
+        *(pytest.param("random", name, marks=pytest.mark.families) for name in AGGREGATIONS if name != "simple"),
+        pytest.param("byte_pairs", "average", marks=pytest.mark.families),
+    ],
 )
 @pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
 def test_entities_are_those_of_the_hubs_pipeline(
