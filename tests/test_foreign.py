@@ -264,3 +264,16 @@ def test_positions_that_begin_after_the_padding_shorten_the_texts(text_bundle: P
     foreign = lay_out(text_bundle, tmp_path / "foreign")
     change_json(foreign / "config.json", model_type="roberta", pad_token_id=1)
     assert open_bundle(foreign).setting("max_length") == load_bundle(text_bundle).setting("max_length") - 2
+
+
+def test_a_prompt_is_refused_where_the_graph_pools_too(tmp_path: Path) -> None:
+    """What a graph gives as a sentence's embedding lacks the words that would stand before the text."""
+    from tfbatch.pooling import ends_at_length_one, refuse_prompt
+
+    steps = [{"type": f"any.where.{step}", "path": ""} for step in ("Transformer", "Pooling", "Normalize")]
+    for count, is_normalised in ((3, True), (2, False)):
+        (tmp_path / "modules.json").write_text(json.dumps(steps[:count]))
+        assert ends_at_length_one(tmp_path) is is_normalised
+    (tmp_path / "config_sentence_transformers.json").write_text('{"default_prompt_name": "query"}')
+    with pytest.raises(BadConfiguration, match="prompt"):
+        refuse_prompt(tmp_path)

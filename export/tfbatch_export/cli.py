@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
-from tfbatch.bundle import Bundle, Graph, way_of
+from tfbatch.bundle import Bundle, Graph, mean, way_of
 from tfbatch.cli import read_labels
 from tfbatch.errors import ExportNotVerified
 from tfbatch.tasks import task_names
@@ -16,7 +16,6 @@ from tfbatch.tasks import task_names
 from tfbatch_export.export import ExportConfig
 from tfbatch_export.export import export as export_checkpoint
 from tfbatch_export.families._image_embedding import MODES
-from tfbatch_export.parity import mean
 from tfbatch_export.verify import verify as verify_bundle
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from tfbatch.bundle import way_of
+from tfbatch.bundle import mean, way_of
 from tfbatch.device import arithmetic, find_device, open_session
 from tfbatch.errors import BadConfiguration, ExportNotVerified
 from tfbatch.machine import available_threads
@@ -202,10 +202,3 @@ def reduced_problem(records: list[Parity]) -> str | None:
                     f"{name.replace('_', ' ')} with PyTorch is {found:.5f} ({asked} is asked for)."
                 )
     return None
-
-
-def mean(records: list[Parity], name: str) -> float | None:
-    """The mean of a figure over all rows; None where no record has it."""
-    having = [record for record in records if record.get(name) is not None]
-    rows = sum(record.get("rows", 1) for record in having)
-    return sum(record[name] * record.get("rows", 1) for record in having) / rows if rows else None

@@ -171,6 +171,13 @@ def way_of(facts: dict[str, Any]) -> str:
     return f"{facts.get('device', 'cpu')} {facts.get('precision', 'fp32')} {facts.get('arithmetic', 'f32')}"
 
 
+def mean(records: list[dict[str, Any]], name: str) -> float | None:
+    """The mean of a figure over all rows; None where no record has it."""
+    having = [(float(record[name]), int(record.get("rows", 1))) for record in records if record.get(name) is not None]
+    rows = sum(count for _, count in having)
+    return sum(value * count for value, count in having) / rows if rows else None
+
+
 def sha256(path: Path, beat: Callable[[], None] = lambda: None) -> str:
     """The hex SHA-256 of a file, read in blocks; `beat` is called after each."""
     found = hashlib.sha256()

@@ -31,7 +31,8 @@ class Embeddings:
         if self._kept > self._width:
             raise UsageError(f"--dimensions {self._kept}: embeddings of this model have {self._width}")
         self._type = TYPES[config.embedding_type]
-        self._is_normalised = bool(bundle.manifest.settings.get("normalised"))
+        changes = self._kept < self._width or config.overflow == "stride"  # else the graph's length is kept
+        self._normalises = changes and bool(bundle.manifest.settings.get("normalised"))
 
     @property
     def weight(self) -> int:
@@ -43,7 +44,7 @@ class Embeddings:
         none = np.zeros(self._width, np.float32)
         rows = np.array([none if found is None else found for found in results], np.float32)
         kept = rows.reshape(-1, self._width)[:, : self._kept]
-        if self._is_normalised:
+        if self._normalises:
             kept = kept / np.maximum(np.linalg.norm(kept, axis=1, keepdims=True), np.finfo(np.float32).tiny)
         values = pa.array(kept.astype(self._type.to_pandas_dtype(), copy=False).ravel(), self._type)
         return [pa.FixedSizeListArray.from_arrays(values, self._kept)]

@@ -16,7 +16,7 @@ from typing import Any
 
 from tfbatch.bundle import MANIFEST, Bundle, Graph, Manifest, is_plain_file, load_bundle, sha256
 from tfbatch.errors import BadConfiguration
-from tfbatch.pooling import read_json, read_length, read_pooling
+from tfbatch.pooling import ends_at_length_one, read_json, read_length, read_pooling, refuse_prompt
 from tfbatch.processor import picture_settings
 from tfbatch.signature import Signature, Value, read_signature
 
@@ -77,6 +77,9 @@ def read_foreign(path: Path, graph: str) -> Bundle:
     pooling = read_pooling(path) if output.name in STATES else None
     if task == "feature-extraction":
         settings["embedding_width"] = output.shape[-1] or config.get("hidden_size") or config["dim"]
+    if output.name == POOLED:
+        refuse_prompt(path)
+        settings["normalised"] = ends_at_length_one(path)
     if pooling is not None:
         settings |= {"pooling": pooling.mode, "normalised": pooling.normalised}
     manifest = Manifest(

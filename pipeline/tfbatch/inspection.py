@@ -4,7 +4,7 @@ first few hundred are looked at."""
 from pathlib import Path
 from typing import Any
 
-from tfbatch.bundle import Bundle, Graph, way_of
+from tfbatch.bundle import Bundle, Graph, mean, way_of
 from tfbatch.cells import KINDS
 from tfbatch.errors import BadConfiguration, UsageError
 from tfbatch.foreign import graph_in, has_manifest, open_bundle
@@ -83,13 +83,6 @@ def summarise(records: list[Record]) -> Record:
         "max_abs_difference": max(found) if len(found) == len(differences) else None,
         **{name: mean(real, name) for name in ("cosine", "label_agreement")},
     }
-
-
-def mean(records: list[Record], name: str) -> float | None:
-    """The mean of a figure over all rows; None where no record has it."""
-    having = [(float(record[name]), int(record.get("rows", 1))) for record in records if record.get(name) is not None]
-    rows = sum(count for _, count in having)
-    return sum(value * count for value, count in having) / rows if rows else None
 
 
 def inspect_input(paths: tuple[str, ...], bundle: Bundle | None) -> Record:

@@ -70,6 +70,12 @@ def read_pooling(folder: Path) -> Pooling:
     return Pooling(mode=read_mode(folder / place / "config.json"), normalised=steps == STEPS)
 
 
+def ends_at_length_one(folder: Path) -> bool:
+    """Whether a folder's last step is to bring an embedding to length one."""
+    file = folder / "modules.json"
+    return file.is_file() and str(read_json(file)[-1]["type"]).endswith(STEPS[-1])
+
+
 def read_mode(file: Path) -> str:
     """`mean` or `cls`, of a configuration that names its modes or has a switch for each, mean being on by itself."""
     content = {"pooling_mode_mean_tokens": True} | read_json(file)

@@ -11,7 +11,7 @@ import torch
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from tfbatch_export.families._windows import multi_head_attention
+from tfbatch_export.families._windows import attend
 
 NEAR = "near"
 SHUT_OUT = -10_000.0  # what the operator itself adds to the scores of padding; float16 holds it
@@ -40,11 +40,8 @@ def near_attention(
     **__: Any,
 ) -> tuple[torch.Tensor, None]:
     """What transformers calls for an attention of (B, heads, L, D), whose mask here is row lengths."""
-    batch, heads, length, width = query.shape
-    joined = [part.transpose(1, 2).reshape(batch, length, heads * width) for part in (query, key, value)]
-    bias = None if sliding_window is None else near_bias(length, sliding_window, query.device)
-    made = multi_head_attention(joined[0], joined[1], joined[2], bias, attention_mask, heads=heads, scale=scaling)
-    return made.view(batch, length, heads, width), None
+    bias = None if sliding_window is None else near_bias(query.shape[2], sliding_window, query.device)
+    return attend((query, key, value), bias, attention_mask, scaling), None
 
 
 ALL_ATTENTION_FUNCTIONS.register(NEAR, near_attention)

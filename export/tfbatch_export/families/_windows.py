@@ -38,6 +38,19 @@ def multi_head_attention(
     )
 
 
+def attend(
+    parts: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    bias: torch.Tensor | None,
+    lengths: torch.Tensor | None,
+    scaling: float,
+) -> torch.Tensor:
+    """`multi_head_attention` of (B, heads, L, D) three times to (B, L, heads, D), as transformers has them."""
+    batch, heads, length, width = parts[0].shape
+    query, key, value = (part.transpose(1, 2).reshape(batch, length, heads * width) for part in parts)
+    made = multi_head_attention(query, key, value, bias, lengths, heads=heads, scale=scaling)
+    return made.view(batch, length, heads, width)
+
+
 def windowed_attention(
     _: torch.nn.Module,
     query: torch.Tensor,
@@ -48,10 +61,7 @@ def windowed_attention(
     **__: Any,
 ) -> tuple[torch.Tensor, None]:
     """What transformers calls for an attention of (B, heads, L, D), whose mask here is a bias."""
-    batch, heads, length, width = query.shape
-    joined = [part.transpose(1, 2).reshape(batch, length, heads * width) for part in (query, key, value)]
-    made = multi_head_attention(joined[0], joined[1], joined[2], attention_mask, heads=heads, scale=scaling)
-    return made.view(batch, length, heads, width), None
+    return attend((query, key, value), attention_mask, None, scaling), None
 
 
 ALL_ATTENTION_FUNCTIONS.register(WINDOWED, windowed_attention)
