@@ -41,7 +41,7 @@ BASE_FUSED = {"Attention": 12, "LayerNormalization": 25, "BiasGelu": 12, "Softma
 @pytest.mark.parametrize(
     ("name", "model_class", "config"),
     [
-        ("bert", BertForSequenceClassification, BertConfig()),
+        pytest.param("bert", BertForSequenceClassification, BertConfig(), marks=pytest.mark.families),
         ("vit", ViTForImageClassification, ViTConfig()),
     ],
 )
@@ -85,7 +85,12 @@ PICTURE_MODELS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", PICTURE_MODELS)
+BASE_SIZED = ("vit", "vit_mae")  # which take the longest
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.families if name in BASE_SIZED else ()) for name in PICTURE_MODELS]
+)
 def test_a_model_that_makes_pictures_is_fused_in_every_layer_and_equal_to_torch(name: str, tmp_path: Path) -> None:
     task, model_class, config, attention = PICTURE_MODELS[name]
     torch.manual_seed(0)
