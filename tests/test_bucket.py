@@ -46,6 +46,15 @@ def test_a_bucket_gets_the_rows_that_a_folder_gets(s3: S3, reviews: Path, text_b
     assert score(s3, text_bundle, "--rows-per-part", 300).result["status"] == "already done"
 
 
+def test_workers_put_what_one_process_puts(s3: S3, reviews: Path, text_bundle: Path) -> None:
+    s3.put("in/reviews.parquet", reviews)
+    assert score(s3, text_bundle, "--rows-per-part", 200).code == 0
+    done = score(s3, text_bundle, "--rows-per-part", 200, "--workers", 2, to="shared")
+    assert done.code == 0, done.err
+    assert done.result["workers"] == 2
+    assert s3.parts("shared") == s3.parts("out")
+
+
 def test_what_is_missing_or_changed_in_a_bucket_is_made_anew(s3: S3, reviews: Path, text_bundle: Path) -> None:
     s3.put("in/reviews.parquet", reviews)
     words = ("--rows-per-part", 300)

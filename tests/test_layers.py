@@ -13,7 +13,7 @@ from tfbatch.tasks import load_task, task_names
 
 HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "tfbatch_export")
 LAYERS = [
-    ["errors", "metaspace", "thrift", "clock", "nvidia", "tiny_graph", "framing"],
+    ["errors", "metaspace", "thrift", "clock", "nvidia", "tiny_graph", "framing", "child"],
     ["protobuf", "pooling"],
     ["signature", "processor"],
     ["candidates", "config", "bundle", "machine", "stages", "stop", "sources", "holder", "pages"],
@@ -24,7 +24,8 @@ LAYERS = [
     ["device"],
     ["doctor"],
     ["image_files", "pixels", "generated", "contact_sheet"],
-    ["output", "masks"],
+    ["drafts", "masks"],
+    ["output"],
     ["tokenizer", "scores", "embeddings"],
     ["text"],
     ["labels", "readings"],
@@ -33,8 +34,10 @@ LAYERS = [
     ["samples"],
     ["scoring", "job", "progress", "inspection", "listing"],
     ["tally"],
-    ["probe"],
+    ["messages", "probe"],
+    ["crew"],
     ["flow", "report"],
+    ["worker"],
     ["cli"],
 ]
 

@@ -47,7 +47,8 @@ class Bucket:
             self._store = from_url(address, **options(address))
         except (BaseError, ValueError) as error:
             raise OutputRefused(f"output {address} cannot be used: {brief(error)}") from error
-        self._has_spool = False
+        self.descriptors: list[int] = []  # a lease runs out by itself
+        self._holds = False
         self._lease = Lease(self._store, f"{STATE}/lock", address)
 
     def check(self) -> None:
@@ -65,16 +66,21 @@ class Bucket:
             refuse_foreign(self.spool)
             shutil.rmtree(self.spool)
         self.spool.mkdir(mode=0o700)
-        self._has_spool = True
+        self._holds = True
 
     def release(self) -> None:
-        if self._has_spool:  # else it may be in use: it has the same name for whoever writes to this output
-            self._has_spool = False
+        if self._holds:  # else the spool may be in use: it has the same name for whoever writes to this output
+            self._holds = False
             shutil.rmtree(self.spool, ignore_errors=True)
         self._lease.release()
 
+    def join(self, name: str) -> None:
+        self.spool = self.spool / name
+        self.spool.mkdir()
+
     def ensure_held(self) -> None:
-        self._lease.ensure()
+        if self._holds:
+            self._lease.ensure()
 
     def read(self, name: str) -> bytes:
         with self._failing_as_os():

@@ -108,7 +108,7 @@ def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], C
               "the default is <input>-predictions.")  # fmt: skip
 @setting("--input-column", help="The column to read, where more than one fits.")
 @setting("--task", help="What to do, where no bundle is named; see `tfbatch tasks`.")
-@setting("--device", help="auto, cpu, cuda, cuda:N or openvino.")
+@setting("--device", help="auto, cpu, cuda, cuda:N, openvino, or several GPUs such as cuda:0,1.")
 @setting(
     "--precision",
     type=click.Choice(PRECISIONS),
@@ -155,6 +155,8 @@ def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], C
 @setting("--max-errors", metavar="N|P%", help="Fail with exit code 3 when more rows than this have errors.")
 @setting("--limit", type=click.IntRange(min=1), help="Only the first N rows.")
 @setting("--threads", type=click.IntRange(min=1), help="Processor threads; default: all this process may use.")
+@setting("--workers", type=click.IntRange(min=1), metavar="N",
+         help="Processes that share the parts and the threads, each with a model; default: one a GPU.")  # fmt: skip
 @setting("--overwrite", is_flag=True, help="Start the output anew.")
 @setting("--verify", is_flag=True, help="Hash finished parts again; those that changed are made anew.")
 @setting("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
@@ -217,6 +219,11 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
             f"{job.bundle.path} is unverified: not made by `tfbatch export`, which proves a graph equal to PyTorch"
         )
         warn(unverified, quiet=config.quiet, log_format=config.log_format)
+    if (parts := len(job.plan.parts)) < job.workers:
+        idle = (
+            f"{parts} part(s) for {job.workers} workers: the others have nothing to do; fewer --rows-per-part make more"
+        )
+        warn(idle, quiet=config.quiet, log_format=config.log_format)
     if config.dry_run:
         output_of(job, stop).check(overwrite=config.overwrite)
         click.echo(job.describe(), err=True)

@@ -11,9 +11,10 @@ Item = TypeVar("Item")
 
 @dataclass
 class Stage:
-    """One stage's seconds: `busy` of all its `workers` together, `waited` of who needed its next item."""
+    """One stage's seconds: `busy` of all its `workers` together, or of the main thread where there are none,
+    `waited` of who needed its next item."""
 
-    workers: int = 1
+    workers: int = 0
     busy: float = 0.0
     waited: float = 0.0
 
@@ -52,6 +53,15 @@ class Clock:
     finish: Stage = field(default_factory=Stage)
     write: Stage = field(default_factory=Stage)
 
+    def add(self, other: "Clock", workers: int) -> None:
+        """Add the time of one of so many processes that worked at once: their work adds up, what they stood still
+        for is a mean."""
+        for name, stage in vars(self).items():
+            own = getattr(other, name)
+            stage.workers += own.workers
+            stage.busy += own.busy
+            stage.waited += own.waited / workers
+
     def busy(self) -> dict[str, float]:
         """Seconds of work by stage, of all threads together."""
         return {name: round(stage.busy, 3) for name, stage in vars(self).items()}
@@ -62,4 +72,4 @@ class Clock:
 
     def shares(self, seconds: float) -> dict[str, float]:
         """How much of `seconds` each stage's workers were busy, from 0 to 1."""
-        return {name: round(stage.busy / (stage.workers * seconds), 3) for name, stage in vars(self).items()}
+        return {name: round(stage.busy / (max(stage.workers, 1) * seconds), 3) for name, stage in vars(self).items()}

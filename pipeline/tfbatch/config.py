@@ -63,6 +63,7 @@ class RunConfig:
     max_errors: str | None = None
     limit: int | None = None
     threads: int | None = None
+    workers: int | None = None
     overwrite: bool = False
     verify: bool = False
     timeout: float | None = None

@@ -22,34 +22,37 @@ class Panel(NamedTuple):
 
 
 class ContactSheet:
-    """Gathers the panels of at most `limit` rows, and draws them with a line for each row."""
+    """Gathers the panels of at most `limit` rows, and draws them with a line for each row.
+
+    `rows` are its lines: what each is called, and its pictures with what they show.
+    """
 
     def __init__(self, title: str, limit: int) -> None:
         self._title = title
         self._limit = limit
-        self._rows: list[tuple[str, list[tuple[str, Image.Image]]]] = []
+        self.rows: list[tuple[str, list[tuple[str, Image.Image]]]] = []
 
     @property
     def is_complete(self) -> bool:
-        return len(self._rows) >= self._limit
+        return len(self.rows) >= self._limit
 
     def add(self, name: str, panels: list[Panel]) -> None:
         """Keep a row, its pictures no larger than they will be drawn."""
-        self._rows.append((name, [(panel.label, fit(panel.pixels)) for panel in panels]))
+        self.rows.append((name, [(panel.label, fit(panel.pixels)) for panel in panels]))
 
     def save(self, path: Path) -> None:
         """Draw the sheet into a file."""
         self._draw().save(path, "PNG")
 
     def _draw(self) -> Image.Image:
-        across = max((len(pictures) for _, pictures in self._rows), default=1)
-        heights = [2 * LINE + GAP + max(picture.height for _, picture in pictures) for _, pictures in self._rows]
+        across = max((len(pictures) for _, pictures in self.rows), default=1)
+        heights = [2 * LINE + GAP + max(picture.height for _, picture in pictures) for _, pictures in self.rows]
         width = GAP + across * (SIDE + GAP)
         sheet = Image.new("RGB", (width, GAP + 2 * LINE + sum(heights)), PAPER)
         draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT)
         draw.text((GAP, GAP), shortened(self._title, width - 2 * GAP, font), INK, font)
         top = GAP + 2 * LINE
-        for (name, pictures), height in zip(self._rows, heights, strict=True):
+        for (name, pictures), height in zip(self.rows, heights, strict=True):
             draw.text((GAP, top), name, FAINT, font)
             for place, (label, picture) in enumerate(pictures):
                 left = GAP + place * (SIDE + GAP)

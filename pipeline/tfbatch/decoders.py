@@ -10,21 +10,19 @@ Small ones go together; where they end the process, each goes again by itself.
 import atexit
 import json
 import math
-import os
 import signal
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from multiprocessing import Pipe
-from pathlib import Path
 from threading import Semaphore
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from tfbatch import child
 from tfbatch.errors import DeviceUnavailable
 from tfbatch.framing import Size
 from tfbatch.images import MAX_BYTES, Pixels, UnfitPicture, View
@@ -35,10 +33,9 @@ LONGEST_ANSWER = 64 << 10  # bytes of JSON
 
 Found = Pixels | Size | UnfitPicture
 
-ENDINGS = {
+LIMITS: dict[int, str] = {
     signal.SIGPROF: "decoding takes too much of the processor's time",
     signal.SIGALRM: "decoding takes too long",
-    signal.SIGKILL: "the decoder was killed, perhaps for the memory it took",
 }
 
 
@@ -47,17 +44,11 @@ class Decoder:
 
     def __init__(self) -> None:
         self._pipe, theirs = Pipe()
-        # Our folder comes last, and the working directory not at all: a file there is no module of ours.
-        ours = str(Path(__file__).parents[1])
-        program = f"import sys; sys.path.append({ours!r}); from tfbatch.decoder import main; main()"
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", program, str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+        self._process = child.start_child(
+            "decoder",
+            theirs.fileno(),
+            env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             stderr=subprocess.DEVNULL,  # libtiff writes what it thinks of a picture there
-            start_new_session=True,  # ^C is for the job, which lets this process go
         )
         theirs.close()
         try:
@@ -214,11 +205,7 @@ def together(cells: Iterable[pa.Buffer]) -> Iterator[list[memoryview]]:
 
 def ending(status: int) -> str:
     """Why a process ended, by its exit status."""
-    try:
-        number = signal.Signals(-status)
-    except ValueError:
-        return f"the decoder ended with exit code {status}"
-    return ENDINGS.get(number, f"the decoder crashed ({number.name})")
+    return LIMITS.get(-status) or f"the decoder {child.ending(status)}"
 
 
 DECODERS = Decoders()

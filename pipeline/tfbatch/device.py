@@ -18,6 +18,14 @@ BF16 = {"avx512_bf16", "amx_bf16"}  # as Linux names them
 INT8 = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
+def find_devices(asked: str) -> list[Device]:
+    """What `--device` names: see `find_device`, or `cuda:0,1` for several GPUs, each once."""
+    match = re.fullmatch(r"cuda:(\d+(?:,\d+)+)", asked)
+    if not match:
+        return [find_device(asked)]
+    return [find_device(f"cuda:{index}") for index in dict.fromkeys(map(int, match[1].split(",")))]
+
+
 def find_device(asked: str) -> Device:
     """`auto`, `cpu`, `openvino`, `cuda` or `cuda:N` to a device, without making a session.
 
@@ -27,7 +35,7 @@ def find_device(asked: str) -> Device:
     """
     match = re.fullmatch(r"(auto|cpu|openvino)|cuda(?::(\d+))?", asked)
     if not match:
-        raise UsageError(f"--device is auto, cpu, openvino, cuda or cuda:N, not {asked}")
+        raise UsageError(f"--device is auto, cpu, openvino, cuda, cuda:N or cuda:N,M, not {asked}")
     if asked == "openvino":
         load_openvino()
         return Device(runtime="openvino")

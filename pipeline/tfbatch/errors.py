@@ -75,6 +75,12 @@ class Interrupted(TfbatchError):
         self.exit_code = 128 + signal_number  # type: ignore[misc]  # one class serves both signals
 
 
+def of_exit_code(exit_code: int, message: str) -> TfbatchError:
+    """The error that another process ended with."""
+    kinds = {kind.exit_code: kind for kind in TfbatchError.__subclasses__() if kind is not Interrupted}
+    return kinds.get(exit_code, TfbatchError)(message)
+
+
 def first_line(error: Exception) -> str:
     """The first line of a library's message: some go on with a stack."""
     return (str(error).splitlines() or [type(error).__name__])[0]

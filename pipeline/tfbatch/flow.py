@@ -10,18 +10,24 @@
                      columns, or nulls and its error
       append         on this thread: to the part's temporary file; part full -> sync, link, record
 
+Where there are several workers, a part goes this way in one of them, and `Crew` records it here.
+
 The stages are generators that pull from one another, `overlap` a few items ahead on threads, fewer
 where the items are heavy: what is under way in all of them together is counted in a Room. The graph
 is loaded while the first windows are prepared.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
 
 from tfbatch.batches import NO_RESULT, Batch, Window, cut, divide
 from tfbatch.claim import Record
 from tfbatch.contact_sheet import ContactSheet
+from tfbatch.crew import Crew
 from tfbatch.device import open_session
 from tfbatch.job import Job
 from tfbatch.machine import available_threads
@@ -40,6 +46,14 @@ from tfbatch.tasks import MakesPictures
 
 WINDOW = 32 << 20  # bytes that the rows of a window take on their way, or one row takes more
 ROOM_A_THREAD = 192 << 20  # bytes under way
+
+
+class Append(Protocol):
+    """`Output.append`, or `Drafts.append` where another process records."""
+
+    def __call__(
+        self, part: Part, table: pa.Table, errors: int, *, batch_tokens: int | None = None
+    ) -> Record | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,18 +83,10 @@ def run(job: Job, watcher: Watcher, tally: Tally, stop: Stop) -> Record:
         check_errors(job, tally)
         watcher.start(job.plan.rows, job.plan.rows - sum(part.rows for part in pending))
         sheet = sheet_of(job, output)
-        for finished in score(job, pending, tally, stop):
-            table, errors = finished.table, finished.errors
-            with tally.clock.write.working():
-                record = output.append(finished.window.part, table, len(errors), batch_tokens=tally.batch_tokens)
-            if record:
-                tally.records[finished.window.part] = record
-            watcher.advance(table.num_rows, len(errors))
-            tally.count(finished.window, errors)
-            check_errors(job, tally)
-            if sheet is not None:
-                show(finished, job, sheet)
-            stop.beat()
+        if min(job.workers, len(pending)) > 1:
+            share_out(job, pending, output, tally, watcher, sheet, stop)
+        elif pending:
+            do_all(job, pending, output, tally, watcher, sheet, stop)
         if sheet is not None:
             output.keep_contact_sheet(sheet)
         result = summary(job, "done", tally)
@@ -91,6 +97,44 @@ def run(job: Job, watcher: Watcher, tally: Tally, stop: Stop) -> Record:
         output.close()
 
 
+def do_all(
+    job: Job, parts: list[Part], output: Output, tally: Tally, watcher: Watcher, sheet: ContactSheet | None, stop: Stop
+) -> None:
+    """Do all parts in this process."""
+    for finished, record in work(job, [parts], output.append, tally, stop):
+        if record is not None:
+            tally.records[finished.window.part] = record
+        watcher.advance(finished.table.num_rows, len(finished.errors))
+        check_errors(job, tally)
+        if sheet is not None:
+            show(finished, job, sheet)
+
+
+def share_out(
+    job: Job, parts: list[Part], output: Output, tally: Tally, watcher: Watcher, sheet: ContactSheet | None, stop: Stop
+) -> None:
+    """Have the parts done by several processes, whose rows go the same way."""
+    crew = Crew(job, parts, output, tally, watcher)
+    try:
+        crew.work(stop)
+    finally:
+        crew.end()
+    if sheet is not None:
+        crew.draw(sheet)
+
+
+def work(
+    job: Job, lots: Iterable[list[Part]], append: Append, tally: Tally, stop: Stop
+) -> Iterator[tuple[Finished, Record | None]]:
+    """Score lots of parts and write them; each window, and with the last one of a part its record."""
+    for finished in score(job, lots, tally, stop):
+        with tally.clock.write.working():
+            record = append(finished.window.part, finished.table, len(finished.errors), batch_tokens=tally.batch_tokens)
+        tally.count(finished.window, finished.errors)
+        stop.beat()
+        yield finished, record
+
+
 def output_of(job: Job, stop: Stop) -> Output:
     """Where a job's rows go; nothing is touched yet."""
     return Output(
@@ -98,10 +142,8 @@ def output_of(job: Job, stop: Stop) -> Output:
     )
 
 
-def score(job: Job, parts: list[Part], tally: Tally, stop: Stop) -> Iterator[Finished]:
-    """The windows of some parts, in order, each with the table it became."""
-    if not parts:
-        return
+def score(job: Job, lots: Iterable[list[Part]], tally: Tally, stop: Stop) -> Iterator[Finished]:
+    """The windows of some lots of parts, in order, each with the table it became."""
     threads, clock = job.config.threads or available_threads(), tally.clock
     preparing = 1 if job.task.prepares_in_parallel else threads
     computing = 1 if job.device.is_cuda else threads
@@ -131,7 +173,7 @@ def score(job: Job, parts: list[Part], tally: Tally, stop: Stop) -> Iterator[Fin
         return session_of(job, computing, stop)
 
     with meanwhile(load, clock.load) as session:
-        windows = clock.read.timed(light_windows(job, parts, room))
+        windows = clock.read.timed(light_windows(job, lots, room))
         scorings = overlap(
             prepare, windows, workers=preparing, ahead=preparing + 1, is_full=is_full, stage=clock.prepare
         )
@@ -154,10 +196,15 @@ def session_of(job: Job, threads: int, stop: Stop) -> Session:
     return session if bundle.pooling is None else PooledSession(session, bundle.pooling)
 
 
-def light_windows(job: Job, parts: list[Part], room: Room) -> Generator[Window, None, None]:
-    """The rows of some parts in windows that do not weigh much; each takes its room."""
-    windows = read_windows(job.plan, parts, job.columns_read, job.task.window_rows, job.task.window_bytes)
-    with closing(windows):
+def read_lots(job: Job, lots: Iterable[list[Part]]) -> Generator[Window, None, None]:
+    """The rows of some lots of parts; the parts of one are read together."""
+    for parts in lots:
+        yield from read_windows(job.plan, parts, job.columns_read, job.task.window_rows, job.task.window_bytes)
+
+
+def light_windows(job: Job, lots: Iterable[list[Part]], room: Room) -> Generator[Window, None, None]:
+    """The rows of some lots of parts in windows that do not weigh much; each takes its room."""
+    with closing(read_lots(job, lots)) as windows:
         light = (light for window in windows for light in divide(window, job.task.weigh(window), WINDOW))
         window = next(light, None)
         while window is not None:

@@ -47,6 +47,14 @@ class Folder:
             os.close(self._lock)
             self._lock = -1
 
+    @property
+    def descriptors(self) -> list[int]:
+        return [] if self._lock < 0 else [self._lock]
+
+    def join(self, name: str) -> None:
+        self.spool = self.spool / name
+        self.spool.mkdir()
+
     def ensure_held(self) -> None:
         """The lock lasts as long as the process."""
 

@@ -14,7 +14,7 @@ from tfbatch import __version__
 from tfbatch.bundle import Bundle, load_bundle
 from tfbatch.cells import KINDS
 from tfbatch.config import RunConfig
-from tfbatch.device import arithmetic, choose_precision, find_device, graph_of
+from tfbatch.device import arithmetic, choose_precision, find_devices, graph_of
 from tfbatch.errors import BadConfiguration, OutputRefused, UsageError
 from tfbatch.foreign import open_bundle
 from tfbatch.generated import IMAGE, declare_images
@@ -35,15 +35,17 @@ class Job:
 
     `schema` is that of the output: the kept input columns, the task's (with the prefix), `error`;
     `sink` says which of its columns are pictures in files.
+    `devices` are of one kind; `workers` processes share the parts, where there are several.
     `facts` decide the bytes of the output, and `fingerprint` is their hash: not the size of a
-    batch, threads or paths.
+    batch, threads, workers or paths.
     """
 
     config: RunConfig
     plan: Plan
     bundle: Bundle
     task: Task
-    device: Device
+    devices: list[Device]
+    workers: int
     precision: str
     graph: Path
     column: str
@@ -54,6 +56,16 @@ class Job:
     facts: dict[str, Any]
 
     @property
+    def device(self) -> Device:
+        """What one process runs on, and the others on one like it."""
+        return self.devices[0]
+
+    @property
+    def device_names(self) -> str:
+        """As `--device` takes them: `cpu`, or `cuda:0,1`."""
+        return ",".join([self.device.name, *(str(device.index) for device in self.devices[1:])])
+
+    @property
     def fingerprint(self) -> str:
         return hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -62,7 +74,8 @@ class Job:
         return (
             f"{self.plan.rows:,} rows of {len(self.plan.files):,} file(s) in {len(self.plan.parts):,} part(s)\n"
             f"column {self.column} -> {self.bundle.manifest.task} with {self.bundle.path} "
-            f"({self.precision}, {self.device.name}{'' if self.bundle.is_verified else ', unverified'})\n"
+            f"({self.precision}, {self.device_names}{'' if self.bundle.is_verified else ', unverified'})"
+            f"{f', {self.workers} workers' if self.workers > 1 else ''}\n"
             f"output {self.output}: {', '.join(self.schema.names)}"
         )
 
@@ -71,14 +84,14 @@ class Job:
         return list(dict.fromkeys([*self.kept, self.column, *side_columns(self.task, self.config)]))
 
 
-def make_job(config: RunConfig) -> Job:
-    """Settle a job.
+def make_job(config: RunConfig, plan: Plan | None = None) -> Job:
+    """Settle a job, of a plan that was made where one is given.
 
     Raises:
         UsageError, NoInput, BadInput, BadConfiguration, DeviceUnavailable, OutputRefused: what was
             found, and what to type.
     """
-    plan = make_plan(config.inputs, rows_per_part=config.rows_per_part, limit=config.limit)
+    plan = plan or make_plan(config.inputs, rows_per_part=config.rows_per_part, limit=config.limit)
     names = plan.schema.names
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"{plan.files[0].source} has more than one column named {', '.join(twice)}; rename them")
@@ -88,7 +101,8 @@ def make_job(config: RunConfig) -> Job:
     column = choose_columns(task_class, config, plan.schema)
     likely = graph_of("fp32" if config.precision == "auto" else config.precision)
     with meanwhile(lambda: bundle.graph_path(likely)) as checked:  # hashing a large graph takes a while
-        device = find_device(config.device)
+        devices = find_devices(config.device)
+        device = devices[0]
         precision = choose_precision(device, config.precision, bundle.manifest.graphs)
         task = task_class(bundle, config, column)
         graph = checked() if graph_of(precision) == likely else bundle.graph_path(graph_of(precision))
@@ -99,7 +113,8 @@ def make_job(config: RunConfig) -> Job:
         plan=plan,
         bundle=bundle,
         task=task,
-        device=device,
+        devices=devices,
+        workers=choose_workers(config, devices),
         precision=precision,
         graph=graph,
         column=column,
@@ -121,6 +136,14 @@ def make_job(config: RunConfig) -> Job:
             **{option_of(name): getattr(config, name) for name in task_class.options if name != "contact_sheet"},
         },
     )
+
+
+def choose_workers(config: RunConfig, devices: list[Device]) -> int:
+    """How many processes: as asked for, but one a device at least."""
+    workers = config.workers or len(devices)
+    if workers < len(devices):
+        raise UsageError(f"--workers {workers} would leave some of the {len(devices)} GPUs of --device idle")
+    return workers
 
 
 def refuse_options(config: RunConfig, name: str) -> None:

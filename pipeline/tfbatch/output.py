@@ -17,43 +17,27 @@ their names before that.
 """
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from tfbatch.bundle import sha256
 from tfbatch.claim import CONTACT_SHEET, DONE, SUCCESS, Claim, Record
 from tfbatch.contact_sheet import ContactSheet
-from tfbatch.errors import BadInput, OutputFailed, OutputRefused, first_line
+from tfbatch.drafts import Drafts, failing_as_output
+from tfbatch.errors import OutputFailed, OutputRefused
 from tfbatch.folder import Folder
-from tfbatch.image_files import ImageFiles, ImageSink, are_there
+from tfbatch.image_files import ImageSink, are_there
 from tfbatch.joined import JoinedFile
-from tfbatch.plan import InputFile, Part, Plan
-from tfbatch.sources import scheme_of, unreadable
+from tfbatch.plan import Part, Plan
+from tfbatch.sources import scheme_of
 from tfbatch.stages import overlap
 from tfbatch.storage import Storage, is_one_file
-from tfbatch.writer import PartWriter, to_json
+from tfbatch.writer import to_json
 
 READERS = 8  # records read at once: from an object store each takes a while
-
-
-@dataclass
-class Draft:
-    """The part being written."""
-
-    writer: PartWriter
-    images: ImageFiles | None
-    errors: int = 0
-    batch_tokens: int | None = None
-
-    def drop(self) -> None:
-        self.writer.drop()
-        if self.images is not None:
-            self.images.drop()
 
 
 class Output:
@@ -82,17 +66,13 @@ class Output:
         self._fingerprint = fingerprint
         self._identities = [file.identity for file in plan.files]
         self._file = None
-        self._storage: Storage
-        if is_one_file(target):
-            self._storage = Folder(Path(f"{target}.tfbatch"), beat)
+        self._storage = open_storage(target, beat)
+        if isinstance(self._storage, Folder) and is_one_file(target):
             self._file = JoinedFile(Path(target), self._storage, [fingerprint, self._identities])
-        else:
-            self._storage = open_storage(target, beat)
         inputs = [{"path": str(file.source), "rows": file.rows, "identity": file.identity} for file in plan.files]
         self._claim = Claim(self._storage, {"fingerprint": fingerprint, "facts": facts, "inputs": inputs})
-        self._sink = sink
+        self._drafts = Drafts(target, self._storage, plan, schema, fingerprint, sink)
         self._verify = verify
-        self._draft: Draft | None = None
 
     def check(self, *, overwrite: bool) -> None:
         """Refuse what `open` would refuse, lock and disk apart, and touch nothing."""
@@ -114,10 +94,8 @@ class Output:
     def close(self) -> None:
         """Drop the part being written and let go of the folder."""
         try:
-            if self._draft is not None:
-                self._draft.drop()
+            self._drafts.drop()
         finally:
-            self._draft = None
             self._claim.release()
 
     def records(self) -> dict[Part, Record]:
@@ -147,7 +125,7 @@ class Output:
 
     def keep_contact_sheet(self, sheet: ContactSheet) -> None:
         """Draw a run's contact sheet in the folder."""
-        with self._failing_as_output():
+        with failing_as_output(self.target):
             self._storage.ensure_held()
             drawn = self._storage.spool / "contact_sheet.png"
             sheet.save(drawn)
@@ -172,20 +150,31 @@ class Output:
         return self.success() is not None and len(self.records()) == len(self._plan.parts)
 
     def append(self, part: Part, table: pa.Table, errors: int, *, batch_tokens: int | None = None) -> Record | None:
-        """Add the next rows of a part, some with errors; returns its record when they were the last."""
-        with self._failing_as_output():
-            draft = self._draft = self._draft or self._begin(part)
-            if draft.images is not None:
-                table = draft.images.take_out(table, part.first + draft.writer.rows, self._schema)
-            draft.writer.append(table)
-            draft.errors += errors
-            draft.batch_tokens = batch_tokens
-            if draft.writer.rows < part.rows:
-                return None
-            draft.writer.finish()
-            record = self._commit(part, draft)
-            self._draft = None
-            return record
+        """Add the next rows of a part; the record, once they were the last ones and it counts.
+
+        Raises:
+            OutputFailed, BadInput: see `Drafts.append`.
+            TryAgain: the output is held no more.
+        """
+        record = self._drafts.append(part, table, errors, batch_tokens=batch_tokens)
+        if record is not None:
+            self.record(part, record)
+        return record
+
+    def record(self, part: Part, record: Record) -> None:
+        """Make a part count that has its name."""
+        with failing_as_output(self.target):
+            self._storage.ensure_held()
+            self._storage.write(self._record_name(part), to_json(record))
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What keeps the output held as long as any process has them."""
+        return self._storage.descriptors
+
+    def clear_spool(self, name: str) -> None:
+        """Forget what a process that worked for this one was writing."""
+        shutil.rmtree(self._storage.spool / name, ignore_errors=True)
 
     def finish(self, records: dict[Part, Record], summary: Record) -> None:
         """Write `_SUCCESS`, after joining the parts where one file was asked for.
@@ -196,7 +185,7 @@ class Output:
         rows = sum(record["rows"] for record in records.values())
         if set(records) != set(self._plan.parts) or rows != self._plan.rows:
             raise OutputFailed(f"{self._storage.name}: {rows:,} rows are recorded of {self._plan.rows:,}; run again")
-        with self._failing_as_output():
+        with failing_as_output(self.target):
             if self._file:
                 self._join(self._file, [records[part]["part"] for part in self._plan.parts])
             success = {"fingerprint": self._fingerprint, "inputs": self._identities, **summary}
@@ -208,36 +197,6 @@ class Output:
         if not file.is_this_jobs():
             file.join(names, self._schema)
         self._storage.remove(*names)
-
-    def _begin(self, part: Part) -> Draft:
-        """Open a part's file, and the folder of its pictures."""
-        name = Path(part.name(self._fingerprint)).name
-        writer = PartWriter(self._storage.spool / name, self._schema)
-        images = None
-        if self._sink is not None:
-            images = ImageFiles(self._sink, self._storage, Path(name).stem)
-        return Draft(writer=writer, images=images)
-
-    def _commit(self, part: Part, draft: Draft) -> Record:
-        """Give a finished file and its pictures their names, then record it."""
-        writer = draft.writer
-        source = self._plan.files[part.file]
-        self._storage.ensure_held()
-        check_unchanged(source)
-        name = part.name(self._fingerprint)
-        record = {
-            "part": name,
-            "rows": writer.rows,
-            "errors": draft.errors,
-            "batch_tokens": draft.batch_tokens,
-            "images": draft.images and draft.images.commit(),
-            "bytes": writer.path.stat().st_size,
-            "sha256": sha256(writer.path, self._storage.beat),
-        }
-        self._storage.publish(writer.path, name)
-        self._storage.ensure_held()
-        self._storage.write(self._record_name(part), to_json(record))
-        return record
 
     def _is_there(self, record: Record) -> bool:
         """Whether a recorded part is in the folder, with its pictures; with `verify`, byte for byte."""
@@ -251,33 +210,15 @@ class Output:
     def _record_name(self, part: Part) -> str:
         return f"{DONE}/{Path(part.name(self._fingerprint)).name}.json"
 
-    @contextmanager
-    def _failing_as_output(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, pa.ArrowException) as error:
-            reason = getattr(error, "strerror", None) or first_line(error)
-            raise OutputFailed(f"writing to {self.target} failed: {reason}") from error
-
 
 def open_storage(output: str, beat: Callable[[], None]) -> Storage:
-    """The storage of an output; nothing is touched yet.
+    """The storage of an output, or of the parts of one that is a file; nothing is touched yet.
 
     Raises:
         BadConfiguration: an object store, and the package for it is not installed.
     """
     if scheme_of(output) is None:
-        return Folder(Path(output), beat)
+        return Folder(Path(f"{output}.tfbatch" if is_one_file(output) else output), beat)
     from tfbatch.bucket import Bucket  # which needs obstore
 
     return Bucket(output, beat)
-
-
-def check_unchanged(file: InputFile) -> None:
-    """Refuse a part whose input file was replaced while it was read."""
-    try:
-        found = file.source.identity()
-    except OSError as error:
-        raise unreadable(file.source, "went away while it was read", error) from error
-    if found != file.identity:
-        raise BadInput(f"{file.source} was changed while it was read; run again to score it as it is now")

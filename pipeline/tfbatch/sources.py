@@ -23,7 +23,7 @@ ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 WILDCARD = re.compile(r"[*?[]")
 BUSY = "NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|THROTTLING|SLOW_DOWN|REQUEST_TIMEOUT"
 UNREACHABLE = re.compile(rf"AWS Error ({BUSY})\b|curlCode: \d|Status\(UNAVAILABLE")  # as the SDKs have it
-LOCAL = fs.LocalFileSystem()
+LOCAL = fs.LocalFileSystem()  # one for all files, and for those that came from another process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Source:
 
     @property
     def is_local(self) -> bool:
-        return self.filesystem is LOCAL
+        return bool(self.filesystem == LOCAL)
 
     @property
     def place(self) -> PurePath:

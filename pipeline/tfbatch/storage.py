@@ -22,6 +22,10 @@ class Storage(Protocol):
     spool: Path
     beat: Callable[[], None]
 
+    @property
+    def descriptors(self) -> list[int]:
+        """Open files that keep it held as long as any process has them."""
+
     def check(self) -> None:
         """Refuse a place that cannot be an output's, or holds what is not tfbatch's; touch nothing.
 
@@ -38,6 +42,10 @@ class Storage(Protocol):
 
     def release(self) -> None:
         """Let others write."""
+
+    def join(self, name: str) -> None:
+        """Write for the process that holds it, by way of a new spool of this name within its own; what
+        counts, that process alone records."""
 
     def ensure_held(self) -> None:
         """Before something is recorded as finished.

@@ -21,7 +21,8 @@ class Tally:
     """What is counted on the way: rows scored now, all errors, the first one met now and where, and
     tokens, of which padding makes more than there really are; rows that `repeated` another of their
     window and were not computed again; rows `truncated` to the model's length; the tokens of a
-    batch, once they are settled; where the time went; and the records of finished parts."""
+    batch, once they are settled; where the time went; the records of finished parts; of processes that
+    worked for this one the most memory they held, and how many died."""
 
     rows: int = 0
     errors: int = 0
@@ -33,6 +34,8 @@ class Tally:
     batch_tokens: int | None = None
     clock: Clock = field(default_factory=Clock)
     records: dict[Part, Record] = field(default_factory=dict)
+    peak_memory: int = 0
+    lost_workers: int = 0
     started: float = field(default_factory=time.monotonic)
 
     def begin(self, records: dict[Part, Record]) -> None:
@@ -56,6 +59,15 @@ class Tally:
         if errors and self.first_error is None:
             row = min(errors)
             self.first_error = (window.part, window.first + row, errors[row])
+
+    def add(self, other: "Tally", workers: int) -> None:
+        """Add the work, time and memory of one of so many processes; its rows and errors are counted already."""
+        self.real_tokens += other.real_tokens
+        self.computed_tokens += other.computed_tokens
+        self.repeated += other.repeated
+        self.truncated += other.truncated
+        self.peak_memory += other.peak_memory
+        self.clock.add(other.clock, workers)
 
 
 def check_errors(job: Job, tally: Tally) -> None:
@@ -85,7 +97,7 @@ def so_far(tally: Tally) -> Record:
         "parts": len(tally.records),
         "seconds": round(seconds, 3),
         "rows_per_second": round(tally.rows / seconds, 1),
-        "peak_memory_bytes": peak_memory() + DECODERS.peak_memory(),
+        "peak_memory_bytes": peak_memory() + DECODERS.peak_memory() + tally.peak_memory,
     }
 
 
@@ -102,7 +114,9 @@ def summary(job: Job, status: str, tally: Tally) -> Record:
         "output": job.output,
         "bundle": str(job.bundle.path),
         "task": job.bundle.manifest.task,
-        "device": job.device.name,
+        "device": job.device_names,
+        "workers": job.workers,
+        "lost_workers": tally.lost_workers,
         "precision": job.precision,
         "padding_ratio": round(tally.computed_tokens / tally.real_tokens, 4) if tally.real_tokens else None,
         "repeated_rows": tally.repeated,

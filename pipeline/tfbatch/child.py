@@ -1,0 +1,39 @@
+"""Processes that this one starts to do a part of its work, from this very package."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).parent
+
+
+def start_child(
+    module: str, *descriptors: int, keep: list[int] | None = None, env: Mapping[str, str] | None = None, **streams: Any
+) -> subprocess.Popen[bytes]:
+    """Start `main` of a module with the numbers of open files; it has those that it is to `keep` open too.
+
+    `env` is added to this process' environment, `streams` are Popen's; its standard input and output
+    are nowhere, unless these say otherwise.
+    """
+    # Our folder comes last, and the working directory not at all: a file there is no module of ours.
+    program = f"import sys; sys.path.append({str(PACKAGE.parent)!r}); from {PACKAGE.name}.{module} import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", program, *map(str, descriptors)],
+        pass_fds=[*descriptors, *(keep or [])],
+        env={**os.environ, **(env or {})},
+        start_new_session=True,  # ^C is for the job, which lets its processes go
+        **{"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, **streams},
+    )
+
+
+def ending(status: int) -> str:
+    """How a process ended, by its exit status."""
+    if status == -signal.SIGKILL:
+        return "was killed, perhaps for the memory it took"
+    if status < 0:
+        return f"crashed ({signal.Signals(-status).name})"
+    return f"ended with exit code {status}"

@@ -1,0 +1,77 @@
+"""What a job's process and those that work for it tell one another, pickled, over a pipe each.
+
+job                      worker
+  Orders             →                 once
+                     ←   Free          it has nothing to do
+  True               →                 there may be a part for it; False: it is done
+                     ←   More          its reader is at the end of a part
+  a Part, or None    →                 the next one; none is left for now
+                     ←   Scored        a window of the part is written
+                     ←   Alive         it got on, though there is nothing to say
+                     ←   Complete      a part has its name; the job records it
+                     ←   Failed        instead of all that would follow
+                     ←   Tally         after False, last
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tfbatch.claim import Record
+from tfbatch.config import RunConfig
+from tfbatch.plan import Part, Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orders:
+    """What a worker is to do: its share of a job, which must come to the same `fingerprint` there.
+
+    `name` is the worker's, unique in the job; `batch_tokens` are settled where they are not None;
+    `shown` are the parts whose rows go onto the contact sheet.
+    """
+
+    name: str
+    config: RunConfig
+    plan: Plan
+    fingerprint: str
+    batch_tokens: int | None
+    shown: list[Part]
+
+
+@dataclass(frozen=True)
+class Free:
+    pass
+
+
+@dataclass(frozen=True)
+class More:
+    pass
+
+
+@dataclass(frozen=True)
+class Alive:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """Rows of a part, some with errors, of which the first is `first_error`; and the settled budget of a batch."""
+
+    rows: int
+    errors: int
+    first_error: tuple[Part, int, str] | None
+    batch_tokens: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Complete:
+    """A part with its record; `drawn` are rows for the contact sheet."""
+
+    part: Part
+    record: Record
+    drawn: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    exit_code: int
+    reason: str

@@ -1,0 +1,124 @@
+"""A process that does parts of another one's job: see `messages`."""
+
+import os
+import sys
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from threading import Lock
+from typing import Any
+
+from tfbatch.contact_sheet import ContactSheet
+from tfbatch.decoders import DECODERS
+from tfbatch.drafts import Drafts
+from tfbatch.errors import BadConfiguration, TryAgain
+from tfbatch.flow import show, work
+from tfbatch.job import Job, make_job
+from tfbatch.machine import available_threads, do_without_pandas, limit_threads, peak_memory, return_freed_memory
+from tfbatch.messages import Alive, Complete, Failed, Free, More, Orders, Scored
+from tfbatch.output import open_storage
+from tfbatch.plan import Part
+from tfbatch.report import what_failed
+from tfbatch.stages import every, start_thread
+from tfbatch.stop import Stop
+from tfbatch.tally import Tally
+
+SECONDS_BETWEEN_SIGNS = 1.0
+
+
+class Link:
+    """The way to the job's process; what waits for an answer does so on the main thread."""
+
+    def __init__(self, pipe: "Connection[Any, Any]", stop: Stop) -> None:
+        self._pipe = pipe
+        self._stop = stop
+        self._sending = Lock()
+        self._heard = stop.last_beat
+
+    def send(self, message: object) -> None:
+        with self._sending:
+            self._pipe.send(message)
+
+    def ask(self, message: object) -> Any:
+        self.send(message)
+        return self._pipe.recv()
+
+    def say_alive(self) -> None:
+        """Say so, if anything was done since the last time."""
+        if self._stop.last_beat > self._heard:
+            self._heard = self._stop.last_beat
+            self.send(Alive())
+
+
+def main() -> None:
+    """Work for the process that has the other ends of these open files: a pipe, and one that tells
+    nothing but that it is gone."""
+    descriptor, life = map(int, sys.argv[1:3])
+
+    def end_with_the_job() -> None:
+        os.read(life, 1)
+        os._exit(TryAgain.exit_code)
+
+    start_thread(end_with_the_job)
+    stop = Stop()
+    pipe: Connection[Any, Any] = Connection(descriptor)
+    link = Link(pipe, stop)
+    try:
+        orders = pipe.recv()
+        every(SECONDS_BETWEEN_SIGNS, link.say_alive)
+        tally = Tally(batch_tokens=orders.batch_tokens)
+        do_share(settle(orders), orders, link, tally, stop)
+        tally.peak_memory = peak_memory() + DECODERS.peak_memory()
+        link.send(tally)
+    except Exception as error:  # noqa: BLE001 -- whatever it is, the job is told
+        exit_code, reason = what_failed(error)
+        link.send(Failed(exit_code=exit_code, reason=reason))
+
+
+def settle(orders: Orders) -> Job:
+    """The job as it is here, which must be what it is there.
+
+    Raises:
+        BadConfiguration: the bundle was replaced meanwhile.
+        TfbatchError: see `make_job`.
+    """
+    threads = orders.config.threads or available_threads()
+    limit_threads(threads)
+    DECODERS.limit(threads)
+    return_freed_memory()
+    do_without_pandas()
+    job = make_job(orders.config, orders.plan)
+    if job.fingerprint != orders.fingerprint:
+        raise BadConfiguration(f"bundle {job.bundle.path} was changed as the job began; run it again")
+    return job
+
+
+def do_share(job: Job, orders: Orders, link: Link, tally: Tally, stop: Stop) -> None:
+    """Do the parts that are given out, as long as there are any."""
+    storage = open_storage(job.output, stop.beat)
+    storage.join(orders.name)
+    drafts = Drafts(job.output, storage, job.plan, job.schema, job.fingerprint, job.sink)
+
+    def parts() -> Iterator[list[Part]]:
+        while (part := link.ask(More())) is not None:
+            yield [part]
+
+    def new_sheet() -> ContactSheet:
+        return ContactSheet("", job.config.contact_sheet or 0)
+
+    while link.ask(Free()):
+        sheet = new_sheet()
+        for finished, record in work(job, parts(), drafts.append, tally, stop):
+            part = finished.window.part
+            if part in orders.shown:
+                show(finished, job, sheet)
+            link.send(
+                Scored(
+                    rows=finished.table.num_rows,
+                    errors=len(finished.errors),
+                    first_error=tally.first_error,
+                    batch_tokens=tally.batch_tokens,
+                )
+            )
+            if record is not None:
+                link.send(Complete(part=part, record=record, drawn=sheet.rows))
+                sheet = new_sheet()

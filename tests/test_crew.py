@@ -1,0 +1,235 @@
+"""Several processes share a job's parts: the output is that of one, whatever becomes of them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import Finished, part_hashes, run_tfbatch, tfbatch_env, write_reviews
+from tfbatch import errors
+from tfbatch.config import RunConfig
+from tfbatch.device import find_devices
+from tfbatch.errors import DeviceUnavailable, UsageError
+from tfbatch.job import choose_workers
+from tfbatch.session import Device
+
+ROWS, ROWS_A_PART = 12_000, 100
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory, text_bundle: Path) -> tuple[list[object], dict[str, str]]:
+    """A job of 120 parts but for its output, and their hashes as one process makes them."""
+    folder = tmp_path_factory.mktemp("long")
+    source = write_reviews(folder / "in.parquet", ROWS, row_group=1000)
+    words: list[object] = ["run", source, "-m", text_bundle, "--rows-per-part", ROWS_A_PART]
+    assert run_tfbatch(*words, "-o", folder / "out").code == 0
+    return words, part_hashes(folder / "out")
+
+
+class Running:
+    """A run with workers that is met on its way."""
+
+    def __init__(self, *words: object) -> None:
+        command = [sys.executable, "-m", "tfbatch.cli", *map(str, words)]
+        self.process = subprocess.Popen(
+            command, env=tfbatch_env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self._output = Path(str(words[words.index("-o") + 1]))
+
+    def wait_for(self, parts: int) -> None:
+        """Until so many parts are finished."""
+        done = self._output / "_tfbatch" / "done"
+        while not done.is_dir() or len(list(done.glob("part-*"))) < parts:
+            assert self.process.poll() is None
+            time.sleep(0.002)
+
+    def workers(self) -> list[int]:
+        """The numbers of its workers' processes that are not over."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (folder / "cmdline").read_bytes()
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if b"tfbatch.worker" in words and fields[0] != "Z" and int(fields[1]) == self.process.pid:
+                found.append(int(folder.name))
+        return sorted(found)
+
+    def end(self) -> Finished:
+        out, err = self.process.communicate(timeout=60)
+        return Finished(self.process.returncode, out, err)
+
+
+def is_over(pid: int) -> bool:
+    """Whether a process has ended, within a few seconds."""
+    for _ in range(500):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_workers_write_what_one_process_writes(long: tuple[list[object], dict[str, str]], tmp_path: Path) -> None:
+    words, whole = long
+    done = run_tfbatch(*words, "-o", tmp_path / "out", "--workers", 3)
+    assert done.code == 0, done.err
+    assert part_hashes(tmp_path / "out") == whole
+    assert (done.result["workers"], done.result["lost_workers"], done.result["rows"]) == (3, 0, ROWS)
+    assert done.result["bottleneck_share"] <= 1
+    assert not list((tmp_path / "out" / "_tfbatch" / "tmp").iterdir())
+    assert run_tfbatch(*words, "-o", tmp_path / "out", "--workers", 2).result["status"] == "already done"
+
+
+def test_one_file_is_joined_from_the_parts_of_all(
+    long: tuple[list[object], dict[str, str]], reviews: Path, text_bundle: Path, tmp_path: Path
+) -> None:
+    words = ["run", reviews, "-m", text_bundle, "--rows-per-part", 90, "--batch-tokens", "auto"]
+    env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = run_tfbatch(*words, "-o", tmp_path / "two.parquet", "--workers", 2, env=env)
+    assert done.code == 0, done.err
+    assert run_tfbatch(*words, "-o", tmp_path / "one.parquet", env=env).code == 0
+    assert pq.read_table(tmp_path / "two.parquet").equals(pq.read_table(tmp_path / "one.parquet"))
+    assert done.result["batch_tokens"] in (128, 256, 512, 1024)
+
+
+def test_pictures_and_the_contact_sheet_come_from_all_workers(
+    picture_model: Callable[[str], tuple[Path, Path]], picture: Callable[..., bytes], tmp_path: Path
+) -> None:
+    cells = [b"broken" if row == 1 else picture(seed=row) for row in range(12)]
+    pq.write_table(pa.table({"image": cells}), tmp_path / "in.parquet")
+    words = ["run", tmp_path / "in.parquet", "-m", picture_model("vit")[1], "--rows-per-part", 3]
+    words += ["--images", "files", "--contact-sheet", 5]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert run_tfbatch(*words, "-o", one).code == 0
+    done = run_tfbatch(*words, "-o", two, "--workers", 2)
+    assert done.code == 0, done.err
+    assert done.result["errors"] == 1
+    files = [path.relative_to(one) for path in one.rglob("*") if path.suffix in (".parquet", ".png")]
+    assert len([path for path in files if path.parts[0] == "images"]) == 11
+    for file in files:
+        if file.name != "contact_sheet.png":
+            assert (two / file).read_bytes() == (one / file).read_bytes()
+    assert (two / "_tfbatch" / "contact_sheet.png").stat().st_size > 1000
+
+
+def test_the_parts_of_a_killed_worker_are_taken_over(long: tuple[list[object], dict[str, str]], tmp_path: Path) -> None:
+    words, whole = long
+    running = Running(*words, "-o", tmp_path / "out", "--workers", 3)
+    running.wait_for(parts=5)
+    os.kill(running.workers()[0], signal.SIGKILL)
+    running.wait_for(parts=40)
+    os.kill(running.workers()[-1], signal.SIGSEGV)
+    done = running.end()
+    assert done.code == 0, done.err
+    assert part_hashes(tmp_path / "out") == whole
+    assert done.result["lost_workers"] == 2
+    assert (done.result["rows"], done.result["errors"]) == (ROWS, 0)
+    assert "was killed, perhaps for the memory it took; the others take over what it had" in done.err
+    assert "crashed (SIGSEGV); the others" in done.err
+    assert not list((tmp_path / "out" / "_tfbatch" / "tmp").iterdir())
+
+
+def test_a_job_without_workers_left_keeps_its_parts(long: tuple[list[object], dict[str, str]], tmp_path: Path) -> None:
+    words, whole = long
+    running = Running(*words, "-o", tmp_path / "out", "--workers", 2)
+    running.wait_for(parts=5)
+    for worker in running.workers():
+        os.kill(worker, signal.SIGKILL)
+    done = running.end()
+    assert done.code == errors.TryAgain.exit_code
+    assert "was killed, perhaps for the memory it took, the last there was; finished parts are kept" in done.err
+    assert 500 <= done.result["rows"] < ROWS
+    assert run_tfbatch(*words, "-o", tmp_path / "out", "--workers", 2).code == 0
+    assert part_hashes(tmp_path / "out") == whole
+
+
+DEADLY = """
+import os, signal
+link = os.link
+
+def die(source, target, **more):
+    if "-0000000300-" in os.fspath(target):
+        os.kill(os.getpid(), signal.SIGKILL)
+    link(source, target, **more)
+
+os.link = die
+"""
+
+
+def test_a_part_that_kills_its_workers_does_not_kill_all(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(DEADLY)
+    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), tfbatch_env()["PYTHONPATH"]])}
+    words = ["run", reviews, "-m", text_bundle, "--rows-per-part", 100, "-o", tmp_path / "out", "--workers", 4]
+    done = run_tfbatch(*words, env=env)
+    assert done.code == errors.TryAgain.exit_code
+    assert f"as another did before it, at rows 300 to 399 of {reviews}; finished parts are kept" in done.err
+    assert run_tfbatch(*words).code == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+def test_workers_end_with_the_job(
+    number: int, code: int, long: tuple[list[object], dict[str, str]], tmp_path: Path
+) -> None:
+    words, whole = long
+    running = Running(*words, "-o", tmp_path / "out", "--workers", 2)
+    running.wait_for(parts=5)
+    workers = running.workers()
+    assert len(workers) == 2
+    running.process.send_signal(number)
+    assert running.end().code == code
+    assert all(map(is_over, workers))
+    done = run_tfbatch(*words, "-o", tmp_path / "out", "--workers", 2)
+    assert done.code == 0, done.err
+    assert part_hashes(tmp_path / "out") == whole
+
+
+def test_what_a_worker_cannot_read_fails_the_job(
+    long: tuple[list[object], dict[str, str]], tmp_path: Path, text_bundle: Path
+) -> None:
+    source = write_reviews(tmp_path / "in.parquet", 1000, row_group=100)
+    content = bytearray(source.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 64] = bytes(64)
+    source.write_bytes(content)
+    words = ["run", source, "-m", text_bundle, "--rows-per-part", 100, "-o", tmp_path / "out"]
+    done = run_tfbatch(*words, "--workers", 2)
+    assert done.code == errors.BadInput.exit_code
+    assert f"{source} cannot be read" in done.err
+    assert "(worker-" in done.err
+
+
+def test_errors_of_all_workers_count_against_the_limit(text_bundle: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": [None, "good film"] * 200}), tmp_path / "in.parquet")
+    words = ["run", tmp_path / "in.parquet", "-m", text_bundle, "--rows-per-part", 40, "-o", tmp_path / "out"]
+    done = run_tfbatch(*words, "--workers", 2, "--max-errors", 90)
+    assert done.code == errors.TooManyRowErrors.exit_code
+    assert "--max-errors 90 allows 90; the first met now is row" in done.err
+
+
+def test_too_few_parts_are_told_of(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
+    done = run_tfbatch("run", reviews, "-m", text_bundle, "-o", tmp_path / "out", "--workers", 2)
+    assert done.code == 0
+    assert "1 part(s) for 2 workers" in done.err
+
+
+def test_several_gpus_are_one_device_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tfbatch.device.cuda_problem", lambda index: "there is none" if index > 2 else None)
+    gpus = [Device(runtime="cuda", index=index) for index in (2, 0)]
+    assert find_devices("cuda:2,0,2") == gpus
+    assert choose_workers(RunConfig(inputs=()), gpus) == 2
+    assert choose_workers(RunConfig(inputs=(), workers=4), gpus) == 4
+    with pytest.raises(UsageError, match="would leave some of the 2 GPUs"):
+        choose_workers(RunConfig(inputs=(), workers=1), gpus)
+    with pytest.raises(DeviceUnavailable, match="cuda:3: there is none"):
+        find_devices("cuda:0,3")
+    with pytest.raises(UsageError, match="cuda:N,M"):
+        find_devices("cuda:0,cpu")
