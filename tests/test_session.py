@@ -1,18 +1,19 @@
 """Out of memory, made for real: a session whose arena may not grow."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 from conftest import run_tfbatch
-from tfbatch.batches import Batch, Feeds, Indices, Window, Work, one_result_each
+from tfbatch.batches import Batch, Feeds, Floats, Indices, Window, Work, one_result_each
 from tfbatch.device import find_device, open_session
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
 from tfbatch.machine import cgroup_quota
 from tfbatch.onnxruntime_session import cuda_problem
 from tfbatch.plan import Part
-from tfbatch.scoring import Scoring
+from tfbatch.scoring import Caps, Scoring
 from tfbatch.session import Session
 
 
@@ -42,21 +43,42 @@ def work_of(rows: int, length: int) -> Work:
     return one_result_each(np.full(rows, length), np.arange(rows), {}, collate)
 
 
-def test_a_batch_that_does_not_fit_is_run_in_halves(cramped: Session, text_bundle: Path) -> None:
+class Counting:
+    """A session that notes how many rows it is given."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.rows: list[int] = []
+
+    def run(self, feeds: Feeds) -> Floats:
+        self.rows.append(len(feeds["input_ids"]))
+        return self._session.run(feeds)
+
+
+def test_a_batch_that_does_not_fit_is_run_in_pieces_and_the_next_ones_too(cramped: Session, text_bundle: Path) -> None:
     whole = Batch(inputs=np.arange(2000), length=20)
     window = Window(part=Part(file=0, first=0, stop=2000, folder=Path(), identity=""), first=0, rows=None)
-    scoring = Scoring(window, work_of(2000, 20))
-    scoring.compute(cramped, whole)
+    scoring, caps, session = Scoring(window, work_of(2000, 20)), Caps(), Counting(cramped)
+    scoring.compute(session, whole, caps)
     assert scoring.reasons == {}
+    most = caps.of(20)
+    assert session.rows[:2] == [2000, 1000]
+    assert 1 < most < 1000
+    session.rows.clear()
+    Scoring(window, work_of(2000, 20)).compute(session, whole, caps)
+    assert max(session.rows) == most
+    assert sum(session.rows) == 2000
+    assert (caps.of(40), caps.of(19)) == (most, sys.maxsize)
     roomy = Scoring(window, work_of(2000, 20))
-    roomy.compute(open_session(text_bundle / "model.onnx", find_device("cpu")), Batch(inputs=np.arange(1), length=20))
+    alone = Batch(inputs=np.arange(1), length=20)
+    roomy.compute(open_session(text_bundle / "model.onnx", find_device("cpu")), alone, Caps())
     np.testing.assert_allclose(scoring.work.results, np.tile(roomy.work.results[0], (2000, 1)), atol=1e-6)
 
 
 def test_a_device_is_cpu_or_cuda_or_refused() -> None:
     assert find_device("cpu").provider == "CPUExecutionProvider"
     for word in ("gpu", "cuda:x", "cuda:-1", "CPU", ""):
-        with pytest.raises(UsageError, match="auto, cpu, openvino, cuda or cuda:N"):
+        with pytest.raises(UsageError, match="auto, cpu, openvino, cuda, cuda:N or cuda:N,M"):
             find_device(word)
 
 

@@ -85,9 +85,10 @@ class Batch:
     inputs: Indices
     length: int
 
-    def halves(self) -> "list[Batch]":
-        """The same inputs in two batches, for when one does not fit."""
-        return [Batch(inputs=inputs, length=self.length) for inputs in np.array_split(self.inputs, 2)]
+    def pieces(self, most: int) -> "list[Batch]":
+        """The same inputs in batches of at most so many, for when one does not fit."""
+        starts = range(0, len(self.inputs), most)
+        return [Batch(inputs=self.inputs[start : start + most], length=self.length) for start in starts]
 
     @property
     def tokens(self) -> int:

@@ -37,7 +37,7 @@ from tfbatch.pooled_session import PooledSession
 from tfbatch.probe import Budget
 from tfbatch.progress import Watcher
 from tfbatch.reader import read_windows
-from tfbatch.scoring import Finished, Scoring
+from tfbatch.scoring import Caps, Finished, Scoring
 from tfbatch.session import Session
 from tfbatch.stages import Room, after, meanwhile, overlap
 from tfbatch.stop import Stop
@@ -147,7 +147,7 @@ def score(job: Job, lots: Iterable[list[Part]], tally: Tally, stop: Stop) -> Ite
     threads, clock = job.config.threads or available_threads(), tally.clock
     preparing = 1 if job.task.prepares_in_parallel else threads
     computing = 1 if job.device.is_cuda else threads
-    room = Room(threads * ROOM_A_THREAD)
+    room, caps = Room(threads * ROOM_A_THREAD), Caps()
 
     def prepare(window: Window) -> Scoring:
         stop.beat()
@@ -156,7 +156,7 @@ def score(job: Job, lots: Iterable[list[Part]], tally: Tally, stop: Stop) -> Ite
     def compute(step: Step) -> Step:
         stop.beat()
         if step.batch:
-            step.scoring.compute(session(), step.batch)
+            step.scoring.compute(session(), step.batch, caps)
         return step
 
     def finish(scoring: Scoring) -> Finished:

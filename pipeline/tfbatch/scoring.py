@@ -1,5 +1,6 @@
 """A window of rows while its batches are computed, and the table it becomes."""
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,21 @@ class Finished:
     result_of_row: Indices
 
 
+class Caps:
+    """The most inputs of a length that are computed at once, once some did not fit the memory; what holds for
+    a length holds for longer ones."""
+
+    def __init__(self) -> None:
+        self._most: dict[int, int] = {}
+
+    def of(self, length: int) -> int:
+        return min((most for capped, most in list(self._most.items()) if capped <= length), default=sys.maxsize)
+
+    def lower(self, batch: Batch) -> None:
+        """Half as many as those that did not fit."""
+        self._most[batch.length] = min(self.of(batch.length), max(1, len(batch.inputs) // 2))
+
+
 class Scoring:
     """A window with its work.
 
@@ -37,17 +53,21 @@ class Scoring:
         self.work = work
         self.reasons: dict[int, str] = {}  # of results that cannot be had
 
-    def compute(self, session: Session, batch: Batch) -> None:
-        """Run a batch, in halves where it does not fit the memory; a lone row that does not fit
-        is that row's error."""
+    def compute(self, session: Session, batch: Batch, caps: Caps) -> None:
+        """Run a batch, in pieces where it does not fit the memory; a lone row that does not fit is that
+        row's error. What is found out of the memory is left in `caps`."""
+        for piece in batch.pieces(caps.of(batch.length)):
+            self._compute(session, piece, caps)
+
+    def _compute(self, session: Session, batch: Batch, caps: Caps) -> None:
         try:
             outputs = session.run(self.work.collate(batch.inputs, batch.length))
         except (OutOfMemory, MemoryError):
             if len(batch.inputs) == 1:
                 self.reasons[int(self.work.result_of_input[batch.inputs[0]])] = OUT_OF_MEMORY
                 return
-            for half in batch.halves():
-                self.compute(session, half)
+            caps.lower(batch)
+            self.compute(session, batch, caps)
             return
         finite = np.isfinite(outputs).all(axis=tuple(range(1, outputs.ndim)))
         for result in self.work.result_of_input[batch.inputs[~finite]].tolist():
