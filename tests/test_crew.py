@@ -225,6 +225,9 @@ def test_several_gpus_are_one_device_each(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("tfbatch.device.cuda_problem", lambda index: "there is none" if index > 2 else None)
     gpus = [Device(runtime="cuda", index=index) for index in (2, 0)]
     assert find_devices("cuda:2,0,2") == gpus
+    assert find_devices("cuda:1", 1.5) == [Device(runtime="cuda", index=1, memory=3 << 29)]
+    with pytest.raises(UsageError, match="--gpu-memory is for GPUs"):
+        find_devices("cpu", 1)
     assert choose_workers(RunConfig(inputs=()), gpus) == 2
     assert choose_workers(RunConfig(inputs=(), workers=4), gpus) == 4
     with pytest.raises(UsageError, match="would leave some of the 2 GPUs"):

@@ -157,6 +157,8 @@ def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], C
 @setting("--threads", type=click.IntRange(min=1), help="Processor threads; default: all this process may use.")
 @setting("--workers", type=click.IntRange(min=1), metavar="N",
          help="Processes that share the parts and the threads, each with a model; default: one a GPU.")  # fmt: skip
+@setting("--gpu-memory", type=click.FloatRange(min=0, min_open=True), metavar="GIB",
+         help="The most that a process takes of a GPU; what does not fit is run in smaller batches.")  # fmt: skip
 @setting("--overwrite", is_flag=True, help="Start the output anew.")
 @setting("--verify", is_flag=True, help="Hash finished parts again; those that changed are made anew.")
 @setting("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",

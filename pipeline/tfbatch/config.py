@@ -64,6 +64,7 @@ class RunConfig:
     limit: int | None = None
     threads: int | None = None
     workers: int | None = None
+    gpu_memory: float | None = None
     overwrite: bool = False
     verify: bool = False
     timeout: float | None = None

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,12 +19,21 @@ BF16 = {"avx512_bf16", "amx_bf16"}  # as Linux names them
 INT8 = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
-def find_devices(asked: str) -> list[Device]:
-    """What `--device` names: see `find_device`, or `cuda:0,1` for several GPUs, each once."""
+def find_devices(asked: str, memory: float | None = None) -> list[Device]:
+    """What `--device` names: see `find_device`, or `cuda:0,1` for several GPUs, each once; with so much of
+    their memory, in GiB.
+
+    Raises:
+        UsageError: memory is asked for that is not a GPU's.
+    """
     match = re.fullmatch(r"cuda:(\d+(?:,\d+)+)", asked)
-    if not match:
-        return [find_device(asked)]
-    return [find_device(f"cuda:{index}") for index in dict.fromkeys(map(int, match[1].split(",")))]
+    names = [f"cuda:{index}" for index in dict.fromkeys(map(int, match[1].split(",")))] if match else [asked]
+    devices = [find_device(name) for name in names]
+    if memory is None:
+        return devices
+    if not devices[0].is_cuda:
+        raise UsageError(f"--gpu-memory is for GPUs; --device {asked} is {devices[0].name} here")
+    return [replace(device, memory=int(memory * 2**30)) for device in devices]
 
 
 def find_device(asked: str) -> Device:

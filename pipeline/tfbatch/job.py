@@ -101,7 +101,7 @@ def make_job(config: RunConfig, plan: Plan | None = None) -> Job:
     column = choose_columns(task_class, config, plan.schema)
     likely = graph_of("fp32" if config.precision == "auto" else config.precision)
     with meanwhile(lambda: bundle.graph_path(likely)) as checked:  # hashing a large graph takes a while
-        devices = find_devices(config.device)
+        devices = find_devices(config.device, config.gpu_memory)
         device = devices[0]
         precision = choose_precision(device, config.precision, bundle.manifest.graphs)
         task = task_class(bundle, config, column)

@@ -76,7 +76,8 @@ class OnnxRuntimeSession:
 
     On a CPU every caller's thread runs the graph by itself, one kernel thread each: batches go in
     parallel, kernels do not wait for one another, and a row's result does not depend on how many
-    threads there are. On CUDA there is one caller. A stop ends the batches under way.
+    threads there are. On CUDA each call has a stream of its own, so that one's
+    copies go beside the other's kernels. A stop ends the batches under way.
     """
 
     def __init__(self, graph: Path, device: Device, stop: Stop, output: str | None = None) -> None:
@@ -92,7 +93,8 @@ class OnnxRuntimeSession:
         missing: list[str] = []
         if device.is_cuda:
             missing = load_cuda_libraries(runtime)
-            providers = [(device.provider, {"device_id": device.index} | CUDA_OPTIONS)]
+            limit = {} if device.memory is None else {"gpu_mem_limit": device.memory}
+            providers = [(device.provider, {"device_id": device.index, **limit, **CUDA_OPTIONS})]
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         # On a processor the kernel that adds and normalises in one is the slower one.
         kept_apart = [] if device.is_cuda else ["SkipLayerNormFusion"]

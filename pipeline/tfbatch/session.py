@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 from tfbatch.batches import Feeds, Floats
 
 Runtime = Literal["cpu", "cuda", "openvino"]
+GPU_CALLERS = 2
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "openvino": "OpenVINO"}
 
 
@@ -19,11 +20,13 @@ class Device:
 
     `batch_tokens` is the default budget of a batch, `length_multiple` what lengths are padded to a
     multiple of: small batches stay in a processor's caches; a GPU wants large ones and few shapes,
-    since its arena keeps what each new shape took.
+    since its arena keeps what each new shape took. `memory` bounds that arena, in bytes, where it is
+    not None.
     """
 
     runtime: Runtime
     index: int = 0
+    memory: int | None = None
 
     @property
     def name(self) -> str:
@@ -36,6 +39,11 @@ class Device:
     @property
     def is_cuda(self) -> bool:
         return self.runtime == "cuda"
+
+    def callers(self, threads: int) -> int:
+        """How many threads call its session at once: on a processor each computes by itself; on a GPU a second
+        one makes the next batch and copies it there while the first one's is computed."""
+        return GPU_CALLERS if self.is_cuda else threads
 
     @property
     def batch_tokens(self) -> int:
