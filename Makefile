@@ -13,7 +13,7 @@ OUT ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export export-bert export-vit export-minilm data demo quality bench
+.PHONY: help setup export export-bert export-vit export-minilm data demo quality bench bench-gpu
 .PHONY: test test-long test-families test-interchange faults check audit docs format clean
 
 help: ## List the targets
@@ -68,6 +68,9 @@ quality: export ## How good the models that make pictures are, against the mean 
 
 bench: setup export export-minilm data ## Compare with transformers, torch, optimum, Ray and OpenVINO: BENCH='--workloads reviews'
 	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-gpu: setup export-minilm data ## Compare with torch and torch.compile in fp16 on a GPU: BENCH='--models bert-base'
+	$(BIN)/python -m benchmarks.gpu $(BENCH)
 
 test: setup check export export-minilm data ## Check and test everything
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
