@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, read_output, run_tfbatch
+from tfbatch.batches import Feeds
 from tfbatch.bundle import Graph
 from tfbatch.device import arithmetic, choose_precision, faster_choice, find_device, is_proved, open_session
 from tfbatch.errors import BadConfiguration, UsageError
@@ -92,22 +94,29 @@ def test_reduced_precision_changes_next_to_no_label(
     assert 0 < distance(found, exact) < 0.2
 
 
-def test_the_first_call_of_openvino_goes_alone(text_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_call_of_openvino_goes_alone_and_of_each_shape_the_first(
+    text_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session = open_session(text_bundle / "model.onnx", find_device("openvino"), "fp32", threads=4)
-    under_way, together = [], []
+    under_way: list[int] = []
+    together: list[list[int]] = []
 
-    def slowly(feeds: object) -> object:
-        under_way.append(feeds)
-        together.append(len(under_way))
+    def slowly(feeds: Feeds) -> Feeds:
+        length = feeds["input_ids"].shape[1]
+        under_way.append(length)
+        together.append(list(under_way))
         time.sleep(0.05)
-        under_way.remove(feeds)
+        under_way.remove(length)
         return feeds
 
     monkeypatch.setattr(session, "_run", slowly)
+    batches = [{"input_ids": np.ones((1, length))} for length in (2, 2, 3, 3, 4, 4, 5, 5, 5, 5, 5, 5)]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(session.run, range(12))) == list(range(12))
-    assert together[0] == 1
-    assert max(together) > 1  # and the others do not wait
+        assert list(pool.map(session.run, batches)) == batches
+    assert together[0] == [2]
+    assert max(map(len, together)) > 1  # other shapes do not wait
+    assert all(lengths.count(length) < 2 for lengths in together for length in (3, 4))
+    assert max(lengths.count(5) for lengths in together) > 1  # nor do those of a shape that is known
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tfbatch.batches import cut
+from tfbatch.batches import cut, spread
 from tfbatch.errors import BadInput
 from tfbatch.plan import Plan, make_plan
 from tfbatch.reader import read_windows
@@ -87,3 +87,12 @@ def test_batches_hold_every_input_once_longest_first_within_the_budget() -> None
         assert longest == sorted(longest, reverse=True)
     computed = sum(batch.tokens for batch in cut(lengths, np.zeros(500, np.int64), 512))
     assert computed < 1.05 * lengths.sum()
+
+
+def test_the_first_batch_of_each_shape_comes_before_all_others() -> None:
+    lengths = np.array([5, 5, 5, 5, 5, 3, 3, 3, 3])
+    batches = cut(lengths, np.zeros(9, np.int64), 10)
+    shapes = [(len(batch.inputs), batch.length) for batch in spread(batches)]
+    assert len(shapes) > len(set(shapes))
+    assert len(set(shapes[: len(set(shapes))])) == len(set(shapes))
+    assert sorted(np.concatenate([batch.inputs for batch in spread(batches)])) == list(range(9))

@@ -115,6 +115,19 @@ def cut(lengths: Indices, groups: Indices, budget: int, multiple: int = 1) -> li
     return batches
 
 
+def spread(batches: list[Batch]) -> list[Batch]:
+    """The first batch of each shape before all others: a runtime sets a shape up once, and who needs it too
+    meanwhile would wait."""
+    shapes: set[tuple[int, int]] = set()
+    firsts: list[Batch] = []
+    others: list[Batch] = []
+    for batch in batches:
+        shape = len(batch.inputs), batch.length
+        (others if shape in shapes else firsts).append(batch)
+        shapes.add(shape)
+    return firsts + others
+
+
 def evenly(window: Window) -> Indices:
     """The weight of each row where all that is large is the window's own columns."""
     count = window.rows.num_rows

@@ -24,7 +24,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from tfbatch.batches import NO_RESULT, Batch, Window, cut, divide
+from tfbatch.batches import NO_RESULT, Batch, Window, cut, divide, spread
 from tfbatch.claim import Record
 from tfbatch.contact_sheet import ContactSheet
 from tfbatch.crew import Crew
@@ -221,7 +221,7 @@ def cut_windows(
     with closing(scorings):
         for scoring in scorings:
             work = scoring.work
-            batches = cut(work.lengths, work.groups, budget.of(work), job.device.length_multiple)
+            batches = spread(cut(work.lengths, work.groups, budget.of(work), job.device.length_multiple))
             tally.count_work(work, batches)
             for batch in batches[:-1]:
                 yield Step(scoring=scoring, batch=batch, is_last=False)

@@ -14,6 +14,8 @@ from tfbatch.errors import BadConfiguration, DeviceUnavailable, first_line
 from tfbatch.session import OutOfMemory
 from tfbatch.stop import Stop
 
+Shapes = tuple[tuple[int, ...], ...]
+
 
 def load_openvino() -> ModuleType:
     """OpenVINO, imported when first needed.
@@ -58,7 +60,8 @@ class OpenVinoSession:
             self._model = core.compile_model(model, "CPU", settings)
         except Exception as error:  # OpenVINO's errors are RuntimeError and what its bindings make of others
             raise BadConfiguration(f"OpenVINO cannot load {graph}: {reason(error)}") from error
-        self._first, self._is_warm = Lock(), False
+        self._first: dict[Shapes, Lock] = {}
+        self._known: set[Shapes] = set()
         self._idle: deque[Any] = deque()
         self._started: list[Any] = []
         self._stop = stop
@@ -70,12 +73,15 @@ class OpenVinoSession:
 
     def run(self, feeds: Feeds) -> Floats:
         """See `Session`. The first call goes alone: two that set up OpenVINO's bindings at once may wait
-        for one another for ever, one with Python's lock and one with that of a C++ static."""
-        if self._is_warm:
+        for one another for ever, one with Python's lock and one with that of a C++ static. So does the first
+        one of each shape among those of that shape: two that set it up at once were seen to give wrong
+        numbers, at the model's full length, in two to four of a hundred processes."""
+        shapes = tuple(array.shape for array in feeds.values()) if self._known else ()
+        if shapes in self._known:
             return self._run(feeds)
-        with self._first:
+        with self._first.setdefault(shapes, Lock()):
             outputs = self._run(feeds)
-            self._is_warm = True
+            self._known.add(shapes)
         return outputs
 
     def _run(self, feeds: Feeds) -> Floats:
