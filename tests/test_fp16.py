@@ -1,5 +1,6 @@
 """Graphs in half precision: near to PyTorch for every family and task, float32 where float16 would not do."""
 
+import re
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -16,6 +17,7 @@ import torch
 from conftest import make_picture_model, read_output, run_tfbatch
 from tfbatch.bundle import load_bundle
 from tfbatch.device import arithmetic, choose_precision, find_device, is_proved, open_session
+from tfbatch.doctor import DEBUG
 from tfbatch.errors import ExportNotVerified
 from tfbatch.onnxruntime_session import cuda_problem
 from tfbatch.session import Device
@@ -233,3 +235,16 @@ def test_the_gpu_is_as_near_in_half_precision_as_the_gate_asks(half_text: Path) 
     figures = compare(half, whole, labels=True)
     assert figures["cosine"] >= REAL["fp16"].cosine
     assert figures["label_agreement"] == 1
+
+
+@pytest.mark.gpu
+def test_no_attention_on_a_gpu_is_left_to_plain_products(half_text: Path, reviews: Path, tmp_path: Path) -> None:
+    """Of rows of one length and of many, which are masked."""
+    if problem := cuda_problem(0):
+        pytest.skip(problem)
+    words = ["run", reviews, "-m", half_text, "--device", "cuda", "--batch-tokens", 256, "-o", tmp_path / "out"]
+    done = run_tfbatch(*words, env={DEBUG: "1"})
+    assert done.code == 0, done.err
+    kernels = set(re.findall(r"SdpaKernel=(\w+)", done.out + done.err))
+    assert kernels
+    assert "MATH" not in kernels
