@@ -36,19 +36,24 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("name", "task"), PAIRS)
-def test_a_family_does_a_task_as_the_hub_does(name: str, task: str, tmp_path: Path) -> None:
+def test_a_family_does_a_task_as_the_hub_does(name: str, task: str, tmp_path: Path, many_ties: None) -> None:
     checkpoint = make_text_checkpoint(name, task, tmp_path / "checkpoint")
-    bundle = export(ExportConfig(model=str(checkpoint), output=tmp_path / "bundle", task=task, fp16=True))
+    comparison = COMPARISONS[task]
+    table = comparison.make(real_texts(), AutoTokenizer.from_pretrained(checkpoint))
+    pq.write_table(table, tmp_path / "in.parquet")
+    asked = ExportConfig(
+        model=str(checkpoint), output=tmp_path / "bundle", task=task, fp16=True, int8=True,
+        samples=tmp_path / "in.parquet", **comparison.samples,
+    )  # fmt: skip
+    bundle = export(asked)
     graph = bundle.manifest.graphs["fp32"]
     fused = {"Attention", "MultiHeadAttention"} & set(graph.fused)
     assert [graph.fused[operator] for operator in fused] == [3]
     exact = [record for record in graph.parity if record["device"] == "cpu"]
     assert max(record["max_abs_difference"] for record in exact) <= 1e-4
     assert {f"7 x {LONGEST}", f"7 x {LONGEST}, padded"} <= {record["batch"] for record in exact}
-    assert bundle.manifest.graphs["fp16"].proofs["cpu fp16 f32"] is True
-    comparison = COMPARISONS[task]
-    table = comparison.make(real_texts(), AutoTokenizer.from_pretrained(checkpoint))
-    pq.write_table(table, tmp_path / "in.parquet")
+    for precision in ("fp16", "int8"):
+        assert bundle.manifest.graphs[precision].proofs[f"cpu {precision} f32"] is True
     words = ["-m", bundle.path, "-o", tmp_path / "out", *comparison.words]
     done = run_tfbatch("run", tmp_path / "in.parquet", *words)
     assert done.code == 0, done.err

@@ -10,7 +10,7 @@ import onnx_ir
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import export_once, read_output, run_tfbatch
+from conftest import allow_ties, export_once, read_output, run_tfbatch
 from PIL import Image
 from test_equality import compare, real_pictures
 from tfbatch.bundle import load_bundle
@@ -39,10 +39,15 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """The checkpoint and the bundle of a family and task, made once each."""
     root = tmp_path_factory.mktemp("vision")
 
+    samples = root / "samples.parquet"
+    pq.write_table(pa.table({"image": real_pictures()[:200]}), samples)
+
     @cache
     def make(name: str, task: str) -> tuple[Path, Path]:
         checkpoint = make_checkpoint(name, task, root / f"{name}-{task}")
-        return checkpoint, export_once(checkpoint, fp16=True)
+        with pytest.MonkeyPatch.context() as patch:
+            allow_ties(patch)
+            return checkpoint, export_once(checkpoint, fp16=True, int8=True, samples=samples)
 
     return make
 
@@ -103,7 +108,8 @@ def test_each_pair_is_fused_as_declared_and_gives_what_the_hubs_pipeline_gives(
     graph = manifest.graphs["fp32"]
     assert graph.fused[KINDS[name].attention] == graph.layers == KINDS[name].layers
     assert graph.fused["BiasGelu"] == graph.layers
-    assert manifest.graphs["fp16"].proofs["cpu fp16 f32"] is True
+    for precision in ("fp16", "int8"):
+        assert manifest.graphs[precision].proofs[f"cpu {precision} f32"] is True
     assert max(record["max_abs_difference"] for record in graph.parity if record["precision"] == "fp32") < 1e-4
     check_run(name, task, checkpoint, bundle, FEW, tmp_path)
 

@@ -1,8 +1,8 @@
 """What each task of texts is held to: a table made of real texts, the words of its run, and the Hub's own
 answers."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ CHOICES = ["a good film", "food", "war"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """`make` turns texts and the checkpoint's tokenizer into the input; `check` holds the output to the Hub."""
+    """`make` turns texts and the checkpoint's tokenizer into the input; `check` holds the output to the Hub.
+    `words` are what a run is told of the input, `samples` what export is."""
 
     check: Callable[[pa.Table, Path], None]
     make: Callable[[list[str], Any], pa.Table] = lambda texts, _: pa.table({"text": texts})
     words: tuple[str, ...] = ()
+    samples: Mapping[str, Any] = field(default_factory=dict)
 
 
 def pipeline_of(task: str, checkpoint: Path, **more: Any) -> Any:
@@ -116,7 +118,10 @@ COMPARISONS = {
     "fill-mask": Comparison(check_fillings, with_masks, ("--top-k", "3")),
     "question-answering": Comparison(check_answers, questions, ("--input-column", "context")),
     "sentence-similarity": Comparison(
-        check_similarity, pairs, ("--input-column", "query", "--text-pair-column", "passage")
+        check_similarity,
+        pairs,
+        ("--input-column", "query", "--text-pair-column", "passage"),
+        {"samples_column": "query", "samples_pair_column": "passage"},
     ),
     "text-classification": Comparison(check_labels),
     "token-classification": Comparison(check_entities),
@@ -124,5 +129,6 @@ COMPARISONS = {
         check_choices,
         lambda texts, _: pa.table({"text": texts[:ROWS]}),
         ("--labels", ",".join(CHOICES), "--all-scores"),
+        {"samples_labels": tuple(CHOICES)},
     ),
 }
