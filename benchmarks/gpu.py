@@ -38,7 +38,7 @@ from benchmarks.workloads import HERE
 
 GEMM = 8192  # rows and columns of the matrices whose product is the limit
 BUDGET = 32_768  # tokens of a batch of PyTorch's whole job, as of tfbatch's
-CALLERS = 2
+CALLERS = 1  # as a job has
 COLUMNS = (
     ("model, shape", "{name}"), ("tfbatch rows/s", "{tfbatch:,.0f}"), ("torch sdpa", "{torch:.2f}x"),
     ("torch.compile", "{compiled:.2f}x"), ("TFLOP/s", "{tflops:,.1f}"), ("of GEMM peak", "{share:.0%}"),

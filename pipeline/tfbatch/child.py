@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parent
+CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
 
 
 def start_child(
@@ -35,5 +36,6 @@ def ending(status: int) -> str:
     if status == -signal.SIGKILL:
         return "was killed, perhaps for the memory it took"
     if status < 0:
-        return f"crashed ({signal.Signals(-status).name})"
+        name = {number.value: number.name for number in signal.Signals}.get(-status, f"signal {-status}")
+        return f"{'crashed' if -status in CRASHES else 'was ended'} ({name})"
     return f"ended with exit code {status}"

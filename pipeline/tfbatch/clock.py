@@ -58,7 +58,7 @@ class Clock:
         for is a mean."""
         for name, stage in vars(self).items():
             own = getattr(other, name)
-            stage.workers += own.workers
+            stage.workers += max(own.workers, 1)
             stage.busy += own.busy
             stage.waited += own.waited / workers
 

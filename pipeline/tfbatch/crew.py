@@ -3,14 +3,13 @@
 A part is given to whoever asks for one, the largest first, so that none is long at work when the
 others are done. This process does no part itself: it hands them out, records those that have got their
 names, counts, and hears whoever wants the job to end. The parts of a worker that dies go to the
-others; a part whose worker died LIVES times is not given out again.
+others; a part that has cost LIVES workers ends the job.
 
 What the workers write is harmless as long as it is not recorded, and they end with this process,
 however that ends: each waits for the end of a pipe that this one alone can write to.
 """
 
 import os
-import signal
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from typing import Any
 
 from tfbatch.child import ending, start_child
 from tfbatch.contact_sheet import ContactSheet
-from tfbatch.errors import TfbatchError, TryAgain, of_exit_code
+from tfbatch.errors import TryAgain, of_exit_code
 from tfbatch.job import Job
 from tfbatch.machine import available_threads
 from tfbatch.messages import Complete, Failed, Free, More, Orders, Scored
@@ -31,6 +30,7 @@ from tfbatch.progress import Watcher, warn
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally, check_errors
 
+SEARCHED = 10  # times as many rows as a contact sheet has, should some have errors
 LIVES = 2  # workers that a part may cost
 SECONDS_BETWEEN_LOOKS = 0.5  # at whether a stop was asked for
 SECONDS_TO_END = 5.0  # that a process has for its last steps
@@ -56,8 +56,8 @@ class Crew:
     def __init__(self, job: Job, pending: list[Part], output: Output, tally: Tally, watcher: Watcher) -> None:
         self._job = job
         self._queue = deque(sorted(pending, key=lambda part: -part.rows))
-        self._size = min(job.workers, len(pending))
-        self._shown = first_parts(pending, job.config.contact_sheet or 0)
+        self._size = tally.workers = min(job.workers, len(pending))
+        self._shown = first_parts(pending, SEARCHED * (job.config.contact_sheet or 0))
         self._output = output
         self._tally = tally
         self._watcher = watcher
@@ -80,6 +80,7 @@ class Crew:
                 try:
                     message = worker.pipe.recv()
                 except (EOFError, OSError):
+                    stop.check()  # which may be why
                     self._bury(worker)
                 else:
                     stop.beat()
@@ -101,9 +102,9 @@ class Crew:
         os.close(self._life)
 
     def _start_more(self) -> None:
-        """Start those that are missing; but one alone where it is to find out first how large batches are."""
+        """Start those that are missing; but one at a time where it is to find out first how large batches are."""
         is_settled = self._tally.batch_tokens is not None or self._job.config.batch_tokens != "auto"
-        while self._started < (self._size if is_settled else 1):
+        while self._started < (self._size if is_settled else min(self._size, self._tally.lost_workers + 1)):
             self._workers.append(self._start(self._started))
             self._started += 1
 
@@ -178,7 +179,7 @@ class Crew:
         """Give the parts of a worker that died back.
 
         Raises:
-            TfbatchError: there is nobody left to do them, or one of them has cost enough workers.
+            TryAgain: there is nobody left to do them, or one of them has cost enough workers.
         """
         status = self._dismiss(worker)
         self._tally.lost_workers += 1
@@ -188,10 +189,12 @@ class Crew:
         self._queue.extendleft(reversed(worker.parts))
         self._deaths.update(worker.parts)
         died = f"{worker.name} on {worker.device} {ending(status)}"
+        self._start_more()
         deadly = [part for part in worker.parts if self._deaths[part] >= LIVES]
         if deadly or (self._queue and not self._workers):
-            kind = TryAgain if status == -signal.SIGKILL else TfbatchError
-            raise kind(f"{died}, {self._where(deadly)}; finished parts are kept, the same command goes on from there")
+            raise TryAgain(
+                f"{died}, {self._where(deadly)}; finished parts are kept, the same command goes on from there"
+            )
         config = self._job.config
         warn(f"{died}; the others take over what it had", quiet=config.quiet, log_format=config.log_format)
 

@@ -17,7 +17,7 @@ where the items are heavy: what is under way in all of them together is counted 
 is loaded while the first windows are prepared.
 """
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
@@ -54,6 +54,9 @@ class Append(Protocol):
     def __call__(
         self, part: Part, table: pa.Table, errors: int, *, batch_tokens: int | None = None
     ) -> Record | None: ...
+
+
+Opened = Callable[[Job, int, Stop], Session]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,10 +127,11 @@ def share_out(
 
 
 def work(
-    job: Job, lots: Iterable[list[Part]], append: Append, tally: Tally, stop: Stop
+    job: Job, lots: Iterable[list[Part]], append: Append, tally: Tally, stop: Stop, opened: Opened | None = None
 ) -> Iterator[tuple[Finished, Record | None]]:
-    """Score lots of parts and write them; each window, and with the last one of a part its record."""
-    for finished in score(job, lots, tally, stop):
+    """Score lots of parts and write them; each window, and with the last one of a part its record. A session
+    is opened by `session_of`, or as `opened` has it."""
+    for finished in score(job, lots, tally, stop, opened or session_of):
         with tally.clock.write.working():
             record = append(finished.window.part, finished.table, len(finished.errors), batch_tokens=tally.batch_tokens)
         tally.count(finished.window, finished.errors)
@@ -142,11 +146,11 @@ def output_of(job: Job, stop: Stop) -> Output:
     )
 
 
-def score(job: Job, lots: Iterable[list[Part]], tally: Tally, stop: Stop) -> Iterator[Finished]:
+def score(job: Job, lots: Iterable[list[Part]], tally: Tally, stop: Stop, opened: Opened) -> Iterator[Finished]:
     """The windows of some lots of parts, in order, each with the table it became."""
     threads, clock = job.config.threads or available_threads(), tally.clock
     preparing = 1 if job.task.prepares_in_parallel else threads
-    computing = job.device.callers(threads)
+    computing = 1 if job.device.is_cuda else threads  # one: what does not fit beside another would be an error
     room, caps = Room(threads * ROOM_A_THREAD), Caps()
 
     def prepare(window: Window) -> Scoring:
@@ -170,7 +174,7 @@ def score(job: Job, lots: Iterable[list[Part]], tally: Tally, stop: Stop) -> Ite
         return step.is_last and room.is_full
 
     def load() -> Session:
-        return session_of(job, computing, stop)
+        return opened(job, computing, stop)
 
     with meanwhile(load, clock.load) as session:
         windows = clock.read.timed(light_windows(job, lots, room))

@@ -76,8 +76,7 @@ class OnnxRuntimeSession:
 
     On a CPU every caller's thread runs the graph by itself, one kernel thread each: batches go in
     parallel, kernels do not wait for one another, and a row's result does not depend on how many
-    threads there are. On CUDA each call has a stream of its own, so that one's
-    copies go beside the other's kernels. A stop ends the batches under way.
+    threads there are. On CUDA there is one caller. A stop ends the batches under way.
     """
 
     def __init__(self, graph: Path, device: Device, stop: Stop, output: str | None = None) -> None:

@@ -4,6 +4,7 @@
 import os
 import sys
 from collections import deque
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -60,7 +61,8 @@ class OpenVinoSession:
             self._model = core.compile_model(model, "CPU", settings)
         except Exception as error:  # OpenVINO's errors are RuntimeError and what its bindings make of others
             raise BadConfiguration(f"OpenVINO cannot load {graph}: {reason(error)}") from error
-        self._first: dict[Shapes, Lock] = {}
+        self._first = Lock()
+        self._of_shape: dict[Shapes, Lock] = {}
         self._known: set[Shapes] = set()
         self._idle: deque[Any] = deque()
         self._started: list[Any] = []
@@ -76,10 +78,10 @@ class OpenVinoSession:
         for one another for ever, one with Python's lock and one with that of a C++ static. So does the first
         one of each shape among those of that shape: two that set it up at once were seen to give wrong
         numbers, at the model's full length, in two to four of a hundred processes."""
-        shapes = tuple(array.shape for array in feeds.values()) if self._known else ()
+        shapes = tuple(array.shape for array in feeds.values())
         if shapes in self._known:
             return self._run(feeds)
-        with self._first.setdefault(shapes, Lock()):
+        with self._of_shape.setdefault(shapes, Lock()), nullcontext() if self._known else self._first:
             outputs = self._run(feeds)
             self._known.add(shapes)
         return outputs

@@ -6,7 +6,6 @@ from typing import Literal, Protocol
 from tfbatch.batches import Feeds, Floats
 
 Runtime = Literal["cpu", "cuda", "openvino"]
-GPU_CALLERS = 2
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "openvino": "OpenVINO"}
 
 
@@ -39,11 +38,6 @@ class Device:
     @property
     def is_cuda(self) -> bool:
         return self.runtime == "cuda"
-
-    def callers(self, threads: int) -> int:
-        """How many threads call its session at once: on a processor each computes by itself; on a GPU a second
-        one makes the next batch and copies it there while the first one's is computed."""
-        return GPU_CALLERS if self.is_cuda else threads
 
     @property
     def batch_tokens(self) -> int:

@@ -22,7 +22,7 @@ class Tally:
     tokens, of which padding makes more than there really are; rows that `repeated` another of their
     window and were not computed again; rows `truncated` to the model's length; the tokens of a
     batch, once they are settled; where the time went; the records of finished parts; of processes that
-    worked for this one the most memory they held, and how many died."""
+    worked for this one the most memory they held, how many there were and how many died."""
 
     rows: int = 0
     errors: int = 0
@@ -35,6 +35,7 @@ class Tally:
     clock: Clock = field(default_factory=Clock)
     records: dict[Part, Record] = field(default_factory=dict)
     peak_memory: int = 0
+    workers: int = 1
     lost_workers: int = 0
     started: float = field(default_factory=time.monotonic)
 
@@ -115,7 +116,7 @@ def summary(job: Job, status: str, tally: Tally) -> Record:
         "bundle": str(job.bundle.path),
         "task": job.bundle.manifest.task,
         "device": job.device_names,
-        "workers": job.workers,
+        "workers": tally.workers,
         "lost_workers": tally.lost_workers,
         "precision": job.precision,
         "padding_ratio": round(tally.computed_tokens / tally.real_tokens, 4) if tally.real_tokens else None,

@@ -1,23 +1,26 @@
 """A process that does parts of another one's job: see `messages`."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from threading import Lock
 from typing import Any
 
 from tfbatch.contact_sheet import ContactSheet
 from tfbatch.decoders import DECODERS
-from tfbatch.drafts import Drafts
+from tfbatch.drafts import Drafts, failing_as_output
 from tfbatch.errors import BadConfiguration, TryAgain
-from tfbatch.flow import show, work
+from tfbatch.flow import session_of, show, work
 from tfbatch.job import Job, make_job
 from tfbatch.machine import available_threads, do_without_pandas, limit_threads, peak_memory, return_freed_memory
 from tfbatch.messages import Alive, Complete, Failed, Free, More, Orders, Scored
 from tfbatch.output import open_storage
 from tfbatch.plan import Part
 from tfbatch.report import what_failed
+from tfbatch.session import Session
 from tfbatch.stages import every, start_thread
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally
@@ -46,7 +49,8 @@ class Link:
         """Say so, if anything was done since the last time."""
         if self._stop.last_beat > self._heard:
             self._heard = self._stop.last_beat
-            self.send(Alive())
+            with suppress(OSError):  # the job has gone, and so will this
+                self.send(Alive())
 
 
 def main() -> None:
@@ -58,6 +62,7 @@ def main() -> None:
         os.read(life, 1)
         os._exit(TryAgain.exit_code)
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # is for the job, which lets this process go
     start_thread(end_with_the_job)
     stop = Stop()
     pipe: Connection[Any, Any] = Connection(descriptor)
@@ -71,7 +76,8 @@ def main() -> None:
         link.send(tally)
     except Exception as error:  # noqa: BLE001 -- whatever it is, the job is told
         exit_code, reason = what_failed(error)
-        link.send(Failed(exit_code=exit_code, reason=reason))
+        with suppress(OSError):
+            link.send(Failed(exit_code=exit_code, reason=reason))
 
 
 def settle(orders: Orders) -> Job:
@@ -95,7 +101,8 @@ def settle(orders: Orders) -> Job:
 def do_share(job: Job, orders: Orders, link: Link, tally: Tally, stop: Stop) -> None:
     """Do the parts that are given out, as long as there are any."""
     storage = open_storage(job.output, stop.beat)
-    storage.join(orders.name)
+    with failing_as_output(job.output):
+        storage.join(orders.name)
     drafts = Drafts(job.output, storage, job.plan, job.schema, job.fingerprint, job.sink)
 
     def parts() -> Iterator[list[Part]]:
@@ -105,9 +112,16 @@ def do_share(job: Job, orders: Orders, link: Link, tally: Tally, stop: Stop) -> 
     def new_sheet() -> ContactSheet:
         return ContactSheet("", job.config.contact_sheet or 0)
 
+    sessions: list[Session] = []
+
+    def open_once(job: Job, callers: int, stop: Stop) -> Session:
+        if not sessions:  # a second model would be one too many for its GPU
+            sessions.append(session_of(job, callers, stop))
+        return sessions[0]
+
     while link.ask(Free()):
         sheet = new_sheet()
-        for finished, record in work(job, parts(), drafts.append, tally, stop):
+        for finished, record in work(job, parts(), drafts.append, tally, stop, open_once):
             part = finished.window.part
             if part in orders.shown:
                 show(finished, job, sheet)
