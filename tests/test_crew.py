@@ -23,12 +23,12 @@ from tfbatch.errors import DeviceUnavailable, UsageError
 from tfbatch.job import choose_workers
 from tfbatch.session import Device
 
-ROWS, ROWS_A_PART = 12_000, 100
+ROWS, ROWS_A_PART = 8_000, 100
 
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory, text_bundle: Path) -> tuple[list[object], dict[str, str]]:
-    """A job of 120 parts but for its output, and their hashes as one process makes them."""
+    """A job of 80 parts but for its output, and their hashes as one process makes them."""
     folder = tmp_path_factory.mktemp("long")
     source = write_reviews(folder / "in.parquet", ROWS, row_group=1000)
     words: list[object] = ["run", source, "-m", text_bundle, "--rows-per-part", ROWS_A_PART]
@@ -149,7 +149,7 @@ def test_the_parts_of_a_killed_worker_are_taken_over(long: tuple[list[object], d
     running = Running(*words, "-o", tmp_path / "out", "--workers", 3)
     running.wait_for(parts=5)
     os.kill(running.workers()[0], signal.SIGKILL)
-    running.wait_for(parts=40)
+    running.wait_for(parts=25)
     os.kill(running.workers()[-1], signal.SIGSEGV)
     done = running.end()
     assert done.code == 0, done.err

@@ -214,7 +214,7 @@ def test_every_refusal_says_what_was_found_and_what_to_type(
         (2, [taken, *m, "--input-column", "text"], ["a column error already", "--prefix"]),
         (2, [reviews, *m, "--keep-columns", "id,nope"], ["nope", "id, text, weight"]),
         (2, [reviews, *m, "--batch-tokens", "many"], ["--batch-tokens"]),
-        (2, [reviews, *m, "--device", "gpu"], ["auto, cpu, openvino, cuda or cuda:N"]),
+        (2, [reviews, *m, "--device", "gpu"], ["auto, cpu, openvino, cuda, cuda:N or cuda:N,M"]),
         (2, [reviews, *m, "--max-errors", "many"], ["--max-errors", "1%"]),
         (2, [reviews, *m, "--task", "image-classification"], ["is for text-classification"]),
         (2, [reviews, *m, "--max-length", "65"], ["3 to 64 tokens"]),
