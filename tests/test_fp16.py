@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import make_picture_model, read_output, run_tfbatch
+from test_equality import real_pictures
 from tfbatch.bundle import load_bundle
 from tfbatch.device import arithmetic, choose_precision, find_device, is_proved, open_session
 from tfbatch.doctor import DEBUG
@@ -97,6 +98,17 @@ def test_a_family_and_task_passes_in_half_precision(
     for node in graph:
         if node.name in half.kept_in_fp32:
             assert HALF not in {value.dtype for value in (*node.inputs, *node.outputs) if value is not None}
+
+
+@pytest.mark.families
+@pytest.mark.parametrize(("name", "task"), sorted(PICTURES))
+def test_what_makes_pictures_passes_in_eight_bits(name: str, task: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": real_pictures()[:60]}), tmp_path / "samples.parquet")
+    asked = ExportConfig(
+        model=str(make_picture_model(name, tmp_path / "checkpoint")), output=tmp_path / "bundle", task=task, int8=True,
+        samples=tmp_path / "samples.parquet",
+    )  # fmt: skip
+    assert export(asked).manifest.graphs["int8"].proofs["cpu int8 f32"] is True
 
 
 def bytes_of_weights(path: Path, kind: ir.DataType) -> int:

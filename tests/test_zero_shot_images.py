@@ -403,3 +403,18 @@ def test_every_task_of_both_towers_passes_in_half_precision(
 ) -> None:
     config = ExportConfig(model=str(towers(name)[0]), output=tmp_path / "bundle", task=task, fp16=True)
     assert export(config).manifest.graphs["fp16"].proofs["cpu fp16 f32"] is True
+
+
+@pytest.mark.families
+@pytest.mark.parametrize("task", ["image-feature-extraction", "feature-extraction"])
+@pytest.mark.parametrize("name", ["clip", "siglip"])
+def test_each_tower_alone_passes_in_eight_bits(
+    name: str, task: str, towers: Callable[[str], tuple[Path, Path]], tmp_path: Path
+) -> None:
+    rows = {"image": real_pictures()[:60]} if task.startswith("image") else {"text": LABELS * 10}
+    pq.write_table(pa.table(rows), tmp_path / "samples.parquet")
+    asked = ExportConfig(
+        model=str(towers(name)[0]), output=tmp_path / "bundle", task=task, int8=True,
+        samples=tmp_path / "samples.parquet",
+    )  # fmt: skip
+    assert export(asked).manifest.graphs["int8"].proofs["cpu int8 f32"] is True
