@@ -94,7 +94,8 @@ def by_torch(case: Case, feeds: list[Feeds], device: str, *, compiled: bool) -> 
 
 def load_torch(case: Case, device: str) -> Any:
     dtype = torch.float32 if device == "cpu" else torch.float16
-    model = case.model_class().from_pretrained(case.checkpoint, dtype=dtype, attn_implementation="sdpa")
+    sdpa = {"attn_implementation": "sdpa"} if case.family.attention else {}  # else the model has only its own
+    model = case.model_class().from_pretrained(case.checkpoint, dtype=dtype, **sdpa)
     return model.eval().to(device)
 
 
@@ -113,7 +114,8 @@ def operations(case: Case, feeds: Feeds) -> float:
     """Multiplications and additions of a row, as PyTorch counts those of its products and convolutions."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    model = case.model_class().from_pretrained(case.checkpoint, attn_implementation="eager").eval()
+    eager = {"attn_implementation": "eager"} if case.family.attention else {}
+    model = case.model_class().from_pretrained(case.checkpoint, **eager).eval()
     inputs = {name: torch.from_numpy(array) for name, array in feeds.items()}
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         model(**inputs) if case.is_text else case.family.reference(model, inputs)
