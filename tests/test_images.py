@@ -29,7 +29,7 @@ def test_pixels_are_those_of_the_hubs_processor(
     for size in ((40, 30), (32, 32), (7, 300), (1, 1)):
         data = picture(size)
         work = ImageInput(load_bundle(image_bundle)).prepare(pa.chunked_array([[data]]))
-        found = work.collate(np.array([0]), 17)["pixel_values"]
+        found = np.asarray(work.collate(np.array([0]), 17)["pixel_values"])
         expected = processor(Image.open(io.BytesIO(data)).convert("RGB"), return_tensors="np")["pixel_values"]
         np.testing.assert_allclose(found, expected, atol=1e-6)
         assert found.dtype == np.float32

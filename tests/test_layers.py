@@ -21,6 +21,7 @@ LAYERS = [
     ["batches", "writer"],
     ["folder", "bucket", "reader", "session", "claim", "cells", "images", "foreign"],
     ["decoder", "decoders", "joined", "onnxruntime_session", "openvino_session", "pooled_session"],
+    ["bound_session"],
     ["device"],
     ["doctor"],
     ["image_files", "pixels", "generated", "contact_sheet"],

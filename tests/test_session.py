@@ -1,6 +1,7 @@
 """Out of memory, made for real: a session whose arena may not grow."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,17 +9,19 @@ import onnxruntime
 import pytest
 from conftest import run_tfbatch
 from tfbatch.batches import Batch, Feeds, Floats, Indices, Window, Work, one_result_each
+from tfbatch.bound_session import BoundSession
 from tfbatch.device import find_device, open_session
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
 from tfbatch.machine import cgroup_quota
-from tfbatch.onnxruntime_session import cuda_problem
+from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem
 from tfbatch.plan import Part
 from tfbatch.scoring import Caps, Scoring
-from tfbatch.session import Session
+from tfbatch.session import OutOfMemory, Session
+from tfbatch.stop import Stop
 
 
-@pytest.fixture
-def cramped(text_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
+@pytest.fixture(params=[OnnxRuntimeSession, BoundSession])
+def cramped(request: pytest.FixtureRequest, text_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
     """A session of the tiny model with 2 MiB of working memory."""
     plain = onnxruntime.InferenceSession
 
@@ -32,7 +35,7 @@ def cramped(text_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
         return plain(path, options, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", limited)
-    return open_session(text_bundle / "model.onnx", find_device("cpu"))
+    return request.param(text_bundle / "model.onnx", find_device("cpu"), Stop())
 
 
 def work_of(rows: int, length: int) -> Work:
@@ -73,6 +76,27 @@ def test_a_batch_that_does_not_fit_is_run_in_pieces_and_the_next_ones_too(crampe
     alone = Batch(inputs=np.arange(1), length=20)
     roomy.compute(open_session(text_bundle / "model.onnx", find_device("cpu")), alone, Caps())
     np.testing.assert_allclose(scoring.work.results, np.tile(roomy.work.results[0], (2000, 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize("cramped", [BoundSession], indirect=True)
+def test_batches_that_have_no_room_beside_one_another_are_computed_one_at_a_time(cramped: Session) -> None:
+    rows = most_that_fit(cramped)
+    work = work_of(rows, 20)
+    with ThreadPoolExecutor(2) as pool:
+        for outputs in pool.map(lambda _: cramped.run(work.collate(np.arange(rows), 20)), range(30)):
+            assert len(outputs) == rows
+
+
+def most_that_fit(session: Session) -> int:
+    """About as many rows of 20 tokens as fit the memory at once."""
+    rows = 2000
+    while True:
+        try:
+            session.run(work_of(rows, 20).collate(np.arange(rows), 20))
+        except OutOfMemory:
+            rows = rows * 9 // 10
+        else:
+            return rows
 
 
 def test_a_device_is_cpu_or_cuda_or_refused() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from tfbatch.batches import Window, cut
+from tfbatch.batches import Window, arrays, cut
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.errors import UsageError
@@ -44,7 +44,7 @@ def real_batches(bundle: Bundle, path: Path, config: RunConfig, rows: int = SAMP
         raise UsageError(f"--samples {path}: none of the first {rows} rows can be scored; {reason}")
     return {
         f"{len(batch.inputs)} real rows of {batch.length} tokens at most, batch {index}": {
-            feed: torch.from_numpy(values) for feed, values in work.collate(batch.inputs, batch.length).items()
+            feed: torch.from_numpy(values) for feed, values in arrays(work.collate(batch.inputs, batch.length)).items()
         }
         for index, batch in enumerate(batches[:: -(-len(batches) // BATCHES)], start=1)
     }

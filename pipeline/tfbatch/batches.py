@@ -1,6 +1,6 @@
 """Rows on their way through the model: windows of rows, their distinct inputs, batches of those."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from tfbatch.plan import Part
 
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-Feeds = dict[str, npt.NDArray[np.generic]]
+Array = npt.NDArray[np.generic]
 
 NO_RESULT = -1  # in Work.result_of_row: the row has an error and nothing is computed for it
 
@@ -26,6 +26,34 @@ class Window:
     first: int
     rows: pa.Table
     weight: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pictures:
+    """B pictures of (H, W, 3) bytes, and what each level of a byte is to the model, by channel: `levels` (3, 256).
+
+    As an array they are (B, 3, H, W) float32. A GPU is sent the bytes, a quarter as many, and looks the
+    levels up itself.
+    """
+
+    pixels: Sequence[npt.NDArray[np.uint8]]
+    levels: Floats
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        values = np.empty((len(self.pixels), 3, *self.pixels[0].shape[:2]), np.float32)
+        for picture, planes in zip(self.pixels, values, strict=True):
+            for channel, plane in enumerate(planes):
+                # A byte is never out of bounds; to look would cost a copy.
+                np.take(self.levels[channel], picture[..., channel], out=plane, mode="clip")
+        return values if dtype is None else values.astype(dtype, copy=bool(copy))
+
+
+Feeds = Mapping[str, Array | Pictures]
+
+
+def arrays(feeds: Feeds) -> dict[str, Array]:
+    """Model inputs for a runtime that takes nothing but arrays."""
+    return {name: np.asarray(values) for name, values in feeds.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

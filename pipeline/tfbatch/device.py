@@ -6,6 +6,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from tfbatch.bound_session import BoundSession
 from tfbatch.bundle import Graph, way_of
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
 from tfbatch.machine import processor_flags
@@ -138,4 +139,4 @@ def open_session(
     stop = stop or Stop()
     if device.runtime == "openvino":
         return OpenVinoSession(graph, arithmetic(device, precision), threads, stop, output)
-    return OnnxRuntimeSession(graph, device, stop, output)
+    return (BoundSession if device.is_cuda else OnnxRuntimeSession)(graph, device, stop, output)

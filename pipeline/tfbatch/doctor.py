@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tfbatch import __version__
-from tfbatch.batches import Feeds
+from tfbatch.batches import Array, Feeds
 from tfbatch.device import find_device, open_session
 from tfbatch.errors import TfbatchError, first_line
 from tfbatch.machine import available_memory, available_threads, processor_name
@@ -69,7 +69,7 @@ def installed(package: str) -> str | None:
 def try_device(name: str, precision: str) -> Trial:
     """Multiply two small matrices, and look at the product."""
     ones = np.ones((8, 8), TYPES[precision])
-    feeds: Feeds = {"a": ones, "b": ones}
+    feeds: dict[str, Array] = {"a": ones, "b": ones}
     try:
         problem = cuda_problem(0) if name == "cuda" else None
         if problem is None and not np.array_equal(
@@ -93,7 +93,7 @@ def compute(graph: bytes, feeds: Feeds, device: str, precision: str) -> Any:
 
 def compute_attention(device: str = "cuda") -> Any:
     """A fused attention in half precision: 2 rows of 16 tokens, 64 wide, with row lengths as their mask."""
-    feeds: Feeds = {
+    feeds: dict[str, Array] = {
         "hidden": np.ones((2, 16, 64), np.float16),
         "weight": np.full((64, 192), 0.01, np.float16),
         "bias": np.zeros(192, np.float16),

@@ -150,7 +150,7 @@ def score(job: Job, lots: Iterable[list[Part]], tally: Tally, stop: Stop, opened
     """The windows of some lots of parts, in order, each with the table it became."""
     threads, clock = job.config.threads or available_threads(), tally.clock
     preparing = 1 if job.task.prepares_in_parallel else threads
-    computing = 1 if job.device.is_cuda else threads  # one: what does not fit beside another would be an error
+    computing = job.device.callers(threads)
     room, caps = Room(threads * ROOM_A_THREAD), Caps()
 
     def prepare(window: Window) -> Scoring:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 POSIX = os.name == "posix"
 NAME = 96  # bytes that NVML asks for at least
+PORTABLE = 1  # CU_MEMHOSTALLOC_PORTABLE: pinned for all contexts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,26 @@ def driver_problem(index: int) -> str | None:
     if index >= count.value:
         return f"the driver shows {count.value} GPU(s), numbered from 0"
     return None
+
+
+def allocate_pinned(size: int, index: int) -> ctypes.Array[ctypes.c_ubyte] | None:
+    """Memory of the host that a GPU copies from directly, for as long as the process lives; None where the
+    driver gives none."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1" if POSIX else "nvcuda.dll")
+    except OSError:
+        return None
+    device, context, address = ctypes.c_int(0), ctypes.c_void_p(), ctypes.c_void_p()
+    failed = (
+        driver.cuInit(0)
+        or driver.cuDeviceGet(ctypes.byref(device), index)
+        or driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)  # the one that onnxruntime is in
+        or driver.cuCtxSetCurrent(context)
+        or driver.cuMemHostAlloc(ctypes.byref(address), ctypes.c_size_t(size), PORTABLE)
+    )
+    if failed or address.value is None:
+        return None
+    return (ctypes.c_ubyte * size).from_address(address.value)
 
 
 def find_gpus() -> list[Gpu]:

@@ -4,11 +4,12 @@ import contextlib
 import io
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tfbatch.batches import Feeds, Floats
+from tfbatch.batches import Feeds, Floats, arrays
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, first_line
 from tfbatch.nvidia import driver_problem
 from tfbatch.session import PROVIDERS, Device, OutOfMemory
@@ -71,66 +72,98 @@ def work_on_processor(session: Any) -> list[str]:
     return sorted({node.op_type for node in nodes if node.domain == "com.microsoft" or node.op_type in WORK})
 
 
-class OnnxRuntimeSession:
-    """A graph run by onnxruntime.
+def open_graph(graph: Path | bytes, device: Device, name: str | None = None) -> Any:
+    """Load a file or its content, which errors call by a name, all of it on the device: onnxruntime's own session.
 
-    On a CPU every caller's thread runs the graph by itself, one kernel thread each: batches go in
-    parallel, kernels do not wait for one another, and a row's result does not depend on how many
-    threads there are. On CUDA there is one caller. A stop ends the batches under way.
+    Raises:
+        BadConfiguration: it cannot be loaded.
+        DeviceUnavailable: the device does not run, or would leave work to the processor.
+    """
+    name = name or str(graph)
+    runtime = load_runtime()
+    runtime.set_default_logger_severity(4)
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # it would keep a plan for every shape of batch
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers: list[object] = [device.provider]
+    missing: list[str] = []
+    if device.is_cuda:
+        missing = load_cuda_libraries(runtime)
+        limit = {} if device.memory is None else {"gpu_mem_limit": device.memory}
+        providers = [(device.provider, {"device_id": device.index, **limit, **CUDA_OPTIONS})]
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    # On a processor the kernel that adds and normalises in one is the slower one.
+    kept_apart = [] if device.is_cuda else ["SkipLayerNormFusion"]
+    source = graph if isinstance(graph, bytes) else str(graph)
+    try:
+        session = runtime.InferenceSession(
+            source, options, providers=providers, enable_fallback=0, disabled_optimizers=kept_apart
+        )
+    except Exception as error:  # onnxruntime's errors share no base but Exception
+        if device.is_cuda:
+            raise DeviceUnavailable(f"{device.name} was found, but does not run: {first_line(error)}") from error
+        raise BadConfiguration(f"onnxruntime cannot load {name}: {first_line(error)}") from error
+    if (used := session.get_providers()[0]) != device.provider:
+        raise DeviceUnavailable(
+            f"{device.name} was asked for, but onnxruntime fell back to {used}: "
+            f"{', '.join(missing) or 'its CUDA or cuDNN libraries'} are missing or do not fit; "
+            f"pip install 'tfbatch[gpu]' brings them"
+        )
+    if device.is_cuda and (left := work_on_processor(session)):
+        raise DeviceUnavailable(
+            f"{device.name} was asked for, but this onnxruntime would leave {', '.join(left)} of {name} to "
+            f"the processor; use --device cpu, or another version of onnxruntime-gpu"
+        )
+    return session
+
+
+@contextlib.contextmanager
+def told_apart(stop: Stop) -> Iterator[None]:
+    """What onnxruntime raises while it computes as what it is: it has one class for all.
+
+    Raises:
+        TfbatchError: a stop was asked for.
+        OutOfMemory: there was not enough.
+    """
+    try:
+        yield
+    except Exception as error:
+        stop.check()
+        if OUT_OF_MEMORY.search(str(error)):
+            raise OutOfMemory from error
+        raise
+
+
+def run_options(stop: Stop) -> Any:
+    """Options for all runs of a session that a stop ends at once."""
+    options = load_runtime().RunOptions()
+
+    def terminate() -> None:
+        options.terminate = True
+
+    stop.at_once(terminate)
+    return options
+
+
+class OnnxRuntimeSession:
+    """A graph run by onnxruntime on a processor.
+
+    Every caller's thread runs the graph by itself, one kernel thread each: batches go in parallel,
+    kernels do not wait for one another, and a row's result does not depend on how many threads there
+    are. A stop ends the batches under way.
     """
 
     def __init__(self, graph: Path, device: Device, stop: Stop, output: str | None = None) -> None:
-        runtime = load_runtime()
-        runtime.set_default_logger_severity(4)
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.enable_mem_pattern = False  # it would keep a plan for every shape of batch
-        options.log_severity_level = 4
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        providers: list[object] = [device.provider]
-        missing: list[str] = []
-        if device.is_cuda:
-            missing = load_cuda_libraries(runtime)
-            limit = {} if device.memory is None else {"gpu_mem_limit": device.memory}
-            providers = [(device.provider, {"device_id": device.index, **limit, **CUDA_OPTIONS})]
-            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        # On a processor the kernel that adds and normalises in one is the slower one.
-        kept_apart = [] if device.is_cuda else ["SkipLayerNormFusion"]
-        try:
-            self._session = runtime.InferenceSession(
-                str(graph), options, providers=providers, enable_fallback=0, disabled_optimizers=kept_apart
-            )
-        except Exception as error:  # onnxruntime's errors share no base but Exception
-            if device.is_cuda:
-                raise DeviceUnavailable(f"{device.name} was found, but does not run: {first_line(error)}") from error
-            raise BadConfiguration(f"onnxruntime cannot load {graph}: {first_line(error)}") from error
-        if (used := self._session.get_providers()[0]) != device.provider:
-            raise DeviceUnavailable(
-                f"{device.name} was asked for, but onnxruntime fell back to {used}: "
-                f"{', '.join(missing) or 'its CUDA or cuDNN libraries'} are missing or do not fit; "
-                f"pip install 'tfbatch[gpu]' brings them"
-            )
-        if device.is_cuda and (left := work_on_processor(self._session)):
-            raise DeviceUnavailable(
-                f"{device.name} was asked for, but this onnxruntime would leave {', '.join(left)} of {graph.name} to "
-                f"the processor; use --device cpu, or another version of onnxruntime-gpu"
-            )
+        self._session = open_graph(graph, device)
         self._output = output or self._session.get_outputs()[0].name
-        self._options = runtime.RunOptions()
+        self._options = run_options(stop)
         self._stop = stop
-        self._stop.at_once(self._terminate)
-
-    def _terminate(self) -> None:
-        self._options.terminate = True
 
     def run(self, feeds: Feeds) -> Floats:
         """See `Session`."""
-        try:
-            outputs: Floats = self._session.run([self._output], feeds, self._options)[0]
-        except Exception as error:  # onnxruntime has no class of its own for this
-            self._stop.check()
-            if OUT_OF_MEMORY.search(str(error)):
-                raise OutOfMemory from error
-            raise
+        with told_apart(self._stop):
+            outputs: Floats = self._session.run([self._output], arrays(feeds), self._options)[0]
         return outputs

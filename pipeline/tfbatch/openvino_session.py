@@ -10,7 +10,7 @@ from threading import Lock
 from types import ModuleType
 from typing import Any
 
-from tfbatch.batches import Feeds, Floats
+from tfbatch.batches import Array, Feeds, Floats, arrays
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, first_line
 from tfbatch.session import OutOfMemory
 from tfbatch.stop import Stop
@@ -78,20 +78,21 @@ class OpenVinoSession:
         for one another for ever, one with Python's lock and one with that of a C++ static. So does the first
         one of each shape among those of that shape: two that set it up at once were seen to give wrong
         numbers, at the model's full length, in two to four of a hundred processes."""
-        shapes = tuple(array.shape for array in feeds.values())
+        inputs = arrays(feeds)
+        shapes = tuple(array.shape for array in inputs.values())
         if shapes in self._known:
-            return self._run(feeds)
+            return self._run(inputs)
         with self._of_shape.setdefault(shapes, Lock()), nullcontext() if self._known else self._first:
-            outputs = self._run(feeds)
+            outputs = self._run(inputs)
             self._known.add(shapes)
         return outputs
 
-    def _run(self, feeds: Feeds) -> Floats:
+    def _run(self, inputs: dict[str, Array]) -> Floats:
         self._stop.check()
         try:
             request = self._borrow()
             try:
-                outputs: Floats = request.infer(feeds, share_inputs=True)[0]
+                outputs: Floats = request.infer(inputs, share_inputs=True)[0]
             finally:
                 self._idle.append(request)
         except Exception as error:  # see above

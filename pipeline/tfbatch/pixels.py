@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from tfbatch.batches import Feeds, Floats, Indices, Work, one_result_each
+from tfbatch.batches import Array, Feeds, Floats, Indices, Pictures, Work, one_result_each
 from tfbatch.bundle import Bundle
 from tfbatch.cells import distinct, keep_valid
 from tfbatch.decoders import DECODERS
@@ -53,18 +53,18 @@ class ImageProcessor:
         left, top, right, bottom = central_box(resized, self.size)
         return round(left * across), round(top * down), round(right * across), round(bottom * down)
 
+    def feed(self, pictures: Sequence[Pixels]) -> Array | Pictures:
+        """B times what `view` asks for, (H, W, 3) bytes or (3 x H, W) float32 levels, as (B, 3, H, W) float32,
+        which bytes become when they are wanted as an array."""
+        if self._kind != "levels":
+            return Pictures(pixels=pictures, levels=self._levels)
+        darkest, brightest = self._levels[:, :1, None], self._levels[:, -1:, None]
+        levels = np.array(pictures, np.float32).reshape(len(pictures), 3, *self.size[::-1])
+        return darkest + levels * ((brightest - darkest) / np.float32(255))
+
     def normalise(self, pictures: Sequence[Pixels]) -> Floats:
-        """B times what `view` asks for, (H, W, 3) bytes or (3 x H, W) float32 levels, to (B, 3, H, W) float32."""
-        values = np.empty((len(pictures), 3, *self.size[::-1]), np.float32)
-        if self._kind == "levels":
-            darkest, brightest = self._levels[:, :1, None], self._levels[:, -1:, None]
-            levels = np.array(pictures, np.float32).reshape(values.shape)
-            return darkest + levels * ((brightest - darkest) / np.float32(255))
-        for picture, planes in zip(pictures, values, strict=True):
-            for channel, plane in enumerate(planes):
-                # A byte is never out of bounds; to look would cost a copy.
-                np.take(self._levels[channel], picture[..., channel], out=plane, mode="clip")
-        return values
+        """The same as an array."""
+        return np.asarray(self.feed(pictures), np.float32)
 
     def restore(self, values: Floats) -> Pixels:
         """(3, H, W) float32 as `normalise` gives them to (H, W, 3) bytes."""
@@ -102,7 +102,7 @@ class ImageInput:
         pictures, result_of_row, errors = decode_all(cells, self._processor.view, lambda pixels: pixels)
 
         def collate(inputs: Indices, _: int) -> Feeds:
-            return {"pixel_values": self._processor.normalise([pictures[index] for index in inputs])}
+            return {"pixel_values": self._processor.feed([pictures[index] for index in inputs])}
 
         lengths = np.full(len(pictures), self._tokens, np.int64)
         return one_result_each(lengths, result_of_row, errors, collate)

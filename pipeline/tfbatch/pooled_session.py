@@ -1,5 +1,7 @@
 """A graph that gives the states of a text's tokens, made to give one embedding."""
 
+import numpy as np
+
 from tfbatch.batches import Feeds, Floats
 from tfbatch.pooling import Pooling
 from tfbatch.session import Session
@@ -15,4 +17,4 @@ class PooledSession:
 
     def run(self, feeds: Feeds) -> Floats:
         """See `Session`; embeddings (B, D)."""
-        return self._pooling.pool(self._session.run(feeds), feeds["attention_mask"])
+        return self._pooling.pool(self._session.run(feeds), np.asarray(feeds["attention_mask"]))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tfbatch.batches import NO_RESULT, Batch, Indices, Window, Work
+from tfbatch.batches import NO_RESULT, Batch, Floats, Indices, Window, Work
 from tfbatch.session import OutOfMemory, Session
 from tfbatch.tasks import Task
 
@@ -60,12 +60,11 @@ class Scoring:
             self._compute(session, piece, caps)
 
     def _compute(self, session: Session, batch: Batch, caps: Caps) -> None:
-        try:
-            outputs = session.run(self.work.collate(batch.inputs, batch.length))
-        except (OutOfMemory, MemoryError):
-            if len(batch.inputs) == 1:
-                self.reasons[int(self.work.result_of_input[batch.inputs[0]])] = OUT_OF_MEMORY
-                return
+        outputs = self._outputs(session, batch)
+        if outputs is None and len(batch.inputs) == 1:
+            self.reasons[int(self.work.result_of_input[batch.inputs[0]])] = OUT_OF_MEMORY
+            return
+        if outputs is None:
             caps.lower(batch)
             self.compute(session, batch, caps)
             return
@@ -76,6 +75,13 @@ class Scoring:
             self.work.receive(batch.inputs, outputs)
         else:
             self.work.receive(batch.inputs[finite], outputs[finite])
+
+    def _outputs(self, session: Session, batch: Batch) -> Floats | None:
+        """What the model makes of a batch; None where it does not fit the memory, and all it took is let go."""
+        try:
+            return session.run(self.work.collate(batch.inputs, batch.length))
+        except (OutOfMemory, MemoryError):
+            return None
 
     def finish(self, task: Task, schema: pa.Schema, kept: list[str]) -> Finished:
         """The window's rows as the output has them: kept columns, the task's, `error`."""

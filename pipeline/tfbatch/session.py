@@ -7,6 +7,7 @@ from tfbatch.batches import Feeds, Floats
 
 Runtime = Literal["cpu", "cuda", "openvino"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "openvino": "OpenVINO"}
+GPU_CALLERS = 2  # one batch is computed while another is on its way there or back
 
 
 class OutOfMemory(Exception):
@@ -38,6 +39,10 @@ class Device:
     @property
     def is_cuda(self) -> bool:
         return self.runtime == "cuda"
+
+    def callers(self, threads: int) -> int:
+        """How many threads call a session at once, where a job has `threads`."""
+        return GPU_CALLERS if self.is_cuda else threads
 
     @property
     def batch_tokens(self) -> int:

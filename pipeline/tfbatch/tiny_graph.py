@@ -1,16 +1,17 @@
-"""Graphs of one operator, written byte by byte: to try a device out needs neither a bundle nor the onnx package.
+"""Small graphs, written byte by byte: to try a device out, or to have it prepare what a model is fed, needs
+neither a bundle nor the onnx package.
 
 Source: protobuf's wire format; onnx.proto.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-FLOAT, INT32, FLOAT16 = 1, 6, 10  # TensorProto.DataType
-KINDS = {"float32": FLOAT, "int32": INT32, "float16": FLOAT16}
-INT = 2  # AttributeProto.AttributeType
+FLOAT, UINT8, INT32, FLOAT16 = 1, 2, 6, 10  # TensorProto.DataType
+KINDS = {"float32": FLOAT, "uint8": UINT8, "int32": INT32, "float16": FLOAT16}
+INT, INTS = 2, 7  # AttributeProto.AttributeType
 IR_VERSION, OPSET, MICROSOFT_OPSET = 8, 17, 1
 MICROSOFT = "com.microsoft"
 
@@ -19,19 +20,58 @@ Array = npt.NDArray[np.generic]
 
 def one_operator(operator: str, inputs: Mapping[str, Array], *, domain: str = "", **attributes: int) -> bytes:
     """An ONNX file: one node that takes arrays like these by name, and makes `made`, like the first one."""
-    node = [field(1, name) for name in inputs] + [field(2, "made"), field(4, operator), field(7, domain)]
-    node += [field(5, field(1, name) + field(3, number) + field(20, INT)) for name, number in attributes.items()]
     first = next(iter(inputs.values()))
-    graph = [field(1, b"".join(node)), field(2, operator)]
-    graph += [field(11, describe(name, array)) for name, array in inputs.items()] + [field(12, describe("made", first))]
+    taken = [describe(name, array.dtype.name, array.shape) for name, array in inputs.items()]
+    only = node(operator, list(inputs), "made", domain=domain, **attributes)
+    return model(operator, [only], taken, describe("made", first.dtype.name, first.shape))
+
+
+def level_table(levels: npt.NDArray[np.float32]) -> bytes:
+    """An ONNX file that takes `pixels` (B, H, W, 3) uint8, and makes `made` (B, 3, H, W) float32 of them: each
+    byte's entry in `levels` (3, 256), exactly."""
+    nodes = [
+        node("Transpose", ["pixels"], "planes", perm=[0, 3, 1, 2]),
+        node("Cast", ["planes"], "places", to=INT32),
+        node("Add", ["places", "starts"], "entries"),
+        node("Gather", ["levels", "entries"], "made", axis=0),
+    ]
+    starts = (np.arange(3, dtype=np.int32) * levels.shape[1]).reshape(3, 1, 1)
+    constants = [tensor("levels", levels.ravel()), tensor("starts", starts)]
+    taken = [describe("pixels", "uint8", ["B", "H", "W", 3])]
+    return model("level_table", nodes, taken, describe("made", "float32", ["B", 3, "H", "W"]), constants)
+
+
+def model(name: str, nodes: list[bytes], taken: list[bytes], made: bytes, constants: Sequence[bytes] = ()) -> bytes:
+    """A ModelProto."""
+    graph = [*(field(1, each) for each in nodes), field(2, name), *(field(5, each) for each in constants)]
+    graph += [*(field(11, each) for each in taken), field(12, made)]
     opsets = field(8, field(2, OPSET)) + field(8, field(1, MICROSOFT) + field(2, MICROSOFT_OPSET))
     return field(1, IR_VERSION) + field(7, b"".join(graph)) + opsets
 
 
-def describe(name: str, array: Array) -> bytes:
-    """A ValueInfoProto."""
-    shape = b"".join(field(1, field(1, side)) for side in array.shape)
-    return field(1, name) + field(2, field(1, field(1, KINDS[array.dtype.name]) + field(2, shape)))
+def node(operator: str, inputs: list[str], made: str, *, domain: str = "", **attributes: int | list[int]) -> bytes:
+    """A NodeProto."""
+    parts = [field(1, name) for name in inputs] + [field(2, made), field(4, operator), field(7, domain)]
+    for name, value in attributes.items():
+        content = (
+            b"".join(field(8, number) for number in value) + field(20, INTS)
+            if isinstance(value, list)
+            else field(3, value) + field(20, INT)
+        )
+        parts.append(field(5, field(1, name) + content))
+    return b"".join(parts)
+
+
+def tensor(name: str, array: Array) -> bytes:
+    """A TensorProto."""
+    sides = b"".join(field(1, side) for side in array.shape)
+    return sides + field(2, KINDS[array.dtype.name]) + field(8, name) + field(9, array.tobytes())
+
+
+def describe(name: str, kind: str, shape: Sequence[int | str]) -> bytes:
+    """A ValueInfoProto; a side may have a name in place of a length."""
+    sides = b"".join(field(1, field(2, side) if isinstance(side, str) else field(1, side)) for side in shape)
+    return field(1, name) + field(2, field(1, field(1, KINDS[kind]) + field(2, sides)))
 
 
 def field(number: int, content: int | str | bytes) -> bytes:

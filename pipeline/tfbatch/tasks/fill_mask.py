@@ -69,7 +69,7 @@ class FillMask(TextTask):
         results: list[Any] = [[None] * len(found) for _, found in kept]
 
         def collate(indices: Indices, length: int) -> Feeds:
-            return inputs.collate(result_of_input[indices], length) | {"positions": positions[indices]}
+            return {**inputs.collate(result_of_input[indices], length), "positions": positions[indices]}
 
         def receive(indices: Indices, outputs: Floats) -> None:
             for index, logits in zip(indices.tolist(), outputs, strict=True):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from tfbatch.batches import Feeds, Floats, Indices, Window, Work
+from tfbatch.batches import Feeds, Floats, Indices, Pictures, Window, Work
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.contact_sheet import SIDE, Panel, liveliest
@@ -55,7 +55,7 @@ class ImageToImage:
         self._column = column
         self._encoder = ImageEncoder(config)
         self._scale, self._multiple = bundle.setting("scale"), bundle.setting("multiple")
-        self._levels = normalised_levels({"do_normalize": False} | bundle.read_json("preprocessor_config.json"))[0]
+        self._levels = normalised_levels({"do_normalize": False} | bundle.read_json("preprocessor_config.json"))
 
     @staticmethod
     def columns(_: RunConfig, __: Bundle | None = None) -> pa.Schema:
@@ -80,7 +80,7 @@ class ImageToImage:
         def collate(inputs: Indices, _: int) -> Feeds:
             chosen = [tiles[index] for index in inputs]
             batch = [cut_tile(results[index].source, rows, columns) for index, rows, columns in chosen]
-            return {"pixel_values": self._levels[np.array(batch).transpose(0, 3, 1, 2)]}
+            return {"pixel_values": Pictures(pixels=batch, levels=self._levels)}
 
         def receive(inputs: Indices, outputs: Floats) -> None:
             for chosen, output in zip(inputs, outputs, strict=True):

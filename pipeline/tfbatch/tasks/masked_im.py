@@ -187,7 +187,7 @@ class MaskedIm:
 
         def collate(inputs: Indices, _: int) -> Feeds:
             seen = [results[index].seen for index in waiting[inputs]]
-            return {"pixel_values": self._processor.normalise(seen), **self._mask_feeds(hidden[inputs])}
+            return {"pixel_values": self._processor.feed(seen), **self._mask_feeds(hidden[inputs])}
 
         def receive(inputs: Indices, outputs: Floats) -> None:
             for index, output in zip(waiting[inputs], outputs, strict=True):

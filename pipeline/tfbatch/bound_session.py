@@ -1,0 +1,121 @@
+"""A graph on a GPU: while a batch is computed, the next one is copied there, and the last one's results back.
+
+Two threads call it, each with memory of its own that the GPU copies from directly. One batch at a time is
+computed, so that there need be room for no more than one; what lies ready beside it is small. Where even
+that leaves too little, a batch is tried again with nothing beside it.
+"""
+
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from tfbatch.batches import Array, Feeds, Floats, Pictures
+from tfbatch.nvidia import allocate_pinned
+from tfbatch.onnxruntime_session import open_graph, run_options, told_apart
+from tfbatch.session import GPU_CALLERS, Device, OutOfMemory
+from tfbatch.stop import Stop
+from tfbatch.tiny_graph import level_table
+
+PIXELS, MADE = "pixels", "made"  # of a `level_table`
+
+
+class Staging:
+    """Memory of the host for the inputs of one batch, kept for the next one; it grows to the largest.
+
+    A GPU copies from it directly where the driver pins it, which is no more than faster.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._held: dict[str, Array] = {}
+
+    def hold(self, name: str, values: Array) -> Array:
+        """A copy of an input, until the next one of that name."""
+        place = self._place(name, values.shape, values.dtype)
+        np.copyto(place, values)
+        return place
+
+    def hold_pixels(self, name: str, pictures: Pictures) -> Array:
+        """The bytes of pictures of one size, (B, H, W, 3)."""
+        place = self._place(name, (len(pictures.pixels), *pictures.pixels[0].shape), np.dtype(np.uint8))
+        return np.stack(pictures.pixels, out=place)
+
+    def _place(self, name: str, shape: tuple[int, ...], kind: np.dtype[Any]) -> Array:
+        size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+        if name not in self._held or self._held[name].nbytes < size:
+            self._held[name] = self._allocate(1 << (size - 1).bit_length())
+        return self._held[name][:size].view(kind).reshape(shape)
+
+    def _allocate(self, size: int) -> Array:
+        pinned = allocate_pinned(size, self._device.index) if self._device.is_cuda else None
+        return np.empty(size, np.uint8) if pinned is None else np.ctypeslib.as_array(pinned)
+
+
+class BoundSession:
+    """A graph run by onnxruntime where its inputs and results are bound to memory of the GPU.
+
+    A stop ends the batch under way.
+    """
+
+    def __init__(self, graph: Path, device: Device, stop: Stop, output: str | None = None) -> None:
+        self._device = device
+        self._memory = "cuda" if device.is_cuda else "cpu"  # as onnxruntime calls it
+        self._session = open_graph(graph, device)
+        self._output = output or self._session.get_outputs()[0].name
+        self._options = run_options(stop)
+        self._stop = stop
+        self._tables: dict[bytes, Any] = {}
+        self._computing, self._opening, self._alone = Lock(), Lock(), Lock()
+        self._places: SimpleQueue[Staging] = SimpleQueue()
+        for _ in range(GPU_CALLERS):
+            self._places.put(Staging(device))
+
+    def run(self, feeds: Feeds) -> Floats:
+        """See `Session`."""
+        place = self._places.get()
+        try:
+            return self._run(feeds, place)
+        except OutOfMemory:
+            pass  # and with it goes what it held
+        finally:
+            self._places.put(place)
+        with self._alone:
+            places = [self._places.get() for _ in range(GPU_CALLERS)]
+            try:
+                return self._run(feeds, places[0])
+            finally:
+                for place in places:
+                    self._places.put(place)
+
+    def _run(self, feeds: Feeds, place: Staging) -> Floats:
+        with told_apart(self._stop):
+            binding = self._session.io_binding()
+            for name, values in feeds.items():
+                if isinstance(values, Pictures):
+                    binding.bind_ortvalue_input(name, self._look_up(place.hold_pixels(name, values), values.levels))
+                else:
+                    binding.bind_cpu_input(name, place.hold(name, values))
+            binding.bind_output(self._output, self._memory, self._device.index)
+            with self._computing:
+                self._session.run_with_iobinding(binding, self._options)
+            outputs: Floats = binding.copy_outputs_to_cpu()[0]
+        return outputs
+
+    def _look_up(self, pixels: Array, levels: Floats) -> Any:
+        """Pictures (B, H, W, 3) as the model takes them, on the GPU."""
+        table = self._table(levels)
+        binding = table.io_binding()
+        binding.bind_cpu_input(PIXELS, pixels)
+        binding.bind_output(MADE, self._memory, self._device.index)
+        table.run_with_iobinding(binding, self._options)
+        return binding.get_outputs()[0]
+
+    def _table(self, levels: Floats) -> Any:
+        key = levels.tobytes()
+        with self._opening:
+            if key not in self._tables:
+                self._tables[key] = open_graph(level_table(levels), self._device, "the table of a byte's levels")
+            return self._tables[key]

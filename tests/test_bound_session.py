@@ -1,0 +1,109 @@
+"""What is done for GPUs, by onnxruntime's processor provider: it binds inputs and results in the same way."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import read_output, tfbatch_env, write_reviews
+from tfbatch.batches import Feeds, Pictures
+from tfbatch.bound_session import BoundSession
+from tfbatch.device import find_device, open_session
+from tfbatch.errors import Interrupted
+from tfbatch.nvidia import allocate_pinned
+from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem
+from tfbatch.pixels import normalised_levels
+from tfbatch.stop import Stop
+
+RUN_BOUND = """
+import tfbatch.device
+from tfbatch.bound_session import BoundSession
+tfbatch.device.OnnxRuntimeSession = BoundSession
+from tfbatch.cli import main
+main()
+"""
+SETTINGS = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.25, 0.2, 0.3]}
+
+
+def texts(rows: int, length: int) -> Feeds:
+    ids = np.arange(rows * length, dtype=np.int64).reshape(rows, length) % 20
+    mask = np.ones_like(ids)
+    mask[0, length // 2 :] = 0
+    return {"input_ids": ids * mask, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+
+
+def pictures(count: int, side: int) -> Pictures:
+    pixels = np.random.default_rng(count).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    return Pictures(pixels=list(pixels), levels=normalised_levels(SETTINGS))
+
+
+def test_bound_inputs_give_the_same_numbers_whatever_was_bound_before(text_bundle: Path) -> None:
+    device = find_device("cpu")
+    plain, bound = (kind(text_bundle / "model.onnx", device, Stop()) for kind in (OnnxRuntimeSession, BoundSession))
+    for rows, length in [(3, 10), (8, 20), (1, 4), (7, 12), (8, 20)]:
+        feeds = texts(rows, length)
+        np.testing.assert_array_equal(bound.run(feeds), plain.run(feeds))
+
+
+def test_a_byte_is_to_the_model_what_it_is_on_the_processor(image_bundle: Path) -> None:
+    device = find_device("cpu")
+    side = json.loads((image_bundle / "config.json").read_text())["image_size"]
+    plain, bound = (kind(image_bundle / "model.onnx", device, Stop()) for kind in (OnnxRuntimeSession, BoundSession))
+    for count in (1, 5, 2):
+        feeds = {"pixel_values": pictures(count, side)}
+        np.testing.assert_array_equal(bound.run(feeds), plain.run(feeds))
+    wide = Pictures(pixels=[pictures(1, 8).pixels[0][:, :6]], levels=normalised_levels(SETTINGS))
+    found = bound._look_up(np.stack(wide.pixels), wide.levels).numpy()
+    np.testing.assert_array_equal(found, np.asarray(wide))
+    assert (found.shape, found.dtype) == ((1, 3, 8, 6), np.float32)
+
+
+def test_a_stop_ends_a_bound_batch(text_bundle: Path) -> None:
+    stop = Stop()
+    session = BoundSession(text_bundle / "model.onnx", find_device("cpu"), stop)
+    session.run(texts(2, 5))
+    stop.ask(Interrupted(15))
+    with pytest.raises(Interrupted):
+        session.run(texts(2, 5))
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_a_job_writes_the_same_rows(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    bundle, rows = request.getfixturevalue(f"{kind}_bundle"), tmp_path / "rows.parquet"
+    if kind == "text":
+        write_reviews(rows, 500)
+    else:
+        picture = request.getfixturevalue("picture")
+        pq.write_table(pa.table({"image": [picture(size=(20 + row, 30)) for row in range(90)]}), rows)
+    for name, program in {"plain": "from tfbatch.cli import main; main()", "bound": RUN_BOUND}.items():
+        words = ["run", rows, "-m", bundle, "-o", tmp_path / name, "--device", "cpu", "--threads", "2"]
+        command = [sys.executable, "-c", program, *map(str, words)]
+        subprocess.run(command, env=tfbatch_env(), check=True, capture_output=True)
+    assert read_output(tmp_path / "bound").equals(read_output(tmp_path / "plain"))
+
+
+def test_where_no_driver_is_nothing_is_pinned() -> None:
+    if cuda_problem(0) is None:
+        pytest.skip("there is a GPU here")
+    assert allocate_pinned(1 << 20, 0) is None
+
+
+@pytest.mark.gpu
+def test_memory_is_pinned_and_pictures_are_looked_up_on_the_gpu(image_bundle: Path) -> None:
+    if problem := cuda_problem(0):
+        pytest.skip(problem)
+    assert allocate_pinned(1 << 20, 0) is not None
+    side = json.loads((image_bundle / "config.json").read_text())["image_size"]
+    feeds = {"pixel_values": pictures(9, side)}
+    session = open_session(image_bundle / "model.onnx", find_device("cuda"))
+    assert isinstance(session, BoundSession)
+    levels = pictures(9, side)
+    found = session._look_up(np.stack(levels.pixels), levels.levels)
+    assert found.device_name().lower() == "cuda"
+    np.testing.assert_array_equal(found.numpy(), np.asarray(levels))
+    on_cpu = open_session(image_bundle / "model.onnx", find_device("cpu")).run(feeds)
+    np.testing.assert_allclose(session.run(feeds), on_cpu, atol=1e-4)
