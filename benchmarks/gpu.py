@@ -2,7 +2,8 @@
 
 For each model and shape the same batches go, round by round, through the session that `tfbatch run`
 opens, through PyTorch with sdpa and through `torch.compile`. The limit is a product of two large
-matrices. Then whole jobs: `tfbatch run` on a file, and PyTorch from the same Parquet to its logits.
+matrices. Then whole jobs: `tfbatch run` on files of texts and of photographs, and PyTorch from the same
+texts to its logits.
 """
 
 import json
@@ -13,38 +14,33 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from rich.console import Console
 from rich.table import Table
-from tfbatch.batches import Feeds
+from tfbatch.batches import Feeds, arrays
 from tfbatch.device import find_device, open_session
 from tfbatch.doctor import DEBUG
+from tfbatch.machine import available_threads
 
-from benchmarks.contenders._text import encode, load_tokenizer, pad, sorted_batches
+from benchmarks.data import input_of
+from benchmarks.gpu_jobs import BUDGET, text_job, whole_job
 from benchmarks.gpu_models import CASES, Case, Shape, make_bundle, make_checkpoint, make_feeds
-from benchmarks.race import output_of
+from benchmarks.gpu_torch import Pass, by_torch, synchronise
 from benchmarks.texts import extended, mixed, reviews
-from benchmarks.workloads import HERE
+from benchmarks.workloads import BY_NAME
 
 GEMM = 8192  # rows and columns of the matrices whose product is the limit
-BUDGET = 32_768  # tokens of a batch of PyTorch's whole job, as of tfbatch's
-CALLERS = 1  # as a job has
 COLUMNS = (
     ("model, shape", "{name}"), ("tfbatch rows/s", "{tfbatch:,.0f}"), ("torch sdpa", "{torch:.2f}x"),
     ("torch.compile", "{compiled:.2f}x"), ("TFLOP/s", "{tflops:,.1f}"), ("of GEMM peak", "{share:.0%}"),
     ("attention kernels", "{kernels}"),
 )  # fmt: skip
-Pass = Callable[[], None]
 
 
 def rate(compute: Pass, rows: int, seconds: float, device: str) -> float:
@@ -59,15 +55,11 @@ def rate(compute: Pass, rows: int, seconds: float, device: str) -> float:
     return passes * rows / (time.perf_counter() - started)
 
 
-def synchronise(device: str) -> None:
-    if device != "cpu":
-        torch.cuda.synchronize()
-
-
 def by_session(graph: Path, feeds: list[Feeds], device: str, precision: str) -> Pass:
     """All batches through tfbatch's session, by as many callers as a job has."""
-    session = open_session(graph, find_device(device), precision, CALLERS)
-    pool = ThreadPoolExecutor(CALLERS)
+    found = find_device(device)
+    callers = found.callers(available_threads())
+    session, pool = open_session(graph, found, precision, callers), ThreadPoolExecutor(callers)
 
     def compute() -> None:
         for _ in pool.map(session.run, feeds):
@@ -76,47 +68,13 @@ def by_session(graph: Path, feeds: list[Feeds], device: str, precision: str) -> 
     return compute
 
 
-def by_torch(case: Case, feeds: list[Feeds], device: str, *, compiled: bool) -> Pass:
-    """All batches through PyTorch, from arrays to arrays: copied from pinned memory while others are computed."""
-    model: Any = load_torch(case, device)
-    if compiled:
-        model = torch.compile(model)
-    dtype = next(model.parameters()).dtype
-
-    def compute() -> None:
-        inputs = (tensors(batch, device, dtype) for batch in feeds)
-        outputs = [model(**each).logits if case.is_text else case.family.reference(model, each) for each in inputs]
-        for output in outputs:
-            output.float().cpu().numpy()
-
-    return torch.inference_mode()(compute)
-
-
-def load_torch(case: Case, device: str) -> Any:
-    dtype = torch.float32 if device == "cpu" else torch.float16
-    sdpa = {"attn_implementation": "sdpa"} if case.family.attention else {}  # else the model has only its own
-    model = case.model_class().from_pretrained(case.checkpoint, dtype=dtype, **sdpa)
-    return model.eval().to(device)
-
-
-def tensors(feeds: Feeds, device: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    found = {}
-    for name, array in feeds.items():
-        if name == "attention_mask" and array.all():
-            continue  # without a mask sdpa takes its fastest kernel
-        tensor = torch.from_numpy(array)
-        tensor = tensor.to(dtype) if tensor.is_floating_point() else tensor
-        found[name] = tensor if device == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
-    return found
-
-
 def operations(case: Case, feeds: Feeds) -> float:
     """Multiplications and additions of a row, as PyTorch counts those of its products and convolutions."""
     from torch.utils.flop_counter import FlopCounterMode
 
     eager = {"attn_implementation": "eager"} if case.family.attention else {}
     model = case.model_class().from_pretrained(case.checkpoint, **eager).eval()
-    inputs = {name: torch.from_numpy(array) for name, array in feeds.items()}
+    inputs = {name: torch.from_numpy(array) for name, array in arrays(feeds).items()}
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         model(**inputs) if case.is_text else case.family.reference(model, inputs)
     return float(counter.get_total_flops()) / len(feeds[case.family.inputs[0]])
@@ -155,7 +113,7 @@ def measure(case: Case, shape: Shape, device: str, seconds: float, rounds: int, 
         "torch": by_torch(case, feeds, device, compiled=False),
         "compiled": by_torch(case, feeds, device, compiled=True),
     }
-    rows = sum(len(next(iter(batch.values()))) for batch in feeds)
+    rows = sum(size for size, _ in shape.batches)
     found: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, compute in ways.items():
@@ -172,71 +130,16 @@ def measure(case: Case, shape: Shape, device: str, seconds: float, rounds: int, 
     }
 
 
-@contextmanager
-def watched() -> Iterator[list[int]]:
-    """How busy the GPU is, in percent, ten times a second; nothing where there is none to ask."""
-    words = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "100"]
-    found: list[int] = []
-    try:
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    except OSError:
-        yield found
-        return
-    try:
-        yield found
-    finally:
-        process.terminate()
-        found += [int(line) for line in process.communicate()[0].split() if line.isdigit()]
-
-
-def whole_job(case: Case, texts: list[str], device: str) -> dict[str, Any]:
-    """`tfbatch run` on a file of texts, and PyTorch, sorted and compiled, on the same file."""
-    file, output = HERE / "data" / f"gpu-{len(texts)}.parquet", HERE / "outputs" / "gpu"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({"text": texts}), file)
-    words = [sys.executable, "-m", "tfbatch", "run", file, "-m", case.bundle, "-o", output]
-    with watched() as busy:
-        done = output_of([*map(str, words), "--device", device, "--overwrite", "--quiet"])
-    summary = json.loads(done.splitlines()[-1])
-    work = summary["seconds"] - summary["waited_seconds"]["load"]
-    return {
-        "rows_per_second": len(texts) / work,
-        "over_torch_compile": torch_job(case, file, device) / work,
-        "gpu_busy_percent": statistics.median(busy) if busy else None,
-        "bottleneck": summary["bottleneck"],
-        "busy_seconds": summary["busy_seconds"],
-        "padding_ratio": summary["padding_ratio"],
-    }
-
-
-@torch.inference_mode()
-def torch_job(case: Case, file: Path, device: str) -> float:
-    """Seconds from Parquet to logits, the model loaded and warm."""
-    model: Any = torch.compile(load_torch(case, device), dynamic=True)
-    dtype, tokenizer = next(model.parameters()).dtype, load_tokenizer(case)
-    warm = pad(encode(tokenizer, pq.read_table(file).slice(0, 64)))
-    model(**tensors(warm, device, dtype))
-    synchronise(device)
-    started = time.perf_counter()
-    ids = encode(tokenizer, pq.read_table(file))
-    outputs = [
-        model(**tensors(pad([ids[row] for row in batch]), device, dtype)).logits
-        for batch in sorted_batches(ids, BUDGET)
-    ]
-    for output in outputs:
-        output.float().cpu()
-    return time.perf_counter() - started
-
-
 @click.command()
 @click.option("--device", default="cuda", show_default=True, help="cpu tries out whether all of it runs, in fp32.")
 @click.option("--models", default=",".join(CASES), help="Some of them, with commas between.", show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--seconds", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Of each measurement.")
 @click.option("--rows", type=click.IntRange(min=1), default=200_000, show_default=True, help="Of the whole job.")
+@click.option("--pictures", type=click.IntRange(min=1), default=5_000, show_default=True, help="Of the whole job.")
 @click.option("--budget", type=click.IntRange(min=1), default=BUDGET, show_default=True, help="Tokens of a batch.")
-def main(device: str, models: str, rounds: int, seconds: float, rows: int, budget: int) -> None:
-    """Measure models alone, then whole jobs of the first one that reads texts."""
+def main(device: str, models: str, rounds: int, seconds: float, rows: int, pictures: int, budget: int) -> None:
+    """Measure models alone, then jobs of the first one for texts and of the first one for pictures."""
     cases = [CASES[name] for name in models.split(",")]
     peak = gemm_peak(device, GEMM if device != "cpu" else 1024, seconds)
     found = []
@@ -253,11 +156,11 @@ def main(device: str, models: str, rounds: int, seconds: float, rows: int, budge
         table.add_row(*(shown.format(**row) for _, shown in COLUMNS))
     Console(stderr=True).print(table)
     jobs = {}
-    if texts := next((case for case in cases if case.is_text), None):
-        jobs = {
-            name: whole_job(texts, extended(source(), rows), device)
-            for name, source in (("reviews", reviews), ("mixed", mixed))
-        }
+    if reader := next((case for case in cases if case.is_text), None):
+        for name, source in (("reviews", reviews), ("mixed", mixed)):
+            jobs[name] = text_job(reader, extended(source(), rows), device)
+    if viewer := next((case for case in cases if case.task == "image-classification"), None):
+        jobs["photos500"] = whole_job(viewer, input_of(BY_NAME["photos500"], pictures), device)
     print(json.dumps({"gemm_tflops": peak / 1e12, "models": found, "jobs": jobs}))
 
 

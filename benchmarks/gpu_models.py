@@ -1,5 +1,6 @@
 """The models of `benchmarks.gpu`: of random weights and the sizes that people have, and batches for them."""
 
+import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import numpy as np
 import transformers
 from numpy import ones_like as ones
-from tfbatch.batches import Feeds, cut
+from tfbatch.batches import Feeds, Pictures, cut
+from tfbatch.pixels import normalised_levels
 from tfbatch_export.families import Family, load_family
 
 from benchmarks.models import save_processor
@@ -116,20 +118,27 @@ def make_bundle(case: Case, device: str) -> None:
 
 
 def make_feeds(case: Case, shape: Shape) -> list[Feeds]:
-    """Random tokens without padding; for pictures the inputs that the family is traced with, again and again."""
+    """Random tokens without padding; random pictures in bytes, as a job has them, and whatever else the family is
+    traced with, again and again."""
     if case.is_text:
         random = np.random.default_rng(0)
         ids = [random.integers(1_000, 30_000, size) for size in shape.batches]
         return [{"input_ids": each, "attention_mask": ones(each), "token_type_ids": 0 * each} for each in ids]
     inputs, axes = case.family.trace_inputs(transformers.AutoConfig.from_pretrained(case.checkpoint))
+    batched = {name for name, names in axes.items() if names.get(0) == "batch"}
     feeds: list[Feeds] = []
     for rows, _ in shape.batches:
         arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
-        batched = {name for name, names in axes.items() if names.get(0) == "batch"}
-        feeds.append(
-            {
-                name: np.resize(array, (rows, *array.shape[1:])) if name in batched else array
-                for name, array in arrays.items()
-            }
-        )
+        pixels = random_pictures(case, rows, *arrays.pop("pixel_values").shape[2:])
+        others = {
+            name: np.resize(array, (rows, *array.shape[1:])) if name in batched else array
+            for name, array in arrays.items()
+        }
+        feeds.append({"pixel_values": pixels, **others})
     return feeds
+
+
+def random_pictures(case: Case, rows: int, height: int, width: int) -> Pictures:
+    settings = json.loads((case.checkpoint / "preprocessor_config.json").read_text(encoding="utf-8"))
+    pixels = np.random.default_rng(0).integers(0, 256, (rows, height, width, 3), np.uint8)
+    return Pictures(pixels=list(pixels), levels=normalised_levels({"do_normalize": False} | settings))

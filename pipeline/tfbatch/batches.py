@@ -39,8 +39,11 @@ class Pictures:
     pixels: Sequence[npt.NDArray[np.uint8]]
     levels: Floats
 
+    def __len__(self) -> int:
+        return len(self.pixels)
+
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
-        values = np.empty((len(self.pixels), 3, *self.pixels[0].shape[:2]), np.float32)
+        values = np.empty((len(self), 3, *self.pixels[0].shape[:2]), np.float32)
         for picture, planes in zip(self.pixels, values, strict=True):
             for channel, plane in enumerate(planes):
                 # A byte is never out of bounds; to look would cost a copy.
