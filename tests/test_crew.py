@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -196,6 +197,34 @@ def test_a_part_that_kills_its_workers_does_not_kill_all(reviews: Path, text_bun
     assert done.code == errors.TryAgain.exit_code
     assert f"as another did before it, at rows 300 to 399 of {reviews}; finished parts are kept" in done.err
     assert run_tfbatch(*words).code == 0
+
+
+HANGING = """
+import os, time
+link = os.link
+
+def hang(source, target, **more):
+    if "-0000000300-" in os.fspath(target) and not os.path.exists("{mark}"):
+        open("{mark}", "w").close()
+        time.sleep(1000)
+    link(source, target, **more)
+
+os.link = hang
+"""
+
+
+def test_the_parts_of_a_worker_that_stands_still_are_taken_over(
+    reviews: Path, text_bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(HANGING.format(mark=tmp_path / "mark"))
+    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), tfbatch_env()["PYTHONPATH"]])}
+    words = ["run", reviews, "-m", text_bundle, "--rows-per-part", 100, "-o", tmp_path / "out", "--workers", 2]
+    done = run_tfbatch(*words, "--stall-timeout", 3, env=env)
+    assert done.code == 0, done.err
+    assert (done.result["rows"], done.result["lost_workers"]) == (1000, 1)
+    assert "got nothing done in 3 s (--stall-timeout) and was ended; the others take over what it had" in done.err
+    assert re.search(r"where worker-\d stood:\n", done.err)
+    assert "in hang" in done.err
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])

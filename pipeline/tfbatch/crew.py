@@ -3,20 +3,24 @@
 A part is given to whoever asks for one, the largest first, so that none is long at work when the
 others are done. This process does no part itself: it hands them out, records those that have got their
 names, counts, and hears whoever wants the job to end. The parts of a worker that dies go to the
-others; a part that has cost LIVES workers ends the job.
+others, and so do those of one that gets nothing done for as long as `--stall-timeout` says, which is ended; a
+part that has cost LIVES workers ends the job.
 
 What the workers write is harmless as long as it is not recorded, and they end with this process,
 however that ends: each waits for the end of a pipe that this one alone can write to.
 """
 
 import os
+import signal
+import tempfile
+import time
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from subprocess import Popen, TimeoutExpired
-from typing import Any
+from typing import IO, Any
 
 from tfbatch.child import ending, start_child
 from tfbatch.contact_sheet import ContactSheet
@@ -34,16 +38,25 @@ SEARCHED = 10  # times as many rows as a contact sheet has, should some have err
 LIVES = 2  # workers that a part may cost
 SECONDS_BETWEEN_LOOKS = 0.5  # at whether a stop was asked for
 SECONDS_TO_END = 5.0  # that a process has for its last steps
+SECONDS_TO_SAY = 1.0  # that one has to say where it stands
 
 
 @dataclass(eq=False)
 class Worker:
-    """One of them: the parts it has, and how much of those is scored."""
+    """One of them: the parts it has, and how much of those is scored.
+
+    It writes to `stacks` where it stands when it crashes or is asked, which once it is over is in
+    `stood`; `heard` is when it last said anything or was given something to do, by the monotonic clock.
+    """
 
     name: str
     device: str
     process: Popen[bytes]
     pipe: "Connection[Any, Any]"
+    stacks: IO[bytes]
+    heard: float = field(default_factory=time.monotonic)
+    is_silent: bool = False
+    stood: str = ""
     parts: list[Part] = field(default_factory=list)
     rows: int = 0
     errors: int = 0
@@ -83,9 +96,10 @@ class Crew:
                     stop.check()  # which may be why
                     self._bury(worker)
                 else:
-                    stop.beat()
+                    worker.heard = time.monotonic()
                     self._hear(worker, message)
-            stop.check()
+            stop.beat()  # how long workers may stand still is looked at here
+            self._end_the_silent()
             self._call_the_free()
 
     def draw(self, sheet: ContactSheet) -> None:
@@ -104,27 +118,33 @@ class Crew:
     def _start_more(self) -> None:
         """Start those that are missing; but one at a time where it is to find out first how large batches are."""
         is_settled = self._tally.batch_tokens is not None or self._job.config.batch_tokens != "auto"
+        started = []
         while self._started < (self._size if is_settled else min(self._size, self._tally.lost_workers + 1)):
-            self._workers.append(self._start(self._started))
+            started.append(self._start(self._started))
             self._started += 1
+        self._workers += started
+        for worker in started:  # all at once: they read a long plan when they have come up
+            tell(worker, self._orders(worker))
 
     def _start(self, number: int) -> Worker:
-        job, threads = self._job, self._job.config.threads or available_threads()
-        device = job.devices[number % len(job.devices)]
+        device = self._job.devices[number % len(self._job.devices)]
         ours, theirs = Pipe()
-        process = start_child("worker", theirs.fileno(), self._life, keep=self._output.descriptors)
+        stacks = tempfile.TemporaryFile()  # noqa: SIM115 -- closed when the process is over
+        kept = [*self._output.descriptors, stacks.fileno()]
+        process = start_child("worker", theirs.fileno(), self._life, stacks.fileno(), keep=kept)
         theirs.close()
-        worker = Worker(name=f"worker-{number}", device=device.name, process=process, pipe=ours)
-        orders = Orders(
+        return Worker(name=f"worker-{number}", device=device.name, process=process, pipe=ours, stacks=stacks)
+
+    def _orders(self, worker: Worker) -> Orders:
+        job, threads = self._job, self._job.config.threads or available_threads()
+        return Orders(
             name=worker.name,
-            config=replace(job.config, device=device.name, workers=1, threads=max(1, threads // self._size)),
+            config=replace(job.config, device=worker.device, workers=1, threads=max(1, threads // self._size)),
             plan=job.plan,
             fingerprint=job.fingerprint,
             batch_tokens=self._tally.batch_tokens,
             shown=self._shown,
         )
-        tell(worker, orders)
-        return worker
 
     def _hear(self, worker: Worker, message: object) -> None:
         match message:
@@ -173,7 +193,21 @@ class Crew:
             free = []
         for worker in free:
             worker.is_free = False
+            worker.heard = time.monotonic()
             tell(worker, bool(self._queue))
+
+    def _end_the_silent(self) -> None:
+        """Have those that get nothing done say where they stand, and then end them."""
+        limit, now = self._job.config.stall_timeout, time.monotonic()
+        for worker in self._workers:
+            silence = now - worker.heard
+            if limit is None or worker.is_free or silence <= limit:
+                continue
+            if not worker.is_silent:
+                worker.is_silent = True
+                worker.process.send_signal(signal.SIGUSR1)
+            elif silence > limit + SECONDS_TO_SAY:
+                worker.process.kill()
 
     def _bury(self, worker: Worker) -> None:
         """Give the parts of a worker that died back.
@@ -181,22 +215,32 @@ class Crew:
         Raises:
             TryAgain: there is nobody left to do them, or one of them has cost enough workers.
         """
-        status = self._dismiss(worker)
+        died = f"{worker.name} on {worker.device} {self._end_of(worker)}"
         self._tally.lost_workers += 1
         self._tally.rows -= worker.rows
         self._tally.errors -= worker.errors
         self._watcher.advance(-worker.rows, -worker.errors)
         self._queue.extendleft(reversed(worker.parts))
         self._deaths.update(worker.parts)
-        died = f"{worker.name} on {worker.device} {ending(status)}"
         self._start_more()
         deadly = [part for part in worker.parts if self._deaths[part] >= LIVES]
         if deadly or (self._queue and not self._workers):
             raise TryAgain(
                 f"{died}, {self._where(deadly)}; finished parts are kept, the same command goes on from there"
             )
-        config = self._job.config
-        warn(f"{died}; the others take over what it had", quiet=config.quiet, log_format=config.log_format)
+        self._warn(f"{died}; the others take over what it had")
+
+    def _end_of(self, worker: Worker) -> str:
+        """How a worker ended; where it stood is said before."""
+        status = self._dismiss(worker)
+        if worker.stood:
+            self._warn(f"where {worker.name} stood:\n{worker.stood}")
+        if worker.is_silent:
+            return f"got nothing done in {self._job.config.stall_timeout:g} s (--stall-timeout) and was ended"
+        return ending(status)
+
+    def _warn(self, text: str) -> None:
+        warn(text, quiet=self._job.config.quiet, log_format=self._job.config.log_format)
 
     def _where(self, deadly: list[Part]) -> str:
         """What a worker that is the last one to die died of, as far as is known."""
@@ -214,6 +258,9 @@ class Crew:
         except TimeoutExpired:
             worker.process.kill()
             status = worker.process.wait()
+        with worker.stacks as stacks:
+            stacks.seek(0)
+            worker.stood = stacks.read().decode(errors="replace").strip()
         self._workers.remove(worker)
         self._output.clear_spool(worker.name)
         return status

@@ -1,5 +1,6 @@
 """A process that does parts of another one's job: see `messages`."""
 
+import faulthandler
 import os
 import signal
 import sys
@@ -54,9 +55,11 @@ class Link:
 
 
 def main() -> None:
-    """Work for the process that has the other ends of these open files: a pipe, and one that tells
-    nothing but that it is gone."""
-    descriptor, life = map(int, sys.argv[1:3])
+    """Work for the process that has the other ends of these open files: a pipe, one that tells nothing
+    but that it is gone, and one for where this process stands, should it crash or be asked."""
+    descriptor, life, stacks = map(int, sys.argv[1:4])
+    faulthandler.enable(stacks)
+    faulthandler.register(signal.SIGUSR1, stacks)
 
     def end_with_the_job() -> None:
         os.read(life, 1)
