@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import read_output, tfbatch_env, write_reviews
-from tfbatch.batches import Feeds, Pictures
+from tfbatch.batches import Feeds, Pictures, cut
 from tfbatch.bound_session import BoundSession
+from tfbatch.config import RunConfig
 from tfbatch.device import find_device, open_session
 from tfbatch.errors import Interrupted
+from tfbatch.flow import read_lots
+from tfbatch.job import make_job
 from tfbatch.nvidia import allocate_pinned
 from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem
 from tfbatch.pixels import normalised_levels
+from tfbatch.session import Device
 from tfbatch.stop import Stop
 
 RUN_BOUND = """
@@ -107,3 +112,19 @@ def test_memory_is_pinned_and_pictures_are_looked_up_on_the_gpu(image_bundle: Pa
     np.testing.assert_array_equal(found.numpy(), np.asarray(levels))
     on_cpu = open_session(image_bundle / "model.onnx", find_device("cpu")).run(feeds)
     np.testing.assert_allclose(session.run(feeds), on_cpu, atol=1e-4)
+
+
+def test_little_of_what_a_gpu_computes_is_padding(text_bundle: Path, tmp_path: Path) -> None:
+    lengths = np.random.default_rng(0).integers(1, 30, 40_000)
+    texts = [f"{row} {'good ' * length}" for row, length in enumerate(lengths)]  # no two alike
+    pq.write_table(pa.table({"text": texts}), tmp_path / "in.parquet")
+    on_processor = make_job(RunConfig(inputs=(str(tmp_path / "in.parquet"),), bundle=text_bundle, device="cpu"))
+    job = replace(on_processor, devices=[Device(runtime="cuda")])
+    computed = real = 0
+    for window in read_lots(job, [job.plan.parts]):
+        work = job.task.prepare(window)
+        batches = cut(work.lengths, work.groups, job.device.batch_tokens, job.device.length_multiple)
+        computed += sum(batch.tokens for batch in batches)
+        real += int(work.lengths.sum())
+    assert real == lengths.sum() + 3 * len(lengths)
+    assert computed < 1.35 * real

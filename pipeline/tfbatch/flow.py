@@ -44,7 +44,7 @@ from tfbatch.stop import Stop
 from tfbatch.tally import Tally, check_errors, summary
 from tfbatch.tasks import MakesPictures
 
-WINDOW = 32 << 20  # bytes that the rows of a window take on their way, or one row takes more
+WINDOW = 32 << 20  # bytes that the rows of a window take on their way at most, or one row takes more
 ROOM_A_THREAD = 192 << 20  # bytes under way
 
 
@@ -202,8 +202,10 @@ def session_of(job: Job, threads: int, stop: Stop) -> Session:
 
 def read_lots(job: Job, lots: Iterable[list[Part]]) -> Generator[Window, None, None]:
     """The rows of some lots of parts; the parts of one are read together."""
+    rows = job.task.window_rows * job.device.window_scale
+    size = min(job.task.window_bytes * job.device.window_scale, WINDOW)
     for parts in lots:
-        yield from read_windows(job.plan, parts, job.columns_read, job.task.window_rows, job.task.window_bytes)
+        yield from read_windows(job.plan, parts, job.columns_read, rows, size)
 
 
 def light_windows(job: Job, lots: Iterable[list[Part]], room: Room) -> Generator[Window, None, None]:

@@ -20,8 +20,9 @@ class Device:
 
     `batch_tokens` is the default budget of a batch, `length_multiple` what lengths are padded to a
     multiple of: small batches stay in a processor's caches; a GPU wants large ones and few shapes,
-    since its arena keeps what each new shape took. `memory` bounds that arena, in bytes, where it is
-    not None.
+    since its arena keeps what each new shape took. `window_scale` is how many times as many rows are
+    gathered to find those of like length among: many large batches, or they would be half padding.
+    `memory` bounds the arena, in bytes, where it is not None.
     """
 
     runtime: Runtime
@@ -51,6 +52,10 @@ class Device:
     @property
     def length_multiple(self) -> int:
         return 8 if self.is_cuda else 1
+
+    @property
+    def window_scale(self) -> int:
+        return 16 if self.is_cuda else 1
 
 
 class Session(Protocol):
