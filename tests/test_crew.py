@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
-from pathlib import Path
+from itertools import pairwise
+from pathlib import Path, PurePath
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,9 +21,11 @@ from tfbatch import errors
 from tfbatch.child import ending
 from tfbatch.clock import Clock, Stage
 from tfbatch.config import RunConfig
+from tfbatch.crew import next_lot
 from tfbatch.device import find_devices
 from tfbatch.errors import DeviceUnavailable, UsageError
 from tfbatch.job import choose_workers
+from tfbatch.plan import Part
 from tfbatch.session import Device
 
 ROWS, ROWS_A_PART = 8_000, 100
@@ -110,6 +114,22 @@ def test_what_processes_do_adds_up_and_what_they_stand_still_for_is_a_mean() -> 
 )
 def test_how_a_process_ended_is_said(status: int, words: str) -> None:
     assert ending(status) == words
+
+
+def test_parts_are_given_out_in_runs_that_get_shorter() -> None:
+    parts = [
+        Part(file=file, first=first, stop=first + 10, folder=PurePath(), identity="")
+        for file in range(2)
+        for first in range(0, 400, 10)
+    ]
+    queue, lots = deque(parts), []
+    while lot := next_lot(queue, 2):
+        lots.append(lot)
+        assert all((one.file, one.stop) == (next_.file, next_.first) for one, next_ in pairwise(lot))
+    assert [part for lot in lots for part in lot] == parts
+    sizes = [len(lot) for lot in lots]
+    assert sizes[0] == 10
+    assert sizes[-8:] == [1] * 8
 
 
 def test_one_file_is_joined_from_the_parts_of_all(

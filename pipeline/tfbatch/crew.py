@@ -1,7 +1,8 @@
 """Several processes that share a job's parts, one a GPU or several on a processor.
 
-A part is given to whoever asks for one, the largest first, so that none is long at work when the
-others are done. This process does no part itself: it hands them out, records those that have got their
+Parts are given to whoever asks, the largest first, and the fewer at once the fewer there are, so that
+none is long at work when the others are done; those of one lot follow one another in a file, which is
+read on from one to the next. This process does no part itself: it hands them out, records those that have got their
 names, counts, and hears whoever wants the job to end. The parts of a worker that dies go to the
 others, and so do those of one that gets nothing done for as long as `--stall-timeout` says, which is ended; a
 part that has cost LIVES workers ends the job.
@@ -36,6 +37,8 @@ from tfbatch.tally import Tally, check_errors
 
 SEARCHED = 10  # times as many rows as a contact sheet has, should some have errors
 LIVES = 2  # workers that a part may cost
+LOTS_A_WORKER = 4  # that what is left is given out in
+AT_ONCE = 2  # parts that a worker is at: the end of one and the beginning of the next
 SECONDS_BETWEEN_LOOKS = 0.5  # at whether a stop was asked for
 SECONDS_TO_END = 5.0  # that a process has for its last steps
 SECONDS_TO_SAY = 1.0  # that one has to say where it stands
@@ -151,10 +154,9 @@ class Crew:
             case Free():
                 worker.is_free = True
             case More():
-                part = self._queue.popleft() if self._queue else None
-                if part is not None:
-                    worker.parts.append(part)
-                tell(worker, part)
+                lot = next_lot(self._queue, self._size)
+                worker.parts += lot
+                tell(worker, lot)
             case Scored():
                 self._count(worker, message)
             case Complete():
@@ -221,7 +223,7 @@ class Crew:
         self._tally.errors -= worker.errors
         self._watcher.advance(-worker.rows, -worker.errors)
         self._queue.extendleft(reversed(worker.parts))
-        self._deaths.update(worker.parts)
+        self._deaths.update(worker.parts[:AT_ONCE])
         self._start_more()
         deadly = [part for part in worker.parts if self._deaths[part] >= LIVES]
         if deadly or (self._queue and not self._workers):
@@ -270,6 +272,15 @@ def tell(worker: Worker, message: object) -> None:
     """Send a message; one that is gone is found to be when it is listened to."""
     with suppress(OSError):
         worker.pipe.send(message)
+
+
+def next_lot(queue: deque[Part], workers: int) -> list[Part]:
+    """Take a few parts that follow one another in a file off the queue; none where none is left."""
+    most = max(1, len(queue) // (LOTS_A_WORKER * workers))
+    lot: list[Part] = []
+    while queue and len(lot) < most and (not lot or (lot[-1].file, lot[-1].stop) == (queue[0].file, queue[0].first)):
+        lot.append(queue.popleft())
+    return lot
 
 
 def first_parts(parts: list[Part], rows: int) -> list[Part]:

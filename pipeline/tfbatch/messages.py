@@ -3,9 +3,9 @@
 job                      worker
   Orders             →                 once
                      ←   Free          it has nothing to do
-  True               →                 there may be a part for it; False: it is done
-                     ←   More          its reader is at the end of a part
-  a Part, or None    →                 the next one; none is left for now
+  True               →                 there may be parts for it; False: it is done
+                     ←   More          its reader is at the end of what it has
+  a list of Parts    →                 the next ones, that follow one another; none is left for now
                      ←   Scored        a window of the part is written
                      ←   Alive         it got on, though there is nothing to say
                      ←   Complete      a part has its name; the job records it

@@ -109,8 +109,8 @@ def do_share(job: Job, orders: Orders, link: Link, tally: Tally, stop: Stop) -> 
     drafts = Drafts(job.output, storage, job.plan, job.schema, job.fingerprint, job.sink)
 
     def parts() -> Iterator[list[Part]]:
-        while (part := link.ask(More())) is not None:
-            yield [part]
+        while lot := link.ask(More()):
+            yield lot
 
     def new_sheet() -> ContactSheet:
         return ContactSheet("", job.config.contact_sheet or 0)
