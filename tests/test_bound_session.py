@@ -23,6 +23,7 @@ from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem
 from tfbatch.pixels import normalised_levels
 from tfbatch.session import Device
 from tfbatch.stop import Stop
+from tfbatch.top import Top
 
 RUN_BOUND = """
 import tfbatch.device
@@ -65,6 +66,21 @@ def test_a_byte_is_to_the_model_what_it_is_on_the_processor(image_bundle: Path) 
     found = bound._look_up(np.stack(wide.pixels), wide.levels).numpy()
     np.testing.assert_array_equal(found, np.asarray(wide))
     assert (found.shape, found.dtype) == ((1, 3, 8, 6), np.float32)
+
+
+def test_the_best_logits_are_those_that_all_of_them_would_give(text_bundle: Path) -> None:
+    random = np.random.default_rng(0)
+    logits = np.stack([random.permutation(500) for _ in range(7)]).astype(np.float32) / 100
+    top = Top(4)
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    for row, chances, kept in zip(logits, odds / odds.sum(axis=1, keepdims=True), top.of(logits), strict=True):
+        places, found = top.read(kept)
+        assert places.tolist() == np.argsort(-row)[:4].tolist()
+        np.testing.assert_allclose(found, chances[places], rtol=1e-5)
+    device, graph = find_device("cpu"), text_bundle / "model.onnx"
+    for count in (1, 3):
+        bound = BoundSession(graph, device, Stop(), top=Top(count)).run(texts(6, 9))
+        np.testing.assert_allclose(bound, open_session(graph, device, top=Top(count)).run(texts(6, 9)), rtol=1e-6)
 
 
 def test_a_stop_ends_a_bound_batch(text_bundle: Path) -> None:

@@ -17,9 +17,10 @@ from tfbatch.nvidia import allocate_pinned
 from tfbatch.onnxruntime_session import open_graph, run_options, told_apart
 from tfbatch.session import GPU_CALLERS, Device, OutOfMemory
 from tfbatch.stop import Stop
-from tfbatch.tiny_graph import level_table
+from tfbatch.tiny_graph import best_logits, level_table
+from tfbatch.top import Top
 
-PIXELS, MADE = "pixels", "made"  # of a `level_table`
+PIXELS, LOGITS, MADE = "pixels", "logits", "made"  # of `level_table` and `best_logits`
 
 
 class Staging:
@@ -57,16 +58,19 @@ class Staging:
 class BoundSession:
     """A graph run by onnxruntime where its inputs and results are bound to memory of the GPU.
 
-    A stop ends the batch under way.
+    Where it is to give the `top` of its logits, these do not leave the GPU. A stop ends the batch under way.
     """
 
-    def __init__(self, graph: Path, device: Device, stop: Stop, output: str | None = None) -> None:
+    def __init__(
+        self, graph: Path, device: Device, stop: Stop, output: str | None = None, top: Top | None = None
+    ) -> None:
         self._device = device
         self._memory = "cuda" if device.is_cuda else "cpu"  # as onnxruntime calls it
         self._session = open_graph(graph, device)
         self._output = output or self._session.get_outputs()[0].name
         self._options = run_options(stop)
         self._stop = stop
+        self._best = None if top is None else open_graph(best_logits(top.count), device, "the best of logits")
         self._tables: dict[bytes, Any] = {}
         self._computing, self._opening, self._alone = Lock(), Lock(), Lock()
         self._places: SimpleQueue[Staging] = SimpleQueue()
@@ -101,8 +105,18 @@ class BoundSession:
             binding.bind_output(self._output, self._memory, self._device.index)
             with self._computing:
                 self._session.run_with_iobinding(binding, self._options)
+                if self._best is not None:
+                    binding = self._reduce(self._best, binding.get_outputs()[0])
             outputs: Floats = binding.copy_outputs_to_cpu()[0]
         return outputs
+
+    def _reduce(self, best: Any, logits: Any) -> Any:
+        """A binding whose output is what is left of logits."""
+        binding = best.io_binding()
+        binding.bind_ortvalue_input(LOGITS, logits)
+        binding.bind_output(MADE, self._memory, self._device.index)
+        best.run_with_iobinding(binding, self._options)
+        return binding
 
     def _look_up(self, pixels: Array, levels: Floats) -> Any:
         """Pictures (B, H, W, 3) as the model takes them, on the GPU."""

@@ -22,6 +22,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from tfbatch.batches import NO_RESULT, Batch, Window, cut, divide, spread
@@ -33,16 +34,16 @@ from tfbatch.job import Job
 from tfbatch.machine import available_threads
 from tfbatch.output import Output
 from tfbatch.plan import Part
-from tfbatch.pooled_session import PooledSession
 from tfbatch.probe import Budget
 from tfbatch.progress import Watcher
 from tfbatch.reader import read_windows
+from tfbatch.reduced_session import ReducedSession
 from tfbatch.scoring import Caps, Finished, Scoring
 from tfbatch.session import Session
 from tfbatch.stages import Room, after, meanwhile, overlap
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally, check_errors, summary
-from tfbatch.tasks import MakesPictures
+from tfbatch.tasks import MakesPictures, TakesTop
 
 WINDOW = 32 << 20  # bytes that the rows of a window take on their way at most, or one row takes more
 ROOM_A_THREAD = 192 << 20  # bytes under way
@@ -195,9 +196,12 @@ def score(job: Job, lots: Iterable[list[Part]], tally: Tally, stop: Stop, opened
 
 def session_of(job: Job, threads: int, stop: Stop) -> Session:
     """What gives the results of a job's inputs."""
-    bundle = job.bundle
-    session = open_session(job.graph, job.device, job.precision, threads, stop, bundle.output)
-    return session if bundle.pooling is None else PooledSession(session, bundle.pooling)
+    bundle, pooling = job.bundle, job.bundle.pooling
+    top = job.task.top if isinstance(job.task, TakesTop) else None
+    session = open_session(job.graph, job.device, job.precision, threads, stop, bundle.output, top)
+    if pooling is None:
+        return session
+    return ReducedSession(session, lambda states, feeds: pooling.pool(states, np.asarray(feeds["attention_mask"])))
 
 
 def read_lots(job: Job, lots: Iterable[list[Part]]) -> Generator[Window, None, None]:

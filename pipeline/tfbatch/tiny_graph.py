@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-FLOAT, UINT8, INT32, FLOAT16 = 1, 2, 6, 10  # TensorProto.DataType
-KINDS = {"float32": FLOAT, "uint8": UINT8, "int32": INT32, "float16": FLOAT16}
+FLOAT, UINT8, INT32, INT64, FLOAT16 = 1, 2, 6, 7, 10  # TensorProto.DataType
+KINDS = {"float32": FLOAT, "uint8": UINT8, "int32": INT32, "int64": INT64, "float16": FLOAT16}
 INT, INTS = 2, 7  # AttributeProto.AttributeType
 IR_VERSION, OPSET, MICROSOFT_OPSET = 8, 17, 1
 MICROSOFT = "com.microsoft"
@@ -22,7 +22,7 @@ def one_operator(operator: str, inputs: Mapping[str, Array], *, domain: str = ""
     """An ONNX file: one node that takes arrays like these by name, and makes `made`, like the first one."""
     first = next(iter(inputs.values()))
     taken = [describe(name, array.dtype.name, array.shape) for name, array in inputs.items()]
-    only = node(operator, list(inputs), "made", domain=domain, **attributes)
+    only = node(operator, list(inputs), ["made"], domain=domain, **attributes)
     return model(operator, [only], taken, describe("made", first.dtype.name, first.shape))
 
 
@@ -30,15 +30,29 @@ def level_table(levels: npt.NDArray[np.float32]) -> bytes:
     """An ONNX file that takes `pixels` (B, H, W, 3) uint8, and makes `made` (B, 3, H, W) float32 of them: each
     byte's entry in `levels` (3, 256), exactly."""
     nodes = [
-        node("Transpose", ["pixels"], "planes", perm=[0, 3, 1, 2]),
-        node("Cast", ["planes"], "places", to=INT32),
-        node("Add", ["places", "starts"], "entries"),
-        node("Gather", ["levels", "entries"], "made", axis=0),
+        node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
+        node("Cast", ["planes"], ["places"], to=INT32),
+        node("Add", ["places", "starts"], ["entries"]),
+        node("Gather", ["levels", "entries"], ["made"], axis=0),
     ]
     starts = (np.arange(3, dtype=np.int32) * levels.shape[1]).reshape(3, 1, 1)
     constants = [tensor("levels", levels.ravel()), tensor("starts", starts)]
     taken = [describe("pixels", "uint8", ["B", "H", "W", 3])]
     return model("level_table", nodes, taken, describe("made", "float32", ["B", 3, "H", "W"]), constants)
+
+
+def best_logits(count: int) -> bytes:
+    """An ONNX file that takes `logits` (B, C) float32, and makes `made` (B, 2 x count + 1) float32 of them: see
+    `Top`."""
+    nodes = [
+        node("TopK", ["logits", "count"], ["values", "places"], axis=1),
+        node("Cast", ["places"], ["numbers"], to=FLOAT),
+        node("ReduceLogSumExp", ["logits"], ["total"], axes=[1]),
+        node("Concat", ["values", "numbers", "total"], ["made"], axis=1),
+    ]
+    constants = [tensor("count", np.array([count], np.int64))]
+    taken = [describe("logits", "float32", ["B", "C"])]
+    return model("best_logits", nodes, taken, describe("made", "float32", ["B", 2 * count + 1]), constants)
 
 
 def model(name: str, nodes: list[bytes], taken: list[bytes], made: bytes, constants: Sequence[bytes] = ()) -> bytes:
@@ -49,9 +63,12 @@ def model(name: str, nodes: list[bytes], taken: list[bytes], made: bytes, consta
     return field(1, IR_VERSION) + field(7, b"".join(graph)) + opsets
 
 
-def node(operator: str, inputs: list[str], made: str, *, domain: str = "", **attributes: int | list[int]) -> bytes:
+def node(
+    operator: str, inputs: list[str], made: list[str], *, domain: str = "", **attributes: int | list[int]
+) -> bytes:
     """A NodeProto."""
-    parts = [field(1, name) for name in inputs] + [field(2, made), field(4, operator), field(7, domain)]
+    parts = [*(field(1, name) for name in inputs), *(field(2, name) for name in made)]
+    parts += [field(4, operator), field(7, domain)]
     for name, value in attributes.items():
         content = (
             b"".join(field(8, number) for number in value) + field(20, INTS)

@@ -14,6 +14,7 @@ from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.contact_sheet import Panel
 from tfbatch.errors import UsageError
+from tfbatch.top import Top
 
 
 class Task(Protocol):
@@ -56,6 +57,13 @@ class MakesPictures(Protocol):
 
     def panels(self, result: Any) -> list[Panel]:
         """What to show of a result, from left to right."""
+
+
+@runtime_checkable
+class TakesTop(Protocol):
+    """A task that is given no logits but the best."""
+
+    top: Top
 
 
 def task_names() -> list[str]:

@@ -13,6 +13,7 @@ from tfbatch.config import RunConfig
 from tfbatch.tasks._text import TextTask
 from tfbatch.text import Inputs, distinct_texts
 from tfbatch.tokenizer import Encoded, Tokenizer
+from tfbatch.top import Top
 
 NO_MASK = "no_mask: the text has no mask, or none in the tokens that are read"
 CANDIDATE = pa.struct([("token", pa.string()), ("score", pa.float32())])
@@ -38,7 +39,7 @@ class FillMask(TextTask):
         self._tokenizer = Tokenizer(bundle, config.max_length)
         self._mask = bundle.setting("mask_token_id")
         self._asked = config.top_k
-        self._kept = min(config.top_k or 1, bundle.setting("vocabulary"))
+        self.top = Top(min(config.top_k or 1, bundle.setting("vocabulary")))
 
     @staticmethod
     def columns(config: RunConfig, _: Bundle | None = None) -> pa.Schema:
@@ -72,8 +73,9 @@ class FillMask(TextTask):
             return {**inputs.collate(result_of_input[indices], length), "positions": positions[indices]}
 
         def receive(indices: Indices, outputs: Floats) -> None:
-            for index, logits in zip(indices.tolist(), outputs, strict=True):
-                results[result_of_input[index]][slot_of_input[index]] = best(logits, self._kept)
+            for index, row in zip(indices.tolist(), outputs, strict=True):
+                ids, scores = self.top.read(row)
+                results[result_of_input[index]][slot_of_input[index]] = Candidates(ids=ids, scores=scores)
 
         return Work(
             lengths=inputs.lengths[result_of_input],
@@ -102,14 +104,6 @@ class FillMask(TextTask):
     def _listed(self, found: Candidates) -> list[dict[str, Any]]:
         pairs = zip(found.ids, found.scores, strict=True)
         return [{"token": self._tokenizer.word(token), "score": score} for token, score in pairs]
-
-
-def best(logits: Floats, count: int) -> Candidates:
-    """The most likely tokens by logits (vocabulary,), their probabilities by a softmax."""
-    ids = np.argpartition(-logits, count - 1)[:count]
-    ids = ids[np.argsort(-logits[ids], kind="stable")]
-    raised = np.exp(logits - logits[ids[0]])
-    return Candidates(ids=ids, scores=(raised[ids] / raised.sum()).astype(np.float32))
 
 
 TASK = FillMask
