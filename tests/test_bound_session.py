@@ -3,8 +3,12 @@
 import json
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,17 +16,18 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import read_output, tfbatch_env, write_reviews
 from tfbatch.batches import Feeds, Pictures, cut
-from tfbatch.bound_session import BoundSession
+from tfbatch.bound_session import Binding, BoundSession
 from tfbatch.config import RunConfig
 from tfbatch.device import find_device, open_session
 from tfbatch.errors import Interrupted
 from tfbatch.flow import read_lots
 from tfbatch.job import make_job
 from tfbatch.nvidia import allocate_pinned
-from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem
+from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem, open_graph, run_options
 from tfbatch.pixels import normalised_levels
-from tfbatch.session import Device
+from tfbatch.session import Device, OutOfMemory
 from tfbatch.stop import Stop
+from tfbatch.tiny_graph import best_logits, level_table
 from tfbatch.top import Top
 
 RUN_BOUND = """
@@ -63,9 +68,19 @@ def test_a_byte_is_to_the_model_what_it_is_on_the_processor(image_bundle: Path) 
         feeds = {"pixel_values": pictures(count, side)}
         np.testing.assert_array_equal(bound.run(feeds), plain.run(feeds))
     wide = Pictures(pixels=[pictures(1, 8).pixels[0][:, :6]], levels=normalised_levels(SETTINGS))
-    found = bound._look_up(np.stack(wide.pixels), wide.levels).numpy()
+    found = look_up(wide, device).numpy()
     np.testing.assert_array_equal(found, np.asarray(wide))
     assert (found.shape, found.dtype) == ((1, 3, 8, 6), np.float32)
+    with pytest.raises(ValueError, match="a copy"):
+        np.asarray(wide, copy=False)
+
+
+def look_up(pictures: Pictures, device: Device) -> Any:
+    """Pictures as the model takes them, on a device."""
+    table = open_graph(level_table(pictures.levels), device)
+    binding = Binding(table, "made", device.runtime, 0, run_options(Stop()))
+    binding.take("pixels", np.stack(pictures.pixels))
+    return binding.compute()
 
 
 def test_the_best_logits_are_those_that_all_of_them_would_give(text_bundle: Path) -> None:
@@ -77,10 +92,79 @@ def test_the_best_logits_are_those_that_all_of_them_would_give(text_bundle: Path
         places, found = top.read(kept)
         assert places.tolist() == np.argsort(-row)[:4].tolist()
         np.testing.assert_allclose(found, chances[places], rtol=1e-5)
+    check_the_best_of_a_vocabulary(find_device("cpu"))
     device, graph = find_device("cpu"), text_bundle / "model.onnx"
     for count in (1, 3):
         bound = BoundSession(graph, device, Stop(), top=Top(count)).run(texts(6, 9))
         np.testing.assert_allclose(bound, open_session(graph, device, top=Top(count)).run(texts(6, 9)), rtol=1e-6)
+
+
+def check_the_best_of_a_vocabulary(device: Device) -> None:
+    """XLM-RoBERTa's, by the graph on a device and in double precision."""
+    logits = np.random.default_rng(0).normal(0, 2, (3, 250_002)).astype(np.float32)
+    binding = Binding(open_graph(best_logits(5), device), "made", device.runtime, 0, run_options(Stop()))
+    binding.take("logits", logits)
+    binding.compute()
+    exact = logits.astype(np.float64)
+    chances = np.exp(exact) / np.exp(exact).sum(axis=1, keepdims=True)
+    for expected, found, row in zip(chances, Top(5).of(logits), binding.fetch(), strict=True):
+        for places, scores in (Top(5).read(found), Top(5).read(row)):
+            assert places.tolist() == np.argsort(-expected)[:5].tolist()
+            np.testing.assert_allclose(scores, expected[places], rtol=1e-5)
+
+
+def test_one_batch_is_computed_at_a_time_while_others_are_copied(text_bundle: Path) -> None:
+    session = BoundSession(text_bundle / "model.onnx", find_device("cpu"), Stop())
+    session._session = watched = Watched(session._session)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(session.run, [texts(4, 10)] * 20))
+    assert watched.most_computing == 1
+    assert watched.most_bound == 2
+
+
+class Watched:
+    """onnxruntime's session, and how many threads were at once within what it does."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._computing = self._bound = 0
+        self.most_computing = self.most_bound = 0
+
+    def io_binding(self) -> Any:
+        self._bound += 1
+        self.most_bound = max(self.most_bound, self._bound)
+        return self._session.io_binding()
+
+    def run_with_iobinding(self, *words: Any) -> None:
+        self._computing += 1
+        self.most_computing = max(self.most_computing, self._computing)
+        time.sleep(0.01)  # long enough for the other thread to come along
+        self._session.run_with_iobinding(*words)
+        self._computing -= 1
+        self._bound -= 1
+
+
+def test_a_batch_that_does_not_fit_beside_another_is_tried_alone(
+    text_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = BoundSession(text_bundle / "model.onnx", find_device("cpu"), Stop())
+    beside, together, tries = Barrier(2), [], []
+
+    def crowded(feeds: Feeds, place: object) -> str:
+        tries.append(place)
+        if len(tries) <= 2:
+            beside.wait(10)
+            raise OutOfMemory
+        together.append(place)
+        time.sleep(0.05)
+        assert len(together) == 1, "nothing may lie beside what did not fit"
+        together.remove(place)
+        return "done"
+
+    monkeypatch.setattr(session, "_run", crowded)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(session.run, [texts(1, 2)] * 2)) == ["done", "done"]
+    assert len(tries) == 4
 
 
 def test_a_stop_ends_a_bound_batch(text_bundle: Path) -> None:
@@ -122,10 +206,10 @@ def test_memory_is_pinned_and_pictures_are_looked_up_on_the_gpu(image_bundle: Pa
     feeds = {"pixel_values": pictures(9, side)}
     session = open_session(image_bundle / "model.onnx", find_device("cuda"))
     assert isinstance(session, BoundSession)
-    levels = pictures(9, side)
-    found = session._look_up(np.stack(levels.pixels), levels.levels)
+    found = look_up(pictures(9, side), find_device("cuda"))
     assert found.device_name().lower() == "cuda"
-    np.testing.assert_array_equal(found.numpy(), np.asarray(levels))
+    np.testing.assert_array_equal(found.numpy(), np.asarray(pictures(9, side)))
+    check_the_best_of_a_vocabulary(find_device("cuda"))
     on_cpu = open_session(image_bundle / "model.onnx", find_device("cpu")).run(feeds)
     np.testing.assert_allclose(session.run(feeds), on_cpu, atol=1e-4)
 

@@ -130,6 +130,7 @@ def test_parts_are_given_out_in_runs_that_get_shorter() -> None:
     sizes = [len(lot) for lot in lots]
     assert sizes[0] == 10
     assert sizes[-8:] == [1] * 8
+    assert [len(next_lot(deque(parts), 2, suspects=parts[at : at + 1])) for at in (0, 1, 5)] == [1, 1, 5]
 
 
 def test_one_file_is_joined_from_the_parts_of_all(
@@ -209,13 +210,16 @@ os.link = die
 """
 
 
-def test_a_part_that_kills_its_workers_does_not_kill_all(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [100, 25])
+def test_a_part_that_kills_its_workers_does_not_kill_all(
+    size: int, reviews: Path, text_bundle: Path, tmp_path: Path
+) -> None:
     (tmp_path / "sitecustomize.py").write_text(DEADLY)
     env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), tfbatch_env()["PYTHONPATH"]])}
-    words = ["run", reviews, "-m", text_bundle, "--rows-per-part", 100, "-o", tmp_path / "out", "--workers", 4]
+    words = ["run", reviews, "-m", text_bundle, "--rows-per-part", size, "-o", tmp_path / "out", "--workers", 4]
     done = run_tfbatch(*words, env=env)
     assert done.code == errors.TryAgain.exit_code
-    assert f"as another did before it, at rows 300 to 399 of {reviews}; finished parts are kept" in done.err
+    assert f"as another did before it, at rows 300 to {299 + size} of {reviews}; finished parts are kept" in done.err
     assert run_tfbatch(*words).code == 0
 
 

@@ -43,12 +43,14 @@ class Pictures:
         return len(self.pixels)
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError("pictures are bytes: as floats they are a copy")
         values = np.empty((len(self), 3, *self.pixels[0].shape[:2]), np.float32)
         for picture, planes in zip(self.pixels, values, strict=True):
             for channel, plane in enumerate(planes):
                 # A byte is never out of bounds; to look would cost a copy.
                 np.take(self.levels[channel], picture[..., channel], out=plane, mode="clip")
-        return values if dtype is None else values.astype(dtype, copy=bool(copy))
+        return values if dtype is None else values.astype(dtype, copy=False)
 
 
 Feeds = Mapping[str, Array | Pictures]

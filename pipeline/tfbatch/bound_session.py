@@ -20,13 +20,15 @@ from tfbatch.stop import Stop
 from tfbatch.tiny_graph import best_logits, level_table
 from tfbatch.top import Top
 
+SHARE = 8  # of the memory a session may take one part of so many is for what is not the model
 PIXELS, LOGITS, MADE = "pixels", "logits", "made"  # of `level_table` and `best_logits`
 
 
 class Staging:
     """Memory of the host for the inputs of one batch, kept for the next one; it grows to the largest.
 
-    A GPU copies from it directly where the driver pins it, which is no more than faster.
+    A GPU copies from it directly where the driver pins it, which is no more than faster. Sizes are powers
+    of two, so that what was outgrown, and stays pinned, is no more than what is used.
     """
 
     def __init__(self, device: Device) -> None:
@@ -64,13 +66,13 @@ class BoundSession:
     def __init__(
         self, graph: Path, device: Device, stop: Stop, output: str | None = None, top: Top | None = None
     ) -> None:
-        self._device = device
+        self._device = device.of_memory(1 / SHARE)  # for all but the model
         self._memory = "cuda" if device.is_cuda else "cpu"  # as onnxruntime calls it
-        self._session = open_graph(graph, device)
+        self._session = open_graph(graph, device.of_memory(1 - 1 / SHARE))
         self._output = output or self._session.get_outputs()[0].name
         self._options = run_options(stop)
         self._stop = stop
-        self._best = None if top is None else open_graph(best_logits(top.count), device, "the best of logits")
+        self._best = None if top is None else open_graph(best_logits(top.count), self._device, "the best of logits")
         self._tables: dict[bytes, Any] = {}
         self._computing, self._opening, self._alone = Lock(), Lock(), Lock()
         self._places: SimpleQueue[Staging] = SimpleQueue()
@@ -96,36 +98,26 @@ class BoundSession:
 
     def _run(self, feeds: Feeds, place: Staging) -> Floats:
         with told_apart(self._stop):
-            binding = self._session.io_binding()
+            bound = self._bind(self._session, self._output)
+            pictures = {}
             for name, values in feeds.items():
                 if isinstance(values, Pictures):
-                    binding.bind_ortvalue_input(name, self._look_up(place.hold_pixels(name, values), values.levels))
+                    pictures[name] = self._bind(self._table(values.levels), MADE)
+                    pictures[name].take(PIXELS, place.hold_pixels(name, values))
                 else:
-                    binding.bind_cpu_input(name, place.hold(name, values))
-            binding.bind_output(self._output, self._memory, self._device.index)
+                    bound.take(name, place.hold(name, values))
             with self._computing:
-                self._session.run_with_iobinding(binding, self._options)
+                for name, pixels in pictures.items():
+                    bound.take(name, pixels.compute())
+                found = bound.compute()
                 if self._best is not None:
-                    binding = self._reduce(self._best, binding.get_outputs()[0])
-            outputs: Floats = binding.copy_outputs_to_cpu()[0]
-        return outputs
+                    bound = self._bind(self._best, MADE)
+                    bound.take(LOGITS, found)
+                    bound.compute()
+            return bound.fetch()
 
-    def _reduce(self, best: Any, logits: Any) -> Any:
-        """A binding whose output is what is left of logits."""
-        binding = best.io_binding()
-        binding.bind_ortvalue_input(LOGITS, logits)
-        binding.bind_output(MADE, self._memory, self._device.index)
-        best.run_with_iobinding(binding, self._options)
-        return binding
-
-    def _look_up(self, pixels: Array, levels: Floats) -> Any:
-        """Pictures (B, H, W, 3) as the model takes them, on the GPU."""
-        table = self._table(levels)
-        binding = table.io_binding()
-        binding.bind_cpu_input(PIXELS, pixels)
-        binding.bind_output(MADE, self._memory, self._device.index)
-        table.run_with_iobinding(binding, self._options)
-        return binding.get_outputs()[0]
+    def _bind(self, graph: Any, output: str) -> "Binding":
+        return Binding(graph, output, self._memory, self._device.index, self._options)
 
     def _table(self, levels: Floats) -> Any:
         key = levels.tobytes()
@@ -133,3 +125,30 @@ class BoundSession:
             if key not in self._tables:
                 self._tables[key] = open_graph(level_table(levels), self._device, "the table of a byte's levels")
             return self._tables[key]
+
+
+class Binding:
+    """A graph with what it takes and gives bound to a device's memory, for one batch."""
+
+    def __init__(self, graph: Any, output: str, memory: str, index: int, options: Any) -> None:
+        self._graph = graph
+        self._options = options
+        self._binding = graph.io_binding()
+        self._binding.bind_output(output, memory, index)
+
+    def take(self, name: str, values: Any) -> None:
+        """Take an array, which is copied to the device now, or what another graph has made there."""
+        if isinstance(values, np.ndarray):
+            self._binding.bind_cpu_input(name, values)
+        else:
+            self._binding.bind_ortvalue_input(name, values)
+
+    def compute(self) -> Any:
+        """What the graph makes, where it is."""
+        self._graph.run_with_iobinding(self._binding, self._options)
+        return self._binding.get_outputs()[0]
+
+    def fetch(self) -> Floats:
+        """What it has made, as an array."""
+        outputs: Floats = self._binding.copy_outputs_to_cpu()[0]
+        return outputs

@@ -16,6 +16,7 @@ import signal
 import tempfile
 import time
 from collections import Counter, deque
+from collections.abc import Container
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import Pipe
@@ -38,7 +39,6 @@ from tfbatch.tally import Tally, check_errors
 SEARCHED = 10  # times as many rows as a contact sheet has, should some have errors
 LIVES = 2  # workers that a part may cost
 LOTS_A_WORKER = 4  # that what is left is given out in
-AT_ONCE = 2  # parts that a worker is at: the end of one and the beginning of the next
 SECONDS_BETWEEN_LOOKS = 0.5  # at whether a stop was asked for
 SECONDS_TO_END = 5.0  # that a process has for its last steps
 SECONDS_TO_SAY = 1.0  # that one has to say where it stands
@@ -99,7 +99,7 @@ class Crew:
                     stop.check()  # which may be why
                     self._bury(worker)
                 else:
-                    worker.heard = time.monotonic()
+                    worker.heard, worker.is_silent = time.monotonic(), False
                     self._hear(worker, message)
             stop.beat()  # how long workers may stand still is looked at here
             self._end_the_silent()
@@ -133,8 +133,7 @@ class Crew:
         device = self._job.devices[number % len(self._job.devices)]
         ours, theirs = Pipe()
         stacks = tempfile.TemporaryFile()  # noqa: SIM115 -- closed when the process is over
-        kept = [*self._output.descriptors, stacks.fileno()]
-        process = start_child("worker", theirs.fileno(), self._life, stacks.fileno(), keep=kept)
+        process = start_child("worker", theirs.fileno(), self._life, stacks.fileno(), keep=self._output.descriptors)
         theirs.close()
         return Worker(name=f"worker-{number}", device=device.name, process=process, pipe=ours, stacks=stacks)
 
@@ -154,7 +153,7 @@ class Crew:
             case Free():
                 worker.is_free = True
             case More():
-                lot = next_lot(self._queue, self._size)
+                lot = next_lot(self._queue, self._size, self._deaths)
                 worker.parts += lot
                 tell(worker, lot)
             case Scored():
@@ -199,16 +198,26 @@ class Crew:
             tell(worker, bool(self._queue))
 
     def _end_the_silent(self) -> None:
-        """Have those that get nothing done say where they stand, and then end them."""
+        """Have those that get nothing done say where they stand, and then end them.
+
+        Raises:
+            TryAgain: one stands where nothing ends it.
+        """
         limit, now = self._job.config.stall_timeout, time.monotonic()
         for worker in self._workers:
-            silence = now - worker.heard
-            if limit is None or worker.is_free or silence <= limit:
+            if limit is None or worker.is_free or now - worker.heard <= limit:
                 continue
+            over = now - worker.heard - limit
             if not worker.is_silent:
                 worker.is_silent = True
                 worker.process.send_signal(signal.SIGUSR1)
-            elif silence > limit + SECONDS_TO_SAY:
+            elif over > SECONDS_TO_SAY + SECONDS_TO_END:
+                raise TryAgain(
+                    f"{worker.name} on {worker.device} got nothing done in {limit:g} s (--stall-timeout) and cannot be "
+                    f"ended: a disk or driver does not answer; finished parts are kept, the same command goes on from "
+                    f"there"
+                )
+            elif over > SECONDS_TO_SAY:
                 worker.process.kill()
 
     def _bury(self, worker: Worker) -> None:
@@ -223,7 +232,7 @@ class Crew:
         self._tally.errors -= worker.errors
         self._watcher.advance(-worker.rows, -worker.errors)
         self._queue.extendleft(reversed(worker.parts))
-        self._deaths.update(worker.parts[:AT_ONCE])
+        self._deaths.update(worker.parts)
         self._start_more()
         deadly = [part for part in worker.parts if self._deaths[part] >= LIVES]
         if deadly or (self._queue and not self._workers):
@@ -253,13 +262,18 @@ class Crew:
         return f"as another did before it, at rows {part.first:,} to {part.stop - 1:,} of {source}"
 
     def _dismiss(self, worker: Worker) -> int:
-        """Wait for the end of a process that has nothing more to say; its exit status."""
+        """Wait for the end of a process that has nothing more to say; its exit status.
+
+        One that nothing ends is left behind: nobody records what it may write yet.
+        """
         worker.pipe.close()
+        status = -signal.SIGKILL
         try:
             status = worker.process.wait(SECONDS_TO_END)
         except TimeoutExpired:
             worker.process.kill()
-            status = worker.process.wait()
+            with suppress(TimeoutExpired):
+                status = worker.process.wait(SECONDS_TO_END)
         with worker.stacks as stacks:
             stacks.seek(0)
             worker.stood = stacks.read().decode(errors="replace").strip()
@@ -274,11 +288,14 @@ def tell(worker: Worker, message: object) -> None:
         worker.pipe.send(message)
 
 
-def next_lot(queue: deque[Part], workers: int) -> list[Part]:
-    """Take a few parts that follow one another in a file off the queue; none where none is left."""
+def next_lot(queue: deque[Part], workers: int, suspects: Container[Part] = ()) -> list[Part]:
+    """Take a few parts that follow one another in a file off the queue, or one of those that may have cost a
+    worker; none where none is left."""
     most = max(1, len(queue) // (LOTS_A_WORKER * workers))
-    lot: list[Part] = []
-    while queue and len(lot) < most and (not lot or (lot[-1].file, lot[-1].stop) == (queue[0].file, queue[0].first)):
+    lot = [queue.popleft()] if queue else []
+    while queue and len(lot) < most and (lot[-1].file, lot[-1].stop) == (queue[0].file, queue[0].first):
+        if lot[-1] in suspects or queue[0] in suspects:
+            break
         lot.append(queue.popleft())
     return lot
 

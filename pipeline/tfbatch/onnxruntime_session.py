@@ -64,16 +64,17 @@ def load_cuda_libraries(runtime: ModuleType) -> list[str]:
     return re.findall(r"Failed to load (\S+?):", printed.getvalue())
 
 
-def work_on_processor(session: Any) -> list[str]:
-    """The types of operators with work to do that a session has placed on the processor; it must have
-    recorded its placement."""
+def work_on_processor(session: Any, *, shapes_too: bool = False) -> list[str]:
+    """The types of operators with work to do, or of all, that a session has placed on the processor; it must
+    have recorded its placement."""
     processor = [part for part in session.get_provider_graph_assignment_info() if part.ep_name == PROVIDERS["cpu"]]
     nodes = [node for part in processor for node in part.get_nodes()]
-    return sorted({node.op_type for node in nodes if node.domain == "com.microsoft" or node.op_type in WORK})
+    working = [node for node in nodes if shapes_too or node.domain == "com.microsoft" or node.op_type in WORK]
+    return sorted({node.op_type for node in working})
 
 
 def open_graph(graph: Path | bytes, device: Device, name: str | None = None) -> Any:
-    """Load a file or its content, which errors call by a name, all of it on the device: onnxruntime's own session.
+    """Load a file, or the content of one of our own, which errors call by a name: onnxruntime's own session.
 
     Raises:
         BadConfiguration: it cannot be loaded.
@@ -112,7 +113,7 @@ def open_graph(graph: Path | bytes, device: Device, name: str | None = None) -> 
             f"{', '.join(missing) or 'its CUDA or cuDNN libraries'} are missing or do not fit; "
             f"pip install 'tfbatch[gpu]' brings them"
         )
-    if device.is_cuda and (left := work_on_processor(session)):
+    if device.is_cuda and (left := work_on_processor(session, shapes_too=isinstance(graph, bytes))):
         raise DeviceUnavailable(
             f"{device.name} was asked for, but this onnxruntime would leave {', '.join(left)} of {name} to "
             f"the processor; use --device cpu, or another version of onnxruntime-gpu"

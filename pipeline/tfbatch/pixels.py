@@ -97,6 +97,12 @@ class ImageInput:
         self._processor = ImageProcessor(bundle.read_json("preprocessor_config.json"), is_exact=is_exact)
         self._tokens = bundle.setting("tokens_per_image")
 
+    @property
+    def weight(self) -> int:
+        """Bytes that a picture takes while it waits for the model."""
+        width, height = self._processor.size
+        return 3 * width * height * (4 if self._processor.view.kind == "levels" else 1)
+
     def prepare(self, cells: pa.ChunkedArray) -> Work:
         """Decode and resize each distinct picture; null and undecodable ones are row errors."""
         pictures, result_of_row, errors = decode_all(cells, self._processor.view, lambda pixels: pixels)

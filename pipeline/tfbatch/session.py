@@ -1,6 +1,6 @@
 """What runs a graph, whatever runtime that is: the device it is on, and what it can be asked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from tfbatch.batches import Feeds, Floats
@@ -40,6 +40,10 @@ class Device:
     @property
     def is_cuda(self) -> bool:
         return self.runtime == "cuda"
+
+    def of_memory(self, share: float) -> "Device":
+        """The same device with a share of the memory, where that is bounded."""
+        return self if self.memory is None else replace(self, memory=int(share * self.memory))
 
     def callers(self, threads: int) -> int:
         """How many threads call a session at once, where a job has `threads`."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as Rust
 
 CHARACTERS_PER_TOKEN = 8  # a first guess at how long a prefix must be
+AT_ONCE = 2_048  # texts that are tokenized together: while they are, each token takes a hundred bytes
 PIECE = 1 << 16  # characters that are tokenized at once of a text that is wanted whole
 PIECES = 32  # that are tokenized side by side
 STRIDE = 128  # tokens that neighbouring windows share, or half of a window
@@ -114,12 +115,17 @@ class Tokenizer:
         A long text is tokenized only as far as needed: a prefix that ends between words, several
         times as long each time until it fills `max_length` tokens.
         """
-        pieces, found = self._encode_far_enough(texts)
-        is_cut = [
-            len(one.ids) == self.max_length and (len(piece) < len(text) or bool(one.overflowing))
-            for one, piece, text in zip(found, pieces, texts, strict=True)
-        ]
-        return Encoded(ids=list(map(ids_of, found)), types=None, is_cut=np.array(is_cut, bool))
+        ids: list[Indices] = []
+        is_cut: list[bool] = []
+        for first in range(0, len(texts), AT_ONCE):
+            some = texts[first : first + AT_ONCE]
+            pieces, found = self._encode_far_enough(some)
+            is_cut += [
+                len(one.ids) == self.max_length and (len(piece) < len(text) or bool(one.overflowing))
+                for one, piece, text in zip(found, pieces, some, strict=True)
+            ]
+            ids += map(ids_of, found)
+        return Encoded(ids=ids, types=None, is_cut=np.array(is_cut, bool))
 
     def encode_pairs(self, firsts: list[str], seconds: list[str]) -> Encoded:
         """Each pair of texts as one input, cut at `max_length`, the longer one first.
@@ -127,15 +133,20 @@ class Tokenizer:
         Of two texts of over PIECE characters the odd token may go to the other than if they had been
         tokenized whole.
         """
-        pieces = [[self._far_enough(text) for text in texts] for texts in (firsts, seconds)]
-        found = self._rust.encode_batch_fast(list(zip(*pieces, strict=True)))
-        wholes = zip(firsts, seconds, *pieces, strict=True)
-        is_cut = [
-            bool(one.overflowing) or len(first) + len(second) > len(start) + len(other)
-            for one, (first, second, start, other) in zip(found, wholes, strict=True)
-        ]
-        types = [np.array(one.type_ids, np.int64) for one in found] if self._has_types else None
-        return Encoded(ids=list(map(ids_of, found)), types=types, is_cut=np.array(is_cut, bool))
+        ids: list[Indices] = []
+        types: list[Indices] = []
+        is_cut: list[bool] = []
+        for first in range(0, len(firsts), AT_ONCE):
+            some = [texts[first : first + AT_ONCE] for texts in (firsts, seconds)]
+            pieces = [[self._far_enough(text) for text in texts] for texts in some]
+            found = self._rust.encode_batch_fast(list(zip(*pieces, strict=True)))
+            is_cut += [
+                bool(one.overflowing) or len(left) + len(right) > len(start) + len(other)
+                for one, left, right, start, other in zip(found, *some, *pieces, strict=True)
+            ]
+            ids += map(ids_of, found)
+            types += [np.array(one.type_ids, np.int64) for one in found] if self._has_types else []
+        return Encoded(ids=ids, types=types if self._has_types else None, is_cut=np.array(is_cut, bool))
 
     def check_pairs(self) -> None:
         """Refuse a length that has no place for a token of each of two texts: tokenizers would cut nothing."""

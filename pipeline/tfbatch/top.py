@@ -19,7 +19,8 @@ class Top:
         order = np.argsort(-np.take_along_axis(logits, places, 1), axis=1, kind="stable")
         places = np.take_along_axis(places, order, 1)
         values = np.take_along_axis(logits, places, 1)
-        total = np.log(np.exp(logits - values[:, :1]).sum(axis=1, keepdims=True)) + values[:, :1]
+        with np.errstate(invalid="ignore"):  # what is no number is that row's error
+            total = np.log(np.exp(logits - values[:, :1]).sum(axis=1, keepdims=True)) + values[:, :1]
         return np.concatenate([values, places.astype(np.float32), total], axis=1)  # places are under 2**24
 
     def read(self, row: Floats) -> tuple[Indices, Floats]:

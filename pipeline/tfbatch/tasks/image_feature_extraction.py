@@ -32,8 +32,8 @@ class ImageFeatureExtraction:
         return embedding_columns(config, bundle)
 
     def weigh(self, window: Window) -> Indices:
-        """The picture and its embedding."""
-        return evenly(window) + self._embeddings.weight
+        """The picture, what the model sees of it, and its embedding."""
+        return evenly(window) + self._input.weight + self._embeddings.weight
 
     def prepare(self, window: Window) -> Work:
         return self._input.prepare(window.rows.column(self._column))

@@ -40,7 +40,8 @@ class ZeroShotImageClassification:
         return score_columns(config)
 
     def weigh(self, window: Window) -> Indices:
-        return evenly(window)
+        """The picture, and what the model sees of it."""
+        return evenly(window) + self._input.weight
 
     def prepare(self, window: Window) -> Work:
         work = self._input.prepare(window.rows.column(self._column))
