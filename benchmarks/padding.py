@@ -37,10 +37,12 @@ def main() -> None:
         ids = encode(tokenizer, pa.table({"text": extended(source(), ROWS)}))
         lengths = np.array([len(each) for each in ids])
         for device in (Device(runtime="cpu"), Device(runtime="cuda")):
-            for scale in sorted({1, 4, device.window_scale} if device.is_cuda else {1}):
+            for rows in (
+                (window // 4, window, device.window_scale * window) if device.is_cuda else (window // 4, window)
+            ):
                 for budget in BUDGETS[device.runtime]:
-                    ratio = padding_ratio(lengths, scale * window, budget, device.length_multiple)
-                    shown = (f"{scale * window:,}", f"{budget:,}", f"{ratio:.3f}")
+                    ratio = padding_ratio(lengths, rows, budget, device.length_multiple)
+                    shown = (f"{rows:,}", f"{budget:,}", f"{ratio:.3f}")
                     table.add_row(name, f"{lengths.mean():.1f}", device.name, *shown)
     Console().print(table)
 

@@ -59,7 +59,7 @@ class Device:
 
     @property
     def window_scale(self) -> int:
-        return 16 if self.is_cuda else 1
+        return 4 if self.is_cuda else 1
 
 
 class Session(Protocol):
