@@ -37,7 +37,7 @@ def main() -> None:
         ids = encode(tokenizer, pa.table({"text": extended(source(), ROWS)}))
         lengths = np.array([len(each) for each in ids])
         for device in (Device(runtime="cpu"), Device(runtime="cuda")):
-            for rows in sorted({window // 4, window, device.window_scale * window}):
+            for rows in sorted({window // 2, window, device.window_scale * window}):
                 for budget in BUDGETS[device.runtime]:
                     ratio = padding_ratio(lengths, rows, budget, device.length_multiple)
                     shown = (f"{rows:,}", f"{budget:,}", f"{ratio:.3f}")

@@ -2,7 +2,7 @@
 
     in.parquet, row 5003
       make_job       the row is in part 0 (rows 0 to 99,999 of file 0); what can be refused has been
-      read_windows   record batches -> Window(part 0, rows 0 to 8,191), no heavier than WINDOW
+      read_windows   record batches -> Window(part 0, rows 4,096 to 8,191), no heavier than WINDOW
       task.prepare   on a thread: tokenize or decode; equal cells are one input, a null is an error
       cut            inputs by length, longest first: rows x padded length <= the token budget
       compute        on other threads: a batch of arrays through the session, back into its window

@@ -59,7 +59,7 @@ class Device:
 
     @property
     def window_scale(self) -> int:
-        return 4 if self.is_cuda else 1
+        return 8 if self.is_cuda else 1
 
 
 class Session(Protocol):

@@ -17,7 +17,7 @@ class TextTask:
     side_columns: ClassVar[dict[str, str]] = {"text_pair_column": "text"}
     default_model: ClassVar[str | None] = None
     options: ClassVar[tuple[str, ...]] = TEXT_OPTIONS
-    window_rows: ClassVar[int] = 8192  # enough to find rows of like length among
+    window_rows: ClassVar[int] = 4096  # enough to find rows of like length among
     window_bytes: ClassVar[int] = 4 << 20
     prepares_in_parallel: ClassVar[bool] = True
 
