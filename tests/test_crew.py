@@ -21,10 +21,10 @@ from tfbatch import errors
 from tfbatch.child import ending
 from tfbatch.clock import Clock, Stage
 from tfbatch.config import RunConfig
-from tfbatch.crew import next_lot
 from tfbatch.device import find_devices
 from tfbatch.errors import DeviceUnavailable, UsageError
 from tfbatch.job import choose_workers
+from tfbatch.lots import next_lot
 from tfbatch.plan import Part
 from tfbatch.session import Device
 

@@ -18,7 +18,7 @@ LAYERS = [
     ["signature", "processor"],
     ["candidates", "config", "bundle", "machine", "stages", "stop", "sources", "holder", "pages"],
     ["plan", "storage", "lease", "signals", "scaled"],
-    ["batches", "writer"],
+    ["batches", "writer", "lots"],
     ["top"],
     ["folder", "bucket", "reader", "session", "claim", "cells", "images", "foreign"],
     ["decoder", "decoders", "joined", "onnxruntime_session", "openvino_session", "reduced_session"],

@@ -1,11 +1,9 @@
 """Several processes that share a job's parts, one a GPU or several on a processor.
 
-Parts are given to whoever asks, the largest first, and the fewer at once the fewer there are, so that
-none is long at work when the others are done; those of one lot follow one another in a file, which is
-read on from one to the next. This process does no part itself: it hands them out, records those that have got their
-names, counts, and hears whoever wants the job to end. The parts of a worker that dies go to the
-others, and so do those of one that gets nothing done for as long as `--stall-timeout` says, which is ended; a
-part that has cost LIVES workers ends the job.
+Parts are given to whoever asks, see `lots`. This process does none itself: it hands them out, records
+those that have got their names, counts, and hears whoever wants the job to end. The parts of a worker
+that dies go to the others, and so do those of one that gets nothing done for as long as
+`--stall-timeout` says, which is ended; a part that has cost LIVES workers ends the job.
 
 What the workers write is harmless as long as it is not recorded, and they end with this process,
 however that ends: each waits for the end of a pipe that this one alone can write to.
@@ -15,8 +13,7 @@ import os
 import signal
 import tempfile
 import time
-from collections import Counter, deque
-from collections.abc import Container
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import Pipe
@@ -28,6 +25,7 @@ from tfbatch.child import ending, start_child
 from tfbatch.contact_sheet import ContactSheet
 from tfbatch.errors import TryAgain, of_exit_code
 from tfbatch.job import Job
+from tfbatch.lots import first_parts, largest_first, next_lot
 from tfbatch.machine import available_threads
 from tfbatch.messages import Complete, Failed, Free, More, Orders, Scored
 from tfbatch.output import Output
@@ -38,7 +36,6 @@ from tfbatch.tally import Tally, check_errors
 
 SEARCHED = 10  # times as many rows as a contact sheet has, should some have errors
 LIVES = 2  # workers that a part may cost
-LOTS_A_WORKER = 4  # that what is left is given out in
 SECONDS_BETWEEN_LOOKS = 0.5  # at whether a stop was asked for
 SECONDS_TO_END = 5.0  # that a process has for its last steps
 SECONDS_TO_SAY = 1.0  # that one has to say where it stands
@@ -71,7 +68,7 @@ class Crew:
 
     def __init__(self, job: Job, pending: list[Part], output: Output, tally: Tally, watcher: Watcher) -> None:
         self._job = job
-        self._queue = deque(sorted(pending, key=lambda part: -part.rows))
+        self._queue = largest_first(pending)
         self._size = tally.workers = min(job.workers, len(pending))
         self._shown = first_parts(pending, SEARCHED * (job.config.contact_sheet or 0))
         self._output = output
@@ -286,25 +283,3 @@ def tell(worker: Worker, message: object) -> None:
     """Send a message; one that is gone is found to be when it is listened to."""
     with suppress(OSError):
         worker.pipe.send(message)
-
-
-def next_lot(queue: deque[Part], workers: int, suspects: Container[Part] = ()) -> list[Part]:
-    """Take a few parts that follow one another in a file off the queue, or one of those that may have cost a
-    worker; none where none is left."""
-    most = max(1, len(queue) // (LOTS_A_WORKER * workers))
-    lot = [queue.popleft()] if queue else []
-    while queue and len(lot) < most and (lot[-1].file, lot[-1].stop) == (queue[0].file, queue[0].first):
-        if lot[-1] in suspects or queue[0] in suspects:
-            break
-        lot.append(queue.popleft())
-    return lot
-
-
-def first_parts(parts: list[Part], rows: int) -> list[Part]:
-    """As many of the first parts as hold so many rows."""
-    found: list[Part] = []
-    for part in parts:
-        if sum(each.rows for each in found) >= rows:
-            break
-        found.append(part)
-    return found
