@@ -15,7 +15,7 @@ HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "t
 LAYERS = [
     ["errors", "metaspace", "thrift", "clock", "nvidia", "tiny_graph", "framing", "child"],
     ["protobuf", "pooling"],
-    ["signature", "processor"],
+    ["signature", "mapped_weights", "processor"],
     ["candidates", "config", "bundle", "machine", "stages", "stop", "sources", "holder", "pages"],
     ["plan", "storage", "lease", "signals", "scaled"],
     ["batches", "writer", "lots"],

@@ -179,11 +179,14 @@ def mean(records: list[dict[str, Any]], name: str) -> float | None:
 
 
 def sha256(path: Path, beat: Callable[[], None] = lambda: None) -> str:
-    """The hex SHA-256 of a file, read in blocks; `beat` is called after each."""
-    found = hashlib.sha256()
+    """The hex SHA-256 of a file, read in blocks; `beat` is called after each.
+
+    All into the same memory: the system clears what is new, which takes as long as hashing it.
+    """
+    found, block = hashlib.sha256(), memoryview(bytearray(BLOCK))
     with path.open("rb", buffering=0) as file:
-        while block := file.read(BLOCK):
-            found.update(block)
+        while size := file.readinto(block):
+            found.update(block[:size])
             beat()
     return found.hexdigest()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from tfbatch.batches import Feeds, Floats, arrays
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, first_line
+from tfbatch.mapped_weights import without_weights
 from tfbatch.nvidia import driver_problem
 from tfbatch.session import PROVIDERS, Device, OutOfMemory
 from tfbatch.stop import Stop
@@ -98,10 +99,12 @@ def open_graph(graph: Path | bytes, device: Device, name: str | None = None) -> 
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     # On a processor the kernel that adds and normalises in one is the slower one.
     kept_apart = [] if device.is_cuda else ["SkipLayerNormFusion"]
-    source = graph if isinstance(graph, bytes) else str(graph)
+    content = graph if isinstance(graph, bytes) else without_weights(graph)
+    if isinstance(graph, Path):
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graph.parent))
     try:
         session = runtime.InferenceSession(
-            source, options, providers=providers, enable_fallback=0, disabled_optimizers=kept_apart
+            content, options, providers=providers, enable_fallback=0, disabled_optimizers=kept_apart
         )
     except Exception as error:  # onnxruntime's errors share no base but Exception
         if device.is_cuda:
