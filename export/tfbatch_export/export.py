@@ -167,7 +167,7 @@ def write_reduced(graph: Path, precision: str, samples: Samples) -> tuple[Path, 
     names of nodes that stay in float32."""
     path = graph.with_name(REDUCED_FILES[precision])
     if precision == "int8":
-        return path, {"MatMulNBits": write_int8(graph, path)}, []
+        return path, write_int8(graph, path), []
     return path, {}, write_fp16(graph, path, samples.batches)
 
 

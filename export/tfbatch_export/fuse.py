@@ -4,6 +4,8 @@ from collections import Counter
 from typing import Any
 
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter import MatchResult, RewriteRuleClassBase, RewriteRuleSet
 from onnxscript.rewriter.ort_fusions import optimize_for_ort
 from tfbatch.errors import ExportNotVerified
@@ -36,7 +38,19 @@ def fuse(model: ir.Model) -> ir.Model:
     for node in list(fused.graph):
         if node.op_type == "SkipLayerNormalization":
             split_skip_layer_normalization(node)
+    join_weights(fused)
     return fused
+
+
+def join_weights(model: ir.Model) -> None:
+    """Put the weights that an operator takes as one, as query, key and value, together once and for all: else
+    every runtime does so each time it loads the graph."""
+
+    def is_of_weights(node: ir.Node) -> bool:
+        return node.op_type == "Concat" and all(value is not None and value.is_initializer() for value in node.inputs)
+
+    fold_constants(model, should_fold=is_of_weights)
+    RemoveUnusedNodesPass()(model)
 
 
 def split_skip_layer_normalization(node: ir.Node) -> None:

@@ -3,7 +3,8 @@
 int8: weights of matrices are rounded to 8 bits in blocks of 128, each with a scale of its own;
 activations are rounded as they come, also in blocks. So no calibration is needed, and no outlier of
 another token or of another row of the batch costs precision: labels move far less than with one
-scale a tensor, and not with the batch. `MatMulNBits` is read by onnxruntime and by OpenVINO.
+scale a tensor, and not with the batch. `MatMulNBits` is read by onnxruntime and by OpenVINO; so that query,
+key and value are such products too, `Attention` is taken apart into theirs and `MultiHeadAttention`.
 
 fp16: weights and activations, not inputs and outputs. What float16 does not hold or do well stays
 float32, by name: sums over many numbers, what guards a division, the angles of sines, what is ranked,
@@ -13,6 +14,7 @@ fused attentions do their own sums in float32.
 
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -25,6 +27,9 @@ from tfbatch_export.families import Tensors
 from tfbatch_export.ranges import find_overflowing
 
 BLOCK = 128  # weights along a column that share a scale
+ATTENTION_INPUTS = ("hidden", "weights", "bias", "lengths")
+PLAIN = {"num_heads", "qkv_hidden_sizes"}  # the attributes of an Attention without more to it
+FUSED_IN_INT8 = ("Attention", "MatMulNBits", "MultiHeadAttention")
 INT8_ACTIVATIONS = 4  # `accuracy_level` of the operator: 8-bit activations, 32-bit sums
 ANGLES = {"Cos", "Sin"}
 KEPT = ANGLES | {
@@ -33,11 +38,11 @@ KEPT = ANGLES | {
 }  # fmt: skip
 
 
-def write_int8(source: Path, target: Path) -> int:
+def write_int8(source: Path, target: Path) -> dict[str, int]:
     """Make the graph of 8-bit weights of a fused one.
 
     Returns:
-        How many products of matrices it has that are computed in 8 bits.
+        How many fused operators it has of those that have become more or fewer.
 
     Raises:
         ExportNotVerified: there is none to compute so.
@@ -45,8 +50,11 @@ def write_int8(source: Path, target: Path) -> int:
     logging.basicConfig(level=logging.WARNING)  # else the next line has every package log to standard error
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
+    graph = ir.load(source)
+    before = Counter(node.op_type for node in graph.graph)
+    take_attention_apart(graph.graph)
     quantizer = MatMulNBitsQuantizer(
-        onnx.load(source),
+        ir.to_proto(graph),
         bits=8,
         block_size=BLOCK,
         is_symmetric=True,
@@ -56,10 +64,30 @@ def write_int8(source: Path, target: Path) -> int:
     quantizer.process()
     model = quantizer.model.model
     onnx.save(model, target)
-    count: int = sum(node.op_type == "MatMulNBits" for node in model.graph.node)
-    if not count:
+    after = Counter(node.op_type for node in model.graph.node)
+    if not after["MatMulNBits"]:
         raise ExportNotVerified("int8: the graph has no product with a matrix of weights")
-    return count
+    return {name: after[name] for name in FUSED_IN_INT8 if after[name] != before[name]}
+
+
+def take_attention_apart(graph: ir.Graph) -> None:
+    """Give query, key and value a product of their own in every Attention whose tokens look both ways."""
+    for node in list(graph):
+        if node.op_type != "Attention" or set(node.attributes) - PLAIN or len(node.inputs) > len(ATTENTION_INPUTS):
+            continue
+        if len(set(node.attributes["qkv_hidden_sizes"].as_ints())) > 1:
+            continue
+        hidden, weights, bias, lengths = [*node.inputs, None][: len(ATTENTION_INPUTS)]
+        product = ir.node("MatMul", [hidden, weights])
+        projected = ir.node("Add", [product.outputs[0], bias])
+        parts = ir.node("Split", [projected.outputs[0]], {"axis": 2, "num_outputs": 3}, num_outputs=3)
+        inputs = [*parts.outputs, None, lengths] if lengths is not None else parts.outputs
+        heads = node.attributes["num_heads"]
+        attention = ir.node("MultiHeadAttention", inputs, {"num_heads": heads}, domain=node.domain)
+        attention.outputs[0].type, attention.outputs[0].shape = node.outputs[0].type, node.outputs[0].shape
+        ir.convenience.replace_nodes_and_values(
+            graph, node, [node], [product, projected, parts, attention], node.outputs, attention.outputs
+        )
 
 
 def write_fp16(source: Path, target: Path, batches: Mapping[str, Tensors]) -> list[str]:
