@@ -1,5 +1,6 @@
 """What is done for GPUs, by onnxruntime's processor provider: it binds inputs and results in the same way."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -25,9 +26,10 @@ from tfbatch.job import make_job
 from tfbatch.nvidia import allocate_pinned
 from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem, open_graph, run_options
 from tfbatch.pixels import normalised_levels
+from tfbatch.pooling import Pooling
 from tfbatch.session import Device, OutOfMemory
 from tfbatch.stop import Stop
-from tfbatch.tiny_graph import best_logits, level_table
+from tfbatch.tiny_graph import FLOAT, best_logits, describe, level_table, model, node, tensor
 from tfbatch.top import Top
 
 RUN_BOUND = """
@@ -88,29 +90,70 @@ def test_the_best_logits_are_those_that_all_of_them_would_give(text_bundle: Path
     logits = np.stack([random.permutation(500) for _ in range(7)]).astype(np.float32) / 100
     top = Top(4)
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    for row, chances, kept in zip(logits, odds / odds.sum(axis=1, keepdims=True), top.of(logits), strict=True):
+    for row, chances, kept in zip(logits, odds / odds.sum(axis=1, keepdims=True), top.of(logits, {}), strict=True):
         places, found = top.read(kept)
         assert places.tolist() == np.argsort(-row)[:4].tolist()
         np.testing.assert_allclose(found, chances[places], rtol=1e-5)
     check_the_best_of_a_vocabulary(find_device("cpu"))
     device, graph = find_device("cpu"), text_bundle / "model.onnx"
     for count in (1, 3):
-        bound = BoundSession(graph, device, Stop(), top=Top(count)).run(texts(6, 9))
-        np.testing.assert_allclose(bound, open_session(graph, device, top=Top(count)).run(texts(6, 9)), rtol=1e-6)
+        bound = BoundSession(graph, device, Stop(), reduction=Top(count)).run(texts(6, 9))
+        np.testing.assert_allclose(bound, open_session(graph, device, reduction=Top(count)).run(texts(6, 9)), rtol=1e-6)
 
 
 def check_the_best_of_a_vocabulary(device: Device) -> None:
     """XLM-RoBERTa's, by the graph on a device and in double precision."""
     logits = np.random.default_rng(0).normal(0, 2, (3, 250_002)).astype(np.float32)
     binding = Binding(open_graph(best_logits(5), device), "made", device.runtime, 0, run_options(Stop()))
-    binding.take("logits", logits)
+    binding.take("outputs", logits)
     binding.compute()
     exact = logits.astype(np.float64)
     chances = np.exp(exact) / np.exp(exact).sum(axis=1, keepdims=True)
-    for expected, found, row in zip(chances, Top(5).of(logits), binding.fetch(), strict=True):
+    for expected, found, row in zip(chances, Top(5).of(logits, {}), binding.fetch(), strict=True):
         for places, scores in (Top(5).read(found), Top(5).read(row)):
             assert places.tolist() == np.argsort(-expected)[:5].tolist()
             np.testing.assert_allclose(scores, expected[places], rtol=1e-5)
+
+
+def check_embeddings(device: Device) -> None:
+    """States of tokens become the embeddings on a device that they become here, those of no length too."""
+    random = np.random.default_rng(0)
+    states = random.normal(size=(5, 7, 12)).astype(np.float32)
+    states[4] = 0
+    mask = (np.arange(7) < np.array([7, 1, 4, 6, 3])[:, None]).astype(np.int64)
+    for mode, normalised in itertools.product(("mean", "cls"), (True, False)):
+        pooling = Pooling(mode=mode, normalised=normalised)
+        binding = Binding(open_graph(pooling.graph(), device), "made", device.runtime, 0, run_options(Stop()))
+        binding.take("outputs", states)
+        for name in pooling.takes:
+            binding.take(name, mask)
+        binding.compute()
+        found = binding.fetch()
+        np.testing.assert_allclose(found, pooling.of(states, {"attention_mask": mask}), rtol=1e-5, atol=1e-6)
+        row = states[2, :4].mean(axis=0) if mode == "mean" else states[2, 0]
+        np.testing.assert_allclose(found[2], row / np.linalg.norm(row) if normalised else row, rtol=1e-5, atol=1e-6)
+
+
+def test_states_become_one_embedding_where_they_are(tmp_path: Path) -> None:
+    """By the graph alone, then behind a model's own, here one that gives each token's id as a state of one number."""
+    check_embeddings(find_device("cpu"))
+    ids = describe("input_ids", "int64", ["B", "L"])
+    mask = describe("attention_mask", "int64", ["B", "L"])
+    nodes = [
+        node("Mul", ["input_ids", "attention_mask"], ["kept"]),
+        node("Unsqueeze", ["kept", "last"], ["column"]),
+        node("Cast", ["column"], ["states"], to=FLOAT),
+    ]
+    made = describe("states", "float32", ["B", "L", 1])
+    (tmp_path / "model.onnx").write_bytes(
+        model("ids", nodes, [ids, mask], made, [tensor("last", np.array([2], np.int64))])
+    )
+    feeds = {name: texts(4, 10)[name] for name in ("input_ids", "attention_mask")}
+    device, pooling = find_device("cpu"), Pooling()
+    bound = BoundSession(tmp_path / "model.onnx", device, Stop(), reduction=pooling).run(feeds)
+    plain = open_session(tmp_path / "model.onnx", device, reduction=pooling).run(feeds)
+    assert bound.shape == (4, 1)
+    np.testing.assert_allclose(bound, plain, rtol=1e-6)
 
 
 def test_one_batch_is_computed_at_a_time_while_others_are_copied(text_bundle: Path) -> None:
@@ -210,6 +253,7 @@ def test_memory_is_pinned_and_pictures_are_looked_up_on_the_gpu(image_bundle: Pa
     assert found.device_name().lower() == "cuda"
     np.testing.assert_array_equal(found.numpy(), np.asarray(pictures(9, side)))
     check_the_best_of_a_vocabulary(find_device("cuda"))
+    check_embeddings(find_device("cuda"))
     on_cpu = open_session(image_bundle / "model.onnx", find_device("cpu")).run(feeds)
     np.testing.assert_allclose(session.run(feeds), on_cpu, atol=1e-4)
 

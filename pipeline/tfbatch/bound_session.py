@@ -15,13 +15,12 @@ import numpy as np
 from tfbatch.batches import Array, Feeds, Floats, Pictures
 from tfbatch.nvidia import allocate_pinned
 from tfbatch.onnxruntime_session import open_graph, run_options, told_apart
-from tfbatch.session import GPU_CALLERS, Device, OutOfMemory
+from tfbatch.session import GPU_CALLERS, Device, OutOfMemory, Reduction
 from tfbatch.stop import Stop
-from tfbatch.tiny_graph import best_logits, level_table
-from tfbatch.top import Top
+from tfbatch.tiny_graph import level_table
 
 SHARE = 8  # of the memory a session may take one part of so many is for what is not the model
-PIXELS, LOGITS, MADE = "pixels", "logits", "made"  # of `level_table` and `best_logits`
+PIXELS, OUTPUTS, MADE = "pixels", "outputs", "made"  # of `level_table` and a `Reduction`
 
 
 class Staging:
@@ -60,11 +59,11 @@ class Staging:
 class BoundSession:
     """A graph run by onnxruntime where its inputs and results are bound to memory of the GPU.
 
-    Where it is to give the `top` of its logits, these do not leave the GPU. A stop ends the batch under way.
+    Where there is a `reduction`, what it reduces does not leave the GPU. A stop ends the batch under way.
     """
 
     def __init__(
-        self, graph: Path, device: Device, stop: Stop, output: str | None = None, top: Top | None = None
+        self, graph: Path, device: Device, stop: Stop, output: str | None = None, reduction: Reduction | None = None
     ) -> None:
         self._device = device.of_memory(1 / SHARE)  # for all but the model
         self._memory = "cuda" if device.is_cuda else "cpu"  # as onnxruntime calls it
@@ -72,7 +71,8 @@ class BoundSession:
         self._output = output or self._session.get_outputs()[0].name
         self._options = run_options(stop)
         self._stop = stop
-        self._best = None if top is None else open_graph(best_logits(top.count), self._device, "the best of logits")
+        self._reduction = reduction
+        self._reduced = reduction and open_graph(reduction.graph(), self._device, "what reduces its outputs")
         self._tables: dict[bytes, Any] = {}
         self._computing, self._opening, self._alone = Lock(), Lock(), Lock()
         self._places: SimpleQueue[Staging] = SimpleQueue()
@@ -99,22 +99,25 @@ class BoundSession:
     def _run(self, feeds: Feeds, place: Staging) -> Floats:
         with told_apart(self._stop):
             bound = self._bind(self._session, self._output)
+            reduced = self._bind(self._reduced, MADE) if self._reduced else None
             pictures = {}
             for name, values in feeds.items():
                 if isinstance(values, Pictures):
                     pictures[name] = self._bind(self._table(values.levels), MADE)
                     pictures[name].take(PIXELS, place.hold_pixels(name, values))
-                else:
-                    bound.take(name, place.hold(name, values))
+                    continue
+                held = place.hold(name, values)
+                bound.take(name, held)
+                if reduced and self._reduction and name in self._reduction.takes:
+                    reduced.take(name, held)
             with self._computing:
                 for name, pixels in pictures.items():
                     bound.take(name, pixels.compute())
                 found = bound.compute()
-                if self._best is not None:
-                    bound = self._bind(self._best, MADE)
-                    bound.take(LOGITS, found)
-                    bound.compute()
-            return bound.fetch()
+                if reduced:
+                    reduced.take(OUTPUTS, found)
+                    reduced.compute()
+            return (reduced or bound).fetch()
 
     def _bind(self, graph: Any, output: str) -> "Binding":
         return Binding(graph, output, self._memory, self._device.index, self._options)

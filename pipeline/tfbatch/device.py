@@ -13,9 +13,8 @@ from tfbatch.machine import processor_flags
 from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem, load_runtime
 from tfbatch.openvino_session import OpenVinoSession, has_bf16, load_openvino
 from tfbatch.reduced_session import ReducedSession
-from tfbatch.session import Device, Session
+from tfbatch.session import Device, Reduction, Session
 from tfbatch.stop import Stop
-from tfbatch.top import Top
 
 GRAPHS = {"bf16": "fp32"}  # precisions that are computed from another one's graph
 BF16 = {"avx512_bf16", "amx_bf16"}  # as Linux names them
@@ -130,10 +129,10 @@ def open_session(
     threads: int = 1,
     stop: Stop | None = None,
     output: str | None = None,
-    top: Top | None = None,
+    reduction: Reduction | None = None,
 ) -> Session:
     """A graph on a device; `threads` is how many threads will call it at once, `output` what is wanted of
-    it where that is not the first one, `top` what of that where it is not all.
+    it where that is not the first one, `reduction` what is made of that where it is not all.
 
     Raises:
         BadConfiguration: the graph cannot be loaded.
@@ -141,10 +140,10 @@ def open_session(
     """
     stop = stop or Stop()
     if device.is_cuda:
-        return BoundSession(graph, device, stop, output, top)
+        return BoundSession(graph, device, stop, output, reduction)
     session: Session = (
         OpenVinoSession(graph, arithmetic(device, precision), threads, stop, output)
         if device.runtime == "openvino"
         else OnnxRuntimeSession(graph, device, stop, output)
     )
-    return session if top is None else ReducedSession(session, lambda logits, _: top.of(logits))
+    return session if reduction is None else ReducedSession(session, reduction)

@@ -22,7 +22,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import pyarrow as pa
 
 from tfbatch.batches import NO_RESULT, Batch, Window, cut, divide, spread
@@ -37,7 +36,6 @@ from tfbatch.plan import Part
 from tfbatch.probe import Budget
 from tfbatch.progress import Watcher
 from tfbatch.reader import read_windows
-from tfbatch.reduced_session import ReducedSession
 from tfbatch.scoring import Caps, Finished, Scoring
 from tfbatch.session import Session
 from tfbatch.stages import Room, after, meanwhile, overlap
@@ -196,12 +194,8 @@ def score(job: Job, lots: Iterable[list[Part]], tally: Tally, stop: Stop, opened
 
 def session_of(job: Job, threads: int, stop: Stop) -> Session:
     """What gives the results of a job's inputs."""
-    bundle, pooling = job.bundle, job.bundle.pooling
-    top = job.task.top if isinstance(job.task, TakesTop) else None
-    session = open_session(job.graph, job.device, job.precision, threads, stop, bundle.output, top)
-    if pooling is None:
-        return session
-    return ReducedSession(session, lambda states, feeds: pooling.pool(states, np.asarray(feeds["attention_mask"])))
+    reduction = job.bundle.pooling or (job.task.top if isinstance(job.task, TakesTop) else None)
+    return open_session(job.graph, job.device, job.precision, threads, stop, job.bundle.output, reduction)
 
 
 def read_lots(job: Job, lots: Iterable[list[Part]]) -> Generator[Window, None, None]:

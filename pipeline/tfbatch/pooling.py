@@ -8,6 +8,7 @@ What a step does that is not known here would be left out in silence; it is refu
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tfbatch.errors import BadConfiguration
+from tfbatch.tiny_graph import one_embedding
 
 STEPS = ["Transformer", "Pooling", "Normalize"]
 MODES = {"cls_token": "cls", "mean_tokens": "mean"}  # `pooling_mode_<key>` in files, before they name one mode
+MASK = "attention_mask"
 SHORTEST = np.float32(1e-12)  # an embedding is divided by no less, as PyTorch has it
 
 
@@ -26,18 +29,27 @@ SHORTEST = np.float32(1e-12)  # an embedding is divided by no less, as PyTorch h
 class Pooling:
     """`mode` is `mean`, over the real tokens, or `cls`, the first token alone; `normalised` is to length one.
 
-    The defaults are for checkpoints that say nothing of it.
+    The defaults are for checkpoints that say nothing of it. A `Reduction`.
     """
 
     mode: str = "mean"
     normalised: bool = False
 
-    def pool(self, states: npt.NDArray[np.float32], mask: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        """States (B, L, D) float32 and a mask (B, L), one where there is a token, else zero, to (B, D) float32."""
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """See `Reduction`."""
+        return () if self.mode == "cls" else (MASK,)
+
+    def graph(self) -> bytes:
+        """See `Reduction`."""
+        return one_embedding(self.mode, is_normalised=self.normalised, shortest=float(SHORTEST))
+
+    def of(self, states: npt.NDArray[np.float32], feeds: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.float32]:
+        """States (B, L, D) float32, and a mask (B, L) that is one where there is a token, else zero, to (B, D)."""
         if self.mode == "cls":
             embeddings = states[:, 0]
         else:
-            real = mask.astype(np.float32)
+            real = np.asarray(feeds[MASK]).astype(np.float32)
             embeddings = np.matmul(real[:, None], states)[:, 0] / real.sum(1, keepdims=True)
         if not self.normalised:
             return embeddings

@@ -1,5 +1,6 @@
 """What runs a graph, whatever runtime that is: the device it is on, and what it can be asked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -60,6 +61,21 @@ class Device:
     @property
     def window_scale(self) -> int:
         return 8 if self.is_cuda else 1
+
+
+class Reduction(Protocol):
+    """What little is made of outputs that are many times as large: states of all tokens to one embedding, all
+    logits to the best. On a GPU a graph does it, so that no more comes back."""
+
+    @property
+    def takes(self) -> Sequence[str]:
+        """The model's inputs that it needs besides."""
+
+    def of(self, outputs: Floats, feeds: Feeds, /) -> Floats:
+        """On the processor: outputs (B, ...) float32 to (B, R) float32."""
+
+    def graph(self) -> bytes:
+        """An ONNX file that does the same: it takes `outputs` and these inputs by name, and makes `made`."""
 
 
 class Session(Protocol):

@@ -41,15 +41,45 @@ def level_table(levels: npt.NDArray[np.float32]) -> bytes:
     return model("level_table", nodes, taken, describe("made", "float32", ["B", 3, "H", "W"]), constants)
 
 
+def one_embedding(mode: str, *, is_normalised: bool, shortest: float) -> bytes:
+    """An ONNX file that takes `outputs` (B, L, D) float32, for `mean` `attention_mask` (B, L) int64 too, and makes
+    `made` (B, D) float32 of them: see `Pooling`."""
+    first = [node("Gather", ["outputs", "zero"], ["pooled"], axis=1)]
+    mean = [
+        node("Cast", ["attention_mask"], ["real"], to=FLOAT),
+        node("ReduceSum", ["real", "one"], ["count"]),
+        node("Unsqueeze", ["real", "one"], ["row"]),
+        node("MatMul", ["row", "outputs"], ["sums"]),
+        node("Squeeze", ["sums", "one"], ["sum"]),
+        node("Div", ["sum", "count"], ["pooled"]),
+    ]
+    unit = [
+        node("ReduceL2", ["pooled"], ["length"], axes=[1]),
+        node("Max", ["length", "shortest"], ["divisor"]),
+        node("Div", ["pooled", "divisor"], ["made"]),
+    ]
+    nodes = first if mode == "cls" else mean
+    nodes += unit if is_normalised else [node("Identity", ["pooled"], ["made"])]
+    constants = [
+        tensor("zero", np.array(0, np.int64)),
+        tensor("one", np.array([1], np.int64)),
+        tensor("shortest", np.array(shortest, np.float32)),
+    ]
+    taken = [describe("outputs", "float32", ["B", "L", "D"])]
+    if mode != "cls":
+        taken.append(describe("attention_mask", "int64", ["B", "L"]))
+    return model("one_embedding", nodes, taken, describe("made", "float32", ["B", "D"]), constants)
+
+
 def best_logits(count: int) -> bytes:
-    """An ONNX file that takes `logits` (B, C) float32, and makes `made` (B, 2 x count + 1) float32 of them: see
+    """An ONNX file that takes `outputs` (B, C) float32, and makes `made` (B, 2 x count + 1) float32 of them: see
     `Top`."""
     nodes = [
-        node("TopK", ["logits", "count"], ["values", "places"], axis=1),
+        node("TopK", ["outputs", "count"], ["values", "places"], axis=1),
         node("Cast", ["places"], ["numbers"], to=FLOAT),
         # ReduceLogSumExp adds up one by one: of a vocabulary of 250,000 that was a thousandth off.
-        node("ReduceMax", ["logits"], ["largest"], axes=[1]),
-        node("Sub", ["logits", "largest"], ["lowered"]),
+        node("ReduceMax", ["outputs"], ["largest"], axes=[1]),
+        node("Sub", ["outputs", "largest"], ["lowered"]),
         node("Exp", ["lowered"], ["raised"]),
         node("ReduceSum", ["raised", "axis"], ["sum"]),
         node("Log", ["sum"], ["logarithm"]),
@@ -57,7 +87,7 @@ def best_logits(count: int) -> bytes:
         node("Concat", ["values", "numbers", "total"], ["made"], axis=1),
     ]
     constants = [tensor("count", np.array([count], np.int64)), tensor("axis", np.array([1], np.int64))]
-    taken = [describe("logits", "float32", ["B", "C"])]
+    taken = [describe("outputs", "float32", ["B", "C"])]
     return model("best_logits", nodes, taken, describe("made", "float32", ["B", 2 * count + 1]), constants)
 
 

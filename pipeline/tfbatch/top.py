@@ -4,17 +4,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfbatch.batches import Floats, Indices
+from tfbatch.batches import Feeds, Floats, Indices
+from tfbatch.tiny_graph import best_logits
 
 
 @dataclass(frozen=True)
 class Top:
     """The `count` best of logits (B, C): their values, best first, their places, and the logarithm of the sum
-    of all exponentials, (B, 2 x count + 1)."""
+    of all exponentials, (B, 2 x count + 1). A `Reduction`."""
 
     count: int
+    takes = ()
 
-    def of(self, logits: Floats) -> Floats:
+    def graph(self) -> bytes:
+        """See `Reduction`."""
+        return best_logits(self.count)
+
+    def of(self, logits: Floats, _: Feeds) -> Floats:
+        """See `Reduction`."""
         places = np.argpartition(-logits, self.count - 1, axis=1)[:, : self.count]
         order = np.argsort(-np.take_along_axis(logits, places, 1), axis=1, kind="stable")
         places = np.take_along_axis(places, order, 1)
