@@ -71,7 +71,6 @@ bench: setup export export-minilm data ## Compare with transformers, torch, opti
 
 bench-gpu: setup export-minilm data ## Compare with torch and torch.compile in fp16 on a GPU: BENCH='--models bert-base'
 	$(BIN)/python -m benchmarks.gpu $(BENCH)
-	$(BIN)/python -m benchmarks.gpu_packing
 
 test: setup check export export-minilm data ## Check and test everything
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile

@@ -13,8 +13,10 @@ from tfbatch.tasks import load_task, task_names
 
 HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "tfbatch_export")
 LAYERS = [
-    ["errors", "metaspace", "thrift", "clock", "nvidia", "tiny_graph", "framing", "child"],
-    ["protobuf", "pooling"],
+    ["errors", "metaspace", "thrift", "clock", "nvidia", "framing", "child"],
+    ["protobuf"],
+    ["tiny_graph"],
+    ["pooling"],
     ["signature", "mapped_weights", "processor"],
     ["candidates", "config", "bundle", "machine", "stages", "stop", "sources", "holder", "pages"],
     ["plan", "storage", "lease", "signals", "scaled"],

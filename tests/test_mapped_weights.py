@@ -12,6 +12,7 @@ from tfbatch.errors import BadConfiguration
 from tfbatch.mapped_weights import LEAST, without_weights
 
 LARGE = np.arange(LEAST, dtype=np.float32).reshape(256, -1)
+NOTHING = {"x": np.zeros_like(LARGE)}
 
 
 def graph_of(*weights: TensorProto) -> onnx.ModelProto:
@@ -27,10 +28,10 @@ def graph_of(*weights: TensorProto) -> onnx.ModelProto:
 @pytest.mark.parametrize("bundle", ["text_bundle", "image_bundle"])
 def test_what_is_left_with_what_it_points_to_is_the_whole_graph(bundle: str, request: pytest.FixtureRequest) -> None:
     path = request.getfixturevalue(bundle) / "model.onnx"
-    content = without_weights(path)
-    whole, mapped = onnx.load(path), onnx.load_model_from_string(content)
-    kept = sum(len(each.raw_data) for each in mapped.graph.initializer)
-    assert kept < sum(len(each.raw_data) for each in whole.graph.initializer)
+    whole, mapped = onnx.load(path), onnx.load_model_from_string(without_weights(path))
+    large = {each.name for each in whole.graph.initializer if len(each.raw_data) >= LEAST}
+    assert large
+    assert large == {each.name for each in mapped.graph.initializer if each.data_location == TensorProto.EXTERNAL}
     load_external_data_for_model(mapped, str(path.parent))
     for each in mapped.graph.initializer:
         each.ClearField("data_location")
@@ -39,6 +40,7 @@ def test_what_is_left_with_what_it_points_to_is_the_whole_graph(bundle: str, req
 
 def test_large_tensors_are_mapped_and_the_others_stay(tmp_path: Path) -> None:
     raw = numpy_helper.from_array(LARGE, "raw")
+    raw.doc_string = "what is said of it stays with it"
     spelled = helper.make_tensor("spelled", TensorProto.FLOAT, LARGE.shape, LARGE.ravel())
     small = numpy_helper.from_array(LARGE[:1], "small")
     path = tmp_path / "graph.onnx"
@@ -46,21 +48,45 @@ def test_large_tensors_are_mapped_and_the_others_stay(tmp_path: Path) -> None:
     found = onnx.load_model_from_string(without_weights(path)).graph.initializer
     mapped = {each.name for each in found if each.data_location == TensorProto.EXTERNAL}
     assert mapped == {"raw"}
-    added = open_session(path, find_device("cpu")).run({"x": np.zeros_like(LARGE)})
-    np.testing.assert_array_equal(added, 2 * LARGE + LARGE[:1])
+    session = open_session(path, find_device("cpu"))
+    assert str(path) in Path("/proc/self/maps").read_text()
+    np.testing.assert_array_equal(session.run(NOTHING), 2 * LARGE + LARGE[:1])
 
 
-def test_an_open_session_keeps_its_weights_when_its_file_is_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "graph.onnx"
-    path.write_bytes(graph_of(numpy_helper.from_array(LARGE, "weights")).SerializeToString())
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A graph that adds weights to its input."""
+    (tmp_path / "graph.onnx").write_bytes(graph_of(numpy_helper.from_array(LARGE, "weights")).SerializeToString())
+    return tmp_path / "graph.onnx"
+
+
+def test_an_open_session_keeps_its_weights_when_its_file_is_replaced(path: Path, tmp_path: Path) -> None:
     session = open_session(path, find_device("cpu"))
     (tmp_path / "other").write_bytes(bytes(path.stat().st_size))
     (tmp_path / "other").rename(path)
-    np.testing.assert_array_equal(session.run({"x": np.zeros_like(LARGE)}), LARGE)
+    np.testing.assert_array_equal(session.run(NOTHING), LARGE)
 
 
-def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "graph.onnx"
-    path.write_bytes(b"nothing")
+def test_results_are_refused_when_the_file_has_been_written_to(path: Path) -> None:
+    session = open_session(path, find_device("cpu"))
+    session.run(NOTHING)
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    with pytest.raises(BadConfiguration, match=r"graph.onnx was written to while it was used"):
+        session.run(NOTHING)
+
+
+def test_a_graph_is_found_by_any_of_its_names(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a link").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name in ("graph.onnx", "./graph.onnx", "a link/graph.onnx"):
+        np.testing.assert_array_equal(open_session(Path(name), find_device("cpu")).run(NOTHING), LARGE)
+
+
+def test_what_is_no_graph_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "words").write_bytes(b"nothing")
     with pytest.raises(BadConfiguration, match="not an ONNX file: byte 0 starts no field"):
-        without_weights(path)
+        without_weights(tmp_path / "words")
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(BadConfiguration, match="cannot be read"):
+            open_session(path, find_device("cpu"))

@@ -1,5 +1,6 @@
 """A plain ONNX graph to one of onnxruntime's fused operators, counted."""
 
+import sys
 from collections import Counter
 from typing import Any
 
@@ -49,8 +50,10 @@ def join_weights(model: ir.Model) -> None:
     def is_of_weights(node: ir.Node) -> bool:
         return node.op_type == "Concat" and all(value is not None and value.is_initializer() for value in node.inputs)
 
-    fold_constants(model, should_fold=is_of_weights)
+    fold_constants(model, should_fold=is_of_weights, output_size_limit=sys.maxsize)
     RemoveUnusedNodesPass()(model)
+    if any(map(is_of_weights, model.graph)):
+        raise ExportNotVerified("weights are joined each time the graph is run; another onnxscript may be why")
 
 
 def split_skip_layer_normalization(node: ir.Node) -> None:

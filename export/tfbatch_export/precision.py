@@ -27,9 +27,6 @@ from tfbatch_export.families import Tensors
 from tfbatch_export.ranges import find_overflowing
 
 BLOCK = 128  # weights along a column that share a scale
-ATTENTION_INPUTS = ("hidden", "weights", "bias", "lengths")
-PLAIN = {"num_heads", "qkv_hidden_sizes"}  # the attributes of an Attention without more to it
-FUSED_IN_INT8 = ("Attention", "MatMulNBits", "MultiHeadAttention")
 INT8_ACTIVATIONS = 4  # `accuracy_level` of the operator: 8-bit activations, 32-bit sums
 ANGLES = {"Cos", "Sin"}
 KEPT = ANGLES | {
@@ -42,19 +39,22 @@ def write_int8(source: Path, target: Path) -> dict[str, int]:
     """Make the graph of 8-bit weights of a fused one.
 
     Returns:
-        How many fused operators it has of those that have become more or fewer.
+        How many fused operators there must be of those that become more or fewer.
 
     Raises:
-        ExportNotVerified: there is none to compute so.
+        ExportNotVerified: there is no product to compute so.
     """
     logging.basicConfig(level=logging.WARNING)  # else the next line has every package log to standard error
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    graph = ir.load(source)
-    before = Counter(node.op_type for node in graph.graph)
-    take_attention_apart(graph.graph)
+    model = ir.load(source)
+    before = Counter(node.op_type for node in model.graph)
+    taken = take_attention_apart(model.graph)
+    products = sum(is_product_with_weights(node) for node in model.graph)
+    if not products:
+        raise ExportNotVerified("int8: the graph has no product with a matrix of weights")
     quantizer = MatMulNBitsQuantizer(
-        ir.to_proto(graph),
+        ir.to_proto(model),
         bits=8,
         block_size=BLOCK,
         is_symmetric=True,
@@ -62,32 +62,50 @@ def write_int8(source: Path, target: Path) -> dict[str, int]:
         op_types_to_quantize=("MatMul",),
     )
     quantizer.process()
-    model = quantizer.model.model
-    onnx.save(model, target)
-    after = Counter(node.op_type for node in model.graph.node)
-    if not after["MatMulNBits"]:
-        raise ExportNotVerified("int8: the graph has no product with a matrix of weights")
-    return {name: after[name] for name in FUSED_IN_INT8 if after[name] != before[name]}
+    onnx.save(quantizer.model.model, target)
+    attentions = {"Attention": before["Attention"] - taken, "MultiHeadAttention": before["MultiHeadAttention"] + taken}
+    return {"MatMulNBits": products} | (attentions if taken else {})
 
 
-def take_attention_apart(graph: ir.Graph) -> None:
-    """Give query, key and value a product of their own in every Attention whose tokens look both ways."""
-    for node in list(graph):
-        if node.op_type != "Attention" or set(node.attributes) - PLAIN or len(node.inputs) > len(ATTENTION_INPUTS):
-            continue
-        if len(set(node.attributes["qkv_hidden_sizes"].as_ints())) > 1:
-            continue
-        hidden, weights, bias, lengths = [*node.inputs, None][: len(ATTENTION_INPUTS)]
+def take_attention_apart(graph: ir.Graph) -> int:
+    """Give query, key and value a product of their own in every Attention that is told no more than the lengths of
+    rows: no order of tokens, no bias of places.
+
+    Returns:
+        In how many.
+    """
+    found = [node for node in graph if is_plain_attention(node)]
+    for node in found:
+        hidden, weights, bias, lengths = [*node.inputs, None][:4]
         product = ir.node("MatMul", [hidden, weights])
         projected = ir.node("Add", [product.outputs[0], bias])
         parts = ir.node("Split", [projected.outputs[0]], {"axis": 2, "num_outputs": 3}, num_outputs=3)
-        inputs = [*parts.outputs, None, lengths] if lengths is not None else parts.outputs
-        heads = node.attributes["num_heads"]
-        attention = ir.node("MultiHeadAttention", inputs, {"num_heads": heads}, domain=node.domain)
+        inputs = parts.outputs if lengths is None else [*parts.outputs, None, lengths]
+        heads = {"num_heads": node.attributes["num_heads"]}
+        attention = ir.node("MultiHeadAttention", inputs, heads, domain=node.domain)
         attention.outputs[0].type, attention.outputs[0].shape = node.outputs[0].type, node.outputs[0].shape
         ir.convenience.replace_nodes_and_values(
             graph, node, [node], [product, projected, parts, attention], node.outputs, attention.outputs
         )
+    return len(found)
+
+
+def is_plain_attention(node: ir.Node) -> bool:
+    """Whether a node is an Attention of hidden states, weights, a bias and maybe lengths of rows, and of query, key
+    and value of one size."""
+    if node.op_type != "Attention" or set(node.attributes) - {"num_heads", "qkv_hidden_sizes"}:
+        return False
+    sizes = node.attributes.get("qkv_hidden_sizes")
+    weighted = len(node.inputs) in (3, 4) and all(is_weights(value) for value in node.inputs[1:3])
+    return weighted and (sizes is None or len(set(sizes.as_ints())) == 1)
+
+
+def is_product_with_weights(node: ir.Node) -> bool:
+    return node.op_type == "MatMul" and is_weights(node.inputs[1])
+
+
+def is_weights(value: ir.Value | None) -> bool:
+    return value is not None and value.is_initializer()
 
 
 def write_fp16(source: Path, target: Path, batches: Mapping[str, Tensors]) -> list[str]:

@@ -100,6 +100,7 @@ class BoundSession:
         with told_apart(self._stop):
             bound = self._bind(self._session, self._output)
             reduced = self._bind(self._reduced, MADE) if self._reduced else None
+            shared = self._reduction.takes if self._reduction else ()
             pictures = {}
             for name, values in feeds.items():
                 if isinstance(values, Pictures):
@@ -108,7 +109,7 @@ class BoundSession:
                     continue
                 held = place.hold(name, values)
                 bound.take(name, held)
-                if reduced and self._reduction and name in self._reduction.takes:
+                if reduced and name in shared:
                     reduced.take(name, held)
             with self._computing:
                 for name, pixels in pictures.items():

@@ -1,7 +1,6 @@
 """An ONNX file without its weights: what is left says where in the file they lie, so that onnxruntime maps
-them from there. A file that it reads itself is in memory three times while it is loaded.
+them from there. Read by it as a whole, they would be in memory beside what it makes of them.
 
-As long as a session is open the file must not be written to; another one may be put in its place.
 Source: onnx.proto, for external data; protobuf's wire format.
 """
 
@@ -9,14 +8,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
+from weakref import finalize
 
-from tfbatch.errors import BadConfiguration
-from tfbatch.protobuf import DATA_LOCATION, EXTERNAL_DATA, Span, fields
-from tfbatch.tiny_graph import field
+from tfbatch.errors import BadConfiguration, first_line
+from tfbatch.protobuf import DATA_LOCATION, EXTERNAL_DATA, Span, field, fields, read
 
 GRAPH = 7  # of a ModelProto
 TENSOR = 5  # of a GraphProto
-DIMS, DATA_TYPE, NAME, RAW_DATA = 1, 2, 8, 9  # of a TensorProto
+RAW_DATA = 9  # of a TensorProto
+OTHER_DATA = {3, 4, 5, 6, 7, 10, 11, EXTERNAL_DATA, DATA_LOCATION}  # data spelled out, a part of it, its place
 EXTERNAL = 1  # TensorProto.DataLocation
 LEAST = 1 << 12  # bytes of a tensor; smaller ones stay where they are
 
@@ -25,23 +25,23 @@ def without_weights(path: Path) -> bytes:
     """An ONNX file, of the large tensors of its graph their places in the file alone.
 
     Raises:
-        BadConfiguration: it is not an ONNX file.
+        BadConfiguration: it cannot be read, or is not an ONNX file.
     """
     try:
         with path.open("rb") as file:
-            model = (0, file.seek(0, os.SEEK_END))
-            return copied(
-                file,
-                model,
-                GRAPH,
-                lambda graph: copied(file, graph, TENSOR, lambda tensor: placed(file, tensor, path.name)),
-            )
+
+            def placed_graph(graph: Span) -> bytes:
+                return copied(file, graph, TENSOR, lambda tensor: placed(file, tensor, path.name))
+
+            return copied(file, (0, file.seek(0, os.SEEK_END)), GRAPH, placed_graph)
+    except OSError as error:
+        raise BadConfiguration(f"{path} cannot be read: {first_line(error)}") from error
     except ValueError as error:
         raise BadConfiguration(f"{path} is not an ONNX file: {error}") from error
 
 
 def copied(file: BinaryIO, message: Span, number: int, made: Callable[[Span], bytes]) -> bytes:
-    """A message, its fields of a number made anew."""
+    """A message, its fields of a number made anew. In ONNX there are none of a fixed size outside of tensors."""
     return b"".join(
         field(each, value if span is None else made(span) if each == number else read(file, span))
         for each, span, value in fields(file, message)
@@ -52,7 +52,7 @@ def placed(file: BinaryIO, tensor: Span, name: str) -> bytes:
     """A TensorProto, with the place of its data in the file of a name for the data, where that is large."""
     spans = {number: span for number, span, _ in fields(file, tensor)}
     start, end = spans.get(RAW_DATA) or (0, 0)
-    if end - start < LEAST or set(spans) - {DIMS, DATA_TYPE, NAME, RAW_DATA}:
+    if end - start < LEAST or set(spans) & OTHER_DATA:
         return read(file, tensor)
     described = b"".join(
         field(number, value if span is None else read(file, span))
@@ -64,7 +64,27 @@ def placed(file: BinaryIO, tensor: Span, name: str) -> bytes:
     return described + entries + field(DATA_LOCATION, EXTERNAL)
 
 
-def read(file: BinaryIO, span: Span) -> bytes:
-    """What lies in a span of a file."""
-    file.seek(span[0])
-    return file.read(span[1] - span[0])
+class Unwritten:
+    """A file that must not be written to as long as it is mapped. Another one may be put in its place."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDONLY)
+        finalize(self, os.close, self._descriptor)
+        self._state = self._now()
+
+    def check(self) -> None:
+        """Say so where it was.
+
+        Raises:
+            BadConfiguration: what was computed since may be wrong.
+        """
+        if self._now() != self._state:
+            raise BadConfiguration(
+                f"{self._path} was written to while it was used; put a bundle in another's place as a whole, "
+                f"and run the same command again"
+            )
+
+    def _now(self) -> tuple[int, int]:
+        found = os.fstat(self._descriptor)
+        return found.st_size, found.st_mtime_ns

@@ -11,7 +11,7 @@ from typing import Any
 
 from tfbatch.batches import Feeds, Floats, arrays
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, first_line
-from tfbatch.mapped_weights import without_weights
+from tfbatch.mapped_weights import Unwritten, without_weights
 from tfbatch.nvidia import driver_problem
 from tfbatch.session import PROVIDERS, Device, OutOfMemory
 from tfbatch.stop import Stop
@@ -100,9 +100,9 @@ def open_graph(graph: Path | bytes, device: Device, name: str | None = None) -> 
     # On a processor the kernel that adds and normalises in one is the slower one.
     kept_apart = [] if device.is_cuda else ["SkipLayerNormFusion"]
     content = graph if isinstance(graph, bytes) else without_weights(graph)
-    if isinstance(graph, Path):
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graph.parent))
     try:
+        if isinstance(graph, Path):
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graph.parent))
         session = runtime.InferenceSession(
             content, options, providers=providers, enable_fallback=0, disabled_optimizers=kept_apart
         )
@@ -162,6 +162,7 @@ class OnnxRuntimeSession:
 
     def __init__(self, graph: Path, device: Device, stop: Stop, output: str | None = None) -> None:
         self._session = open_graph(graph, device)
+        self._file = Unwritten(graph)
         self._output = output or self._session.get_outputs()[0].name
         self._options = run_options(stop)
         self._stop = stop
@@ -170,4 +171,5 @@ class OnnxRuntimeSession:
         """See `Session`."""
         with told_apart(self._stop):
             outputs: Floats = self._session.run([self._output], arrays(feeds), self._options)[0]
+        self._file.check()
         return outputs

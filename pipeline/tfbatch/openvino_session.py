@@ -54,8 +54,8 @@ class OpenVinoSession:
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": threads,
             "ENABLE_CPU_PINNING": False,  # threads that prepare rows take turns with those that compute
-            # How many activations share a scale where weights are in 8 bits, which do in as many: left alone
-            # it takes 32, and turns sums of 8-bit products into floats four times as often.
+            # How many activations share a scale where weights are in 8 bits: as many as of those, in our
+            # bundles. Left alone it takes 32, and turns sums of 8-bit products into floats four times as often.
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 128,
         }
         try:

@@ -1,5 +1,5 @@
-"""Just enough of Protocol Buffers to ask an ONNX file what it would reach for: operators of other
-domains, and weights outside of itself.
+"""Just enough of Protocol Buffers to read and to write ONNX, and to ask a file what it would reach for:
+operators of other domains, and weights outside of itself.
 
 The run stage has no onnx package, and onnxruntime answers only after it has loaded the graph; by
 then it has followed paths, and even addresses in memory, that a tensor gives for its data. A
@@ -87,10 +87,15 @@ def _domain(file: BinaryIO, kind: str, span: Span) -> str:
     return named
 
 
+def read(file: BinaryIO, span: Span) -> bytes:
+    """What lies in a span of a file."""
+    file.seek(span[0])
+    return file.read(span[1] - span[0])
+
+
 def read_text(file: BinaryIO, span: Span) -> str:
     """A field that is a string."""
-    file.seek(span[0])
-    return file.read(span[1] - span[0]).decode()
+    return read(file, span).decode()
 
 
 def fields(file: BinaryIO, span: Span) -> Iterator[Field]:
@@ -136,3 +141,16 @@ def _varint(message: BinaryIO) -> int:
         if byte[0] < 0x80:
             return value
     raise ValueError("it ends in the middle of a number")
+
+
+def field(number: int, content: int | str | bytes) -> bytes:
+    """A tagged field: a number, or what has a length."""
+    if isinstance(content, int):
+        return varint(number << 3) + varint(content)
+    encoded = content.encode() if isinstance(content, str) else content
+    return varint(number << 3 | 2) + varint(len(encoded)) + encoded
+
+
+def varint(number: int) -> bytes:
+    """Seven bits a byte, lowest first."""
+    return bytes([number]) if number < 0x80 else bytes([number & 0x7F | 0x80]) + varint(number >> 7)

@@ -1,5 +1,5 @@
-"""Small graphs, written byte by byte: to try a device out, or to have it prepare what a model is fed, needs
-neither a bundle nor the onnx package.
+"""Small graphs, written byte by byte: to try a device out, or to have it prepare what a model is fed and reduce
+what it gives, needs neither a bundle nor the onnx package.
 
 Source: protobuf's wire format; onnx.proto.
 """
@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+
+from tfbatch.protobuf import field
 
 FLOAT, UINT8, INT32, INT64, FLOAT16 = 1, 2, 6, 7, 10  # TensorProto.DataType
 KINDS = {"float32": FLOAT, "uint8": UINT8, "int32": INT32, "int64": INT64, "float16": FLOAT16}
@@ -125,16 +127,3 @@ def describe(name: str, kind: str, shape: Sequence[int | str]) -> bytes:
     """A ValueInfoProto; a side may have a name in place of a length."""
     sides = b"".join(field(1, field(2, side) if isinstance(side, str) else field(1, side)) for side in shape)
     return field(1, name) + field(2, field(1, field(1, KINDS[kind]) + field(2, sides)))
-
-
-def field(number: int, content: int | str | bytes) -> bytes:
-    """A tagged field: a number, or what has a length."""
-    if isinstance(content, int):
-        return varint(number << 3) + varint(content)
-    encoded = content.encode() if isinstance(content, str) else content
-    return varint(number << 3 | 2) + varint(len(encoded)) + encoded
-
-
-def varint(number: int) -> bytes:
-    """Seven bits a byte, lowest first."""
-    return bytes([number]) if number < 0x80 else bytes([number & 0x7F | 0x80]) + varint(number >> 7)
