@@ -80,7 +80,8 @@ def test_a_graph_written_by_hand_is_an_onnx_file() -> None:
 
 def test_an_operator_that_a_runtime_lacks_is_a_problem_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     assert try_device("cpu", "fp16").problem is None
-    monkeypatch.setattr("tfbatch.doctor.one_operator", lambda *_: b"nothing")
+    unknown = one_operator("Nonsense", {"a": np.ones((8, 8), np.float32)})
+    monkeypatch.setattr("tfbatch.doctor.one_operator", lambda *_: unknown)
     assert "cannot load" in str(try_device("cpu", "fp32").problem)
 
 
