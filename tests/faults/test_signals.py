@@ -29,8 +29,8 @@ def long_jobs(
     server: Server, memory: Path, text_bundle: Path, picture_model: Callable[[str], tuple[Path, Path]]
 ) -> dict[str, Job]:
     """Seconds of work each."""
-    texts, pictures = write_texts(memory / "long.parquet", 12_000), write_pictures(memory / "many.parquet", 400)
-    model = ("-m", picture_model("vit")[1], "--images", "files", "--rows-per-part", 50)
+    texts, pictures = write_texts(memory / "long.parquet", 12_000), write_pictures(memory / "many.parquet", 2_000)
+    model = ("-m", picture_model("vit")[1], "--images", "files", "--rows-per-part", 250)
     return {
         "texts": make_job(server, memory / "long", "out", texts, "-m", text_bundle, "--rows-per-part", 1000),
         "pictures": make_job(server, memory / "many", "out", pictures, *model),
