@@ -218,7 +218,7 @@ def read_output(folder: Path) -> pa.Table:
 
 def part_hashes(folder: Path) -> dict[str, str]:
     """Each part's name and content."""
-    from tfbatch.bundle import sha256
+    from tfbatch.hashes import sha256
 
     return {path.name: sha256(path) for path in sorted(folder.rglob("part-*.parquet"))}
 

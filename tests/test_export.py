@@ -191,7 +191,7 @@ def test_verify_finds_a_graph_that_was_swapped_with_its_hash(text_bundle: Path, 
     with pytest.raises(BadConfiguration, match="not the file that was verified"):
         verify(copy, None)
     manifest = json.loads((copy / "tfbatch.json").read_text())
-    from tfbatch.bundle import sha256
+    from tfbatch.hashes import sha256
 
     manifest["files"]["model.onnx"] = sha256(copy / "model.onnx")
     (copy / "tfbatch.json").write_text(json.dumps(manifest))

@@ -14,11 +14,11 @@ from tfbatch.tasks import load_task, task_names
 HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "tfbatch_export")
 LAYERS = [
     ["errors", "metaspace", "thrift", "clock", "nvidia", "framing", "child"],
-    ["protobuf"],
-    ["tiny_graph"],
+    ["protobuf", "stages"],
+    ["tiny_graph", "hashes"],
     ["pooling"],
     ["signature", "mapped_weights", "processor"],
-    ["candidates", "config", "bundle", "machine", "stages", "stop", "sources", "holder", "pages"],
+    ["candidates", "config", "bundle", "machine", "stop", "sources", "holder", "pages"],
     ["plan", "storage", "lease", "signals", "scaled"],
     ["batches", "writer", "lots"],
     ["top"],

@@ -1,5 +1,6 @@
 """Graphs are loaded without their weights, which are mapped: they are the same graphs."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import load_external_data_for_model
+from tfbatch import mapped_weights, openvino_session
 from tfbatch.device import find_device, open_session
 from tfbatch.errors import BadConfiguration
 from tfbatch.mapped_weights import LEAST, without_weights
@@ -76,6 +78,37 @@ def test_results_are_refused_when_the_file_has_been_written_to(path: Path) -> No
         session.run(NOTHING)
 
 
+def test_openvino_takes_the_weights_from_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_session, "os", None)  # without which the file itself is not read
+    session = open_session(path, find_device("openvino"))
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))  # it has its own by now
+    np.testing.assert_array_equal(session.run(NOTHING), LARGE)
+
+
+def test_openvino_reads_the_file_where_it_takes_no_weights_from_memory(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapped_weights, "IN_MEMORY", "nowhere")
+    np.testing.assert_array_equal(open_session(path, find_device("openvino")).run(NOTHING), LARGE)
+
+
+def test_a_graph_that_is_written_to_while_openvino_reads_it_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.utime(path, (0, 0))
+    read = openvino_session.read_model
+
+    def overwritten(core: object, content: bytes, graph: Path) -> object:
+        with path.open("r+b") as file:
+            file.write(path.read_bytes())
+        return read(core, content, graph)
+
+    monkeypatch.setattr(openvino_session, "read_model", overwritten)
+    with pytest.raises(BadConfiguration, match=r"graph.onnx was written to while it was used"):
+        open_session(path, find_device("openvino"))
+
+
 def test_a_graph_is_found_by_any_of_its_names(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a link").symlink_to(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -85,8 +118,13 @@ def test_a_graph_is_found_by_any_of_its_names(path: Path, tmp_path: Path, monkey
 
 def test_what_is_no_graph_is_refused(tmp_path: Path) -> None:
     (tmp_path / "words").write_bytes(b"nothing")
+    (tmp_path / "empty").touch()
     with pytest.raises(BadConfiguration, match="not an ONNX file: byte 0 starts no field"):
         without_weights(tmp_path / "words")
-    for path in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(BadConfiguration, match="cannot be read"):
-            open_session(path, find_device("cpu"))
+    for device in map(find_device, ("cpu", "openvino")):
+        for path in (tmp_path, tmp_path / "missing"):
+            with pytest.raises(BadConfiguration, match="cannot be read"):
+                open_session(path, device)
+    for path in (tmp_path / "words", tmp_path / "empty"):
+        with pytest.raises(BadConfiguration, match="not an ONNX file"):
+            open_session(path, find_device("openvino"))

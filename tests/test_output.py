@@ -10,11 +10,11 @@ import pytest
 from conftest import part_hashes, read_output, run_tfbatch
 from test_generated import tree, write_pictures
 from test_masked_im import PictureModel
-from tfbatch.bundle import BLOCK, sha256
 from tfbatch.config import RunConfig
 from tfbatch.errors import Interrupted
 from tfbatch.flow import run
 from tfbatch.folder import Folder
+from tfbatch.hashes import BLOCK, sha256
 from tfbatch.job import make_job
 from tfbatch.joined import JoinedFile
 from tfbatch.progress import Silent

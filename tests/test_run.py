@@ -401,7 +401,7 @@ def test_the_second_writer_of_a_folder_is_told_who_the_first_is(
     ],
 )
 def test_a_tampered_bundle_is_refused(name: str, reason: str, reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
-    from tfbatch.bundle import sha256
+    from tfbatch.hashes import sha256
 
     copy = tmp_path / "copy"
     copy.mkdir()

@@ -18,10 +18,11 @@ from conftest import export_once, read_output, run_tfbatch
 from PIL import Image
 from test_equality import real_pictures
 from test_export import change_one_weight, copy_bundle
-from tfbatch.bundle import load_bundle, sha256
+from tfbatch.bundle import load_bundle
 from tfbatch.config import RunConfig
 from tfbatch.device import find_device
 from tfbatch.errors import BadConfiguration, ExportNotVerified, UsageError
+from tfbatch.hashes import sha256
 from tfbatch.labels import Labels
 from tfbatch_export.export import ExportConfig, build_graph, export
 from tfbatch_export.families import clip as clip_family

@@ -16,8 +16,8 @@ import torch
 import transformers
 from huggingface_hub import HfApi, snapshot_download
 from optimum.exporters.tasks import TasksManager
-from tfbatch.bundle import sha256
 from tfbatch.errors import BadConfiguration, NoInput, UsageError, first_line
+from tfbatch.hashes import sha256
 from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging
 

@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 from posixpath import commonpath
 from typing import Any, Literal
 
-from tfbatch.bundle import sha256
 from tfbatch.errors import BadConfiguration, OutputRefused, TryAgain, first_line
+from tfbatch.hashes import sha256
 from tfbatch.stages import overlap
 from tfbatch.storage import STATE
 

@@ -11,21 +11,24 @@ A bundle is checked before anything in it is used: every file is named, none is 
 the bytes that were verified at export, and the graphs ask for no operators but onnxruntime's own.
 """
 
-import hashlib
 import json
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfbatch.errors import BadConfiguration
-from tfbatch.pooling import Pooling
+from tfbatch.hashes import keep_sha256, kept_sha256, sha256
 from tfbatch.protobuf import operator_domains
+from tfbatch.stages import start_thread
+
+if TYPE_CHECKING:  # it imports numpy, which a hash need not wait for
+    from tfbatch.pooling import Pooling
 
 FORMAT = 1
-BLOCK = 1 << 20  # bytes
 MANIFEST = "tfbatch.json"
 OPERATOR_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+GRAPHS = {"auto": "fp32", "bf16": "fp32"}  # computed from another one's graph; auto on processors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +92,7 @@ class Bundle:
     manifest: Manifest
     is_verified: bool = True
     output: str | None = None
-    pooling: Pooling | None = None
+    pooling: "Pooling | None" = None
 
     def graph_path(self, precision: str) -> Path:
         """The ONNX file of a precision, checked.
@@ -178,17 +181,23 @@ def mean(records: list[dict[str, Any]], name: str) -> float | None:
     return sum(value * count for value, count in having) / rows if rows else None
 
 
-def sha256(path: Path, beat: Callable[[], None] = lambda: None) -> str:
-    """The hex SHA-256 of a file, read in blocks; `beat` is called after each.
+def graph_of(precision: str) -> str:
+    """Which of a bundle's graphs a precision is computed from."""
+    return GRAPHS.get(precision, precision)
 
-    All into the same memory: the system clears what is new, which takes as long as hashing it.
-    """
-    found, block = hashlib.sha256(), memoryview(bytearray(BLOCK))
-    with path.open("rb", buffering=0) as file:
-        while size := file.readinto(block):
-            found.update(block[:size])
-            beat()
-    return found.hexdigest()
+
+def hash_ahead(path: Path, precision: str) -> None:
+    """Begin to hash the graph that a run of a bundle will most likely ask for, on a thread. What is wrong with any
+    of it is left for the run to find."""
+
+    def work() -> None:
+        with suppress(BadConfiguration, OSError, MemoryError, KeyError, TypeError):
+            graph = path / read_manifest(path).graphs[graph_of(precision)].file
+            if graph.parent == path and is_plain_file(graph):
+                keep_sha256(graph)
+
+    with suppress(RuntimeError):  # as many threads as there may be
+        start_thread(work)
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -256,7 +265,7 @@ def is_plain_file(path: Path) -> bool:
 
 def check_hash(path: Path, name: str, manifest: Manifest) -> None:
     """Refuse a file that is not the one the manifest was written for."""
-    if sha256(path / name) != manifest.files[name]:
+    if kept_sha256(path / name) != manifest.files[name]:
         raise BadConfiguration(f"bundle {path}: {name} is not the file that was verified at export")
 
 

@@ -182,6 +182,13 @@ def run(**settings: Any) -> None:
     Every option can be set by an environment variable too (TFBATCH_BATCH_TOKENS=1024) and in the
     --config file (batch-tokens = 1024); the command line comes first, then the environment.
     """
+    from tfbatch.machine import return_freed_memory
+
+    return_freed_memory()  # before there is a second thread
+    if settings["bundle"] is not None:
+        from tfbatch.bundle import hash_ahead
+
+        hash_ahead(settings["bundle"], settings["precision"])  # the imports that follow take as long
     from tfbatch.report import Report, what_failed
 
     report = Report(settings["metrics_file"], settings["log_format"])
@@ -200,7 +207,7 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     from tfbatch.flow import output_of
     from tfbatch.flow import run as run_job
     from tfbatch.job import make_job
-    from tfbatch.machine import available_threads, do_without_pandas, limit_threads, return_freed_memory
+    from tfbatch.machine import available_threads, do_without_pandas, limit_threads
     from tfbatch.progress import choose_watcher, warn
     from tfbatch.signals import Signals
     from tfbatch.stages import every
@@ -210,7 +217,6 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     signals = Signals(lambda number: report.give_up(Interrupted(number)))
     limit_threads(config.threads or available_threads())
     DECODERS.limit(config.threads or available_threads())
-    return_freed_memory()
     do_without_pandas()
     stop = Stop()
     watchdog = Watchdog(stop, config.timeout, config.stall_timeout, report.say_stacks, report.give_up)

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tfbatch.bound_session import BoundSession
-from tfbatch.bundle import Graph, way_of
+from tfbatch.bundle import Graph, graph_of, way_of
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
 from tfbatch.machine import processor_flags
 from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem, load_runtime
@@ -16,7 +16,6 @@ from tfbatch.reduced_session import ReducedSession
 from tfbatch.session import Device, Reduction, Session
 from tfbatch.stop import Stop
 
-GRAPHS = {"bf16": "fp32"}  # precisions that are computed from another one's graph
 BF16 = {"avx512_bf16", "amx_bf16"}  # as Linux names them
 INT8 = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
@@ -100,11 +99,6 @@ def arithmetic(device: Device, precision: str) -> str:
     if device.runtime == "openvino" and precision in ("bf16", "int8") and has_bf16():
         return "bf16"
     return "f16" if precision == "fp16" and device.is_cuda else "f32"
-
-
-def graph_of(precision: str) -> str:
-    """Which of a bundle's graphs a precision is computed from."""
-    return GRAPHS.get(precision, precision)
 
 
 def faster_choice(device: Device, precision: str, graphs: Mapping[str, Graph]) -> str | None:

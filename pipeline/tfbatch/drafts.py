@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tfbatch.bundle import sha256
 from tfbatch.claim import Record
 from tfbatch.errors import BadInput, OutputFailed, first_line
+from tfbatch.hashes import sha256
 from tfbatch.image_files import ImageFiles, ImageSink
 from tfbatch.plan import InputFile, Part, Plan
 from tfbatch.sources import unreadable

@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tfbatch.bundle import sha256
 from tfbatch.errors import OutputRefused, TryAgain
+from tfbatch.hashes import sha256
 from tfbatch.holder import describe
 from tfbatch.storage import STATE
 from tfbatch.writer import make_folder, replace_file, sync_folder

@@ -15,8 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tfbatch.bundle import sha256
 from tfbatch.claim import IMAGES
+from tfbatch.hashes import sha256
 from tfbatch.storage import Storage
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 
 from tfbatch import __version__
-from tfbatch.bundle import Bundle, load_bundle
+from tfbatch.bundle import Bundle, graph_of, load_bundle
 from tfbatch.cells import KINDS
 from tfbatch.config import RunConfig
-from tfbatch.device import arithmetic, choose_precision, find_devices, graph_of
+from tfbatch.device import arithmetic, choose_precision, find_devices
 from tfbatch.errors import BadConfiguration, OutputRefused, UsageError
 from tfbatch.foreign import open_bundle
 from tfbatch.generated import IMAGE, declare_images
@@ -99,7 +99,7 @@ def make_job(config: RunConfig, plan: Plan | None = None) -> Job:
     task_class = load_task(bundle.manifest.task)
     refuse_options(config, bundle.manifest.task)
     column = choose_columns(task_class, config, plan.schema)
-    likely = graph_of("fp32" if config.precision == "auto" else config.precision)
+    likely = graph_of(config.precision)
     with meanwhile(lambda: bundle.graph_path(likely)) as checked:  # hashing a large graph takes a while
         devices = find_devices(config.device, config.gpu_memory)
         device = devices[0]

@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tfbatch.bundle import sha256
 from tfbatch.folder import Folder
+from tfbatch.hashes import sha256
 from tfbatch.storage import STATE
 from tfbatch.writer import PartWriter, sync_folder, to_json
 

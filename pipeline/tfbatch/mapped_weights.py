@@ -1,16 +1,24 @@
-"""An ONNX file without its weights: what is left says where in the file they lie, so that onnxruntime maps
-them from there. Read by it as a whole, they would be in memory beside what it makes of them.
+"""An ONNX file without its weights: what is left says where they lie. A runtime that reads the whole file has
+them in memory once more, beside what it makes of them.
 
-Source: onnx.proto, for external data; protobuf's wire format.
+onnxruntime is told where in the file, and maps it; OpenVINO, which follows no link, where in memory it is mapped.
+
+Source: onnx.proto, for external data; protobuf's wire format; onnxruntime's `*/_ORT_MEM_ADDR_/*`, which OpenVINO
+knows too.
 """
 
+import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 from weakref import finalize
 
+import numpy as np
+
 from tfbatch.errors import BadConfiguration, first_line
+from tfbatch.hashes import State, state_of
 from tfbatch.protobuf import DATA_LOCATION, EXTERNAL_DATA, Span, field, fields, read
 
 GRAPH = 7  # of a ModelProto
@@ -19,6 +27,7 @@ RAW_DATA = 9  # of a TensorProto
 OTHER_DATA = {3, 4, 5, 6, 7, 10, 11, EXTERNAL_DATA, DATA_LOCATION}  # data spelled out, a part of it, its place
 EXTERNAL = 1  # TensorProto.DataLocation
 LEAST = 1 << 12  # bytes of a tensor; smaller ones stay where they are
+IN_MEMORY = "*/_ORT_MEM_ADDR_/*"  # a location, to which an offset is an address
 
 
 def without_weights(path: Path) -> bytes:
@@ -27,17 +36,41 @@ def without_weights(path: Path) -> bytes:
     Raises:
         BadConfiguration: it cannot be read, or is not an ONNX file.
     """
+    with readable(path), path.open("rb") as file:
+        return _without_weights(file, file.seek(0, os.SEEK_END), path.name)
+
+
+def mapped(path: Path) -> tuple[bytes, "Mapped"]:
+    """An ONNX file, of the large tensors of its graph their places in memory alone, and that memory, which is to be
+    kept as long as they are read. A file that is cut short meanwhile ends the process (SIGBUS).
+
+    Raises:
+        BadConfiguration: it cannot be read, or is not an ONNX file.
+    """
+    with readable(path):
+        memory = Mapped(path)
+        with os.fdopen(os.dup(memory.descriptor), "rb") as file:
+            return _without_weights(file, memory.size, IN_MEMORY, memory.address), memory
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Errors of a file that is not there, not to be read or not ONNX as what they are."""
     try:
-        with path.open("rb") as file:
-
-            def placed_graph(graph: Span) -> bytes:
-                return copied(file, graph, TENSOR, lambda tensor: placed(file, tensor, path.name))
-
-            return copied(file, (0, file.seek(0, os.SEEK_END)), GRAPH, placed_graph)
+        yield
     except OSError as error:
         raise BadConfiguration(f"{path} cannot be read: {first_line(error)}") from error
     except ValueError as error:
         raise BadConfiguration(f"{path} is not an ONNX file: {error}") from error
+
+
+def _without_weights(file: BinaryIO, end: int, location: str, start: int = 0) -> bytes:
+    """An open ONNX file of so many bytes, which begins at `start` of a location for weights."""
+
+    def placed_graph(graph: Span) -> bytes:
+        return copied(file, graph, TENSOR, lambda tensor: placed(file, tensor, location, start))
+
+    return copied(file, (0, end), GRAPH, placed_graph)
 
 
 def copied(file: BinaryIO, message: Span, number: int, made: Callable[[Span], bytes]) -> bytes:
@@ -48,18 +81,18 @@ def copied(file: BinaryIO, message: Span, number: int, made: Callable[[Span], by
     )
 
 
-def placed(file: BinaryIO, tensor: Span, name: str) -> bytes:
-    """A TensorProto, with the place of its data in the file of a name for the data, where that is large."""
+def placed(file: BinaryIO, tensor: Span, location: str, start: int) -> bytes:
+    """A TensorProto, with the place of its data for the data, where that is large; `start` is the file's there."""
     spans = {number: span for number, span, _ in fields(file, tensor)}
-    start, end = spans.get(RAW_DATA) or (0, 0)
-    if end - start < LEAST or set(spans) & OTHER_DATA:
+    first, end = spans.get(RAW_DATA) or (0, 0)
+    if end - first < LEAST or set(spans) & OTHER_DATA:
         return read(file, tensor)
     described = b"".join(
         field(number, value if span is None else read(file, span))
         for number, span, value in fields(file, tensor)
         if number != RAW_DATA
     )
-    place = {"location": name, "offset": str(start), "length": str(end - start)}
+    place = {"location": location, "offset": str(start + first), "length": str(end - first)}
     entries = b"".join(field(EXTERNAL_DATA, field(1, key) + field(2, value)) for key, value in place.items())
     return described + entries + field(DATA_LOCATION, EXTERNAL)
 
@@ -69,8 +102,8 @@ class Unwritten:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._descriptor = os.open(path, os.O_RDONLY)
-        finalize(self, os.close, self._descriptor)
+        self.descriptor = os.open(path, os.O_RDONLY)
+        finalize(self, os.close, self.descriptor)
         self._state = self._now()
 
     def check(self) -> None:
@@ -85,6 +118,19 @@ class Unwritten:
                 f"and run the same command again"
             )
 
-    def _now(self) -> tuple[int, int]:
-        found = os.fstat(self._descriptor)
-        return found.st_size, found.st_mtime_ns
+    def _now(self) -> State:
+        return state_of(os.fstat(self.descriptor))
+
+
+class Mapped(Unwritten):
+    """Such a file in memory, at an `address`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._memory = mmap.mmap(self.descriptor, 0, access=mmap.ACCESS_READ)
+        self.size = len(self._memory)
+        self.address = np.frombuffer(self._memory, np.uint8).ctypes.data
+
+    def let_go(self) -> None:
+        """Count as memory of this process no more; what is read again comes from the file again."""
+        self._memory.madvise(mmap.MADV_DONTNEED)

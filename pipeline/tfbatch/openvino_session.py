@@ -1,17 +1,21 @@
 """The one file that knows OpenVINO: a second runtime for processors, which has bfloat16 and whose
 8-bit products take a scale for each token."""
 
+import io
 import os
 import sys
 from collections import deque
-from contextlib import nullcontext
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from tfbatch.batches import Array, Feeds, Floats, arrays
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, first_line
+from tfbatch.mapped_weights import mapped
 from tfbatch.session import OutOfMemory
 from tfbatch.stop import Stop
 
@@ -49,6 +53,7 @@ class OpenVinoSession:
 
     def __init__(self, graph: Path, arithmetic: str, threads: int, stop: Stop, output: str | None = None) -> None:
         core = load_openvino().Core()
+        set_up_bindings()
         settings = {
             "INFERENCE_PRECISION_HINT": arithmetic,
             "INFERENCE_NUM_THREADS": threads,
@@ -59,12 +64,16 @@ class OpenVinoSession:
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 128,
         }
         try:
-            model = core.read_model(os.fspath(graph))
+            content, self._weights = mapped(graph)
+            model = read_model(core, content, graph)
+            self._weights.check()
+            self._weights.let_go()
             leave_one_output(model, output)
             self._model = core.compile_model(model, "CPU", settings)
+        except BadConfiguration:
+            raise
         except Exception as error:  # OpenVINO's errors are RuntimeError and what its bindings make of others
             raise BadConfiguration(f"OpenVINO cannot load {graph}: {reason(error)}") from error
-        self._first = Lock()
         self._of_shape: dict[Shapes, Lock] = {}
         self._known: set[Shapes] = set()
         self._idle: deque[Any] = deque()
@@ -77,15 +86,13 @@ class OpenVinoSession:
             request.cancel()
 
     def run(self, feeds: Feeds) -> Floats:
-        """See `Session`. The first call goes alone: two that set up OpenVINO's bindings at once may wait
-        for one another for ever, one with Python's lock and one with that of a C++ static. So does the first
-        one of each shape among those of that shape: two that set it up at once were seen to give wrong
-        numbers, at the model's full length, in two to four of a hundred processes."""
+        """See `Session`. The first call of each shape goes alone among those of that shape: two that set it up
+        at once were seen to give wrong numbers, at the model's full length, in two to four of a hundred processes."""
         inputs = arrays(feeds)
         shapes = tuple(array.shape for array in inputs.values())
         if shapes in self._known:
             return self._run(inputs)
-        with self._of_shape.setdefault(shapes, Lock()), nullcontext() if self._known else self._first:
+        with self._of_shape.setdefault(shapes, Lock()):
             outputs = self._run(inputs)
             self._known.add(shapes)
         return outputs
@@ -112,6 +119,22 @@ class OpenVinoSession:
             request = self._model.create_infer_request()
             self._started.append(request)
             return request
+
+
+def set_up_bindings() -> None:
+    """Have OpenVINO's bindings set up what turns an array into a tensor, and back. Two calls that do so at once wait
+    for one another for ever, one with Python's lock and one with that of a C++ static."""
+    _ = load_openvino().Tensor(np.zeros(1, np.float32), shared_memory=True).data
+
+
+def read_model(core: Any, content: bytes, graph: Path) -> Any:
+    """A model whose weights are in memory, from where OpenVINO copies them once; of the file it makes three copies.
+
+    The file is left to it where it would have none of that, which is nothing that it promises.
+    """
+    with suppress(RuntimeError):
+        return core.read_model(io.BytesIO(content))
+    return core.read_model(os.fspath(graph))
 
 
 def leave_one_output(model: Any, name: str | None) -> None:

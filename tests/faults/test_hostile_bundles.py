@@ -9,8 +9,8 @@ import onnx
 import pytest
 from conftest import Finished, run_tfbatch, tfbatch_env
 from onnx import TensorProto, helper
-from tfbatch.bundle import sha256
 from tfbatch.errors import BadConfiguration, NoInput
+from tfbatch.hashes import sha256
 from tfbatch.protobuf import operator_domains
 from tfbatch_export.export import ExportConfig, export
 
