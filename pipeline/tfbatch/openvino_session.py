@@ -122,8 +122,8 @@ class OpenVinoSession:
 
 
 def set_up_bindings() -> None:
-    """Have OpenVINO's bindings set up what turns an array into a tensor, and back. Two calls that do so at once wait
-    for one another for ever, one with Python's lock and one with that of a C++ static."""
+    """Have OpenVINO's bindings set up what turns an array into a tensor, and back. Two threads that do so at once
+    wait for one another for ever, one with Python's lock and one with that of a C++ static."""
     _ = load_openvino().Tensor(np.zeros(1, np.float32), shared_memory=True).data
 
 
