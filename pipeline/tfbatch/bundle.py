@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # it imports numpy, which a hash need not wait for
 FORMAT = 1
 MANIFEST = "tfbatch.json"
 OPERATOR_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-GRAPHS = {"auto": "fp32", "bf16": "fp32"}  # computed from another one's graph; auto on processors
+GRAPHS = {"auto": "fp32", "bf16": "fp32"}  # from whose graph it is computed; auto: on processors
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,7 +82,7 @@ def copied(file: BinaryIO, message: Span, number: int, made: Callable[[Span], by
 
 
 def placed(file: BinaryIO, tensor: Span, location: str, start: int) -> bytes:
-    """A TensorProto, with the place of its data for the data, where that is large; `start` is the file's there."""
+    """A TensorProto; where its data is large, its place in a location that the file begins in at `start`."""
     spans = {number: span for number, span, _ in fields(file, tensor)}
     first, end = spans.get(RAW_DATA) or (0, 0)
     if end - first < LEAST or set(spans) & OTHER_DATA:
