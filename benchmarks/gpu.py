@@ -69,7 +69,8 @@ def by_session(graph: Path, feeds: list[Feeds], device: str, precision: str) -> 
 
 
 def operations(case: Case, feeds: Feeds) -> float:
-    """Multiplications and additions of a row, as PyTorch counts those of its products and convolutions."""
+    """Multiplications and additions of a row, as PyTorch counts those of the whole model's products and convolutions:
+    what tfbatch leaves out of a last layer is counted too."""
     from torch.utils.flop_counter import FlopCounterMode
 
     eager = {"attn_implementation": "eager"} if case.family.attention else {}

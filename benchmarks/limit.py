@@ -110,8 +110,10 @@ def seconds_of(session: Any, batches: list[Feeds], threads: int) -> float:
 
 
 def operations_of(length: int, layers: int = 12, width: int = 768) -> float:
-    """Multiplications and additions of one row of BERT-base."""
-    return layers * (24 * length * width**2 + 4 * length**2 * width)
+    """Multiplications and additions of one row of BERT-base, whose last layer makes keys and values of all tokens,
+    the rest of one."""
+    last = 4 * length * width**2 + 20 * width**2 + 4 * length * width
+    return (layers - 1) * (24 * length * width**2 + 4 * length**2 * width) + last
 
 
 def batches_of(job: Job, file: Path) -> tuple[Work, list[Feeds]]:

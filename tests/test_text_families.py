@@ -47,8 +47,7 @@ def test_a_family_does_a_task_as_the_hub_does(name: str, task: str, tmp_path: Pa
     )  # fmt: skip
     bundle = export(asked)
     graph = bundle.manifest.graphs["fp32"]
-    fused = {"Attention", "MultiHeadAttention"} & set(graph.fused)
-    assert [graph.fused[operator] for operator in fused] == [3]
+    assert graph.fused.get("Attention", 0) + graph.fused.get("MultiHeadAttention", 0) == 3
     exact = [record for record in graph.parity if record["device"] == "cpu"]
     assert max(record["max_abs_difference"] for record in exact) <= 1e-4
     assert {f"7 x {LONGEST}", f"7 x {LONGEST}, padded"} <= {record["batch"] for record in exact}
@@ -115,9 +114,11 @@ def test_layers_that_share_their_weights_share_them_in_the_file_too(tmp_path: Pa
     family = load_family("albert", "text-classification")
     config = make_config("albert", TOKENIZERS["albert"]())
     model = auto_class("text-classification", family).from_config(config).eval()
-    onnx_ir.save(build_graph(family, model), tmp_path / "model.onnx")
+    graph, _ = build_graph(family, model)
+    onnx_ir.save(graph, tmp_path / "model.onnx")
     weights = sum(weight.nbytes for weight in model.parameters())
-    assert (tmp_path / "model.onnx").stat().st_size < weights + 30_000
+    of_the_last = 3 * 4 * config.hidden_size**2  # whose query, key and value are products of their own
+    assert (tmp_path / "model.onnx").stat().st_size < weights + of_the_last + 30_000
 
 
 @pytest.mark.families

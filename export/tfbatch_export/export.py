@@ -21,9 +21,11 @@ from tfbatch.config import RunConfig
 from tfbatch.errors import NoInput, OutputRefused, UsageError
 from transformers import PreTrainedModel
 
+from tfbatch_export.attention import taken_apart
 from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, infer_task, load_model
 from tfbatch_export.families import Family, Pooled, load_family, sides_of, tasks_of
 from tfbatch_export.fuse import check_fusion, count_operators, fuse
+from tfbatch_export.leading import keep_leading_tokens
 from tfbatch_export.parity import TOLERANCE, Samples, check_parity, compute_references, measure_parity
 from tfbatch_export.precision import write_fp16, write_int8
 from tfbatch_export.samples import SAMPLES, real_batches
@@ -96,7 +98,7 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
         folder.mkdir()
         draft = write_preprocessor(folder, checkpoint, family, model, task)
         say("tracing and fusing")
-        expected, counts = family.expected(model.config), write_graph(folder / GRAPH_FILE, family, model)
+        counts, expected = write_graph(folder / GRAPH_FILE, family, model)
         say("comparing with PyTorch")
         samples = gather_samples(config, family, model, Bundle(path=folder, manifest=draft))
         prove = partial(prove_graph, samples=samples, layers=family.layers(model.config))
@@ -174,7 +176,7 @@ def write_reduced(graph: Path, precision: str, samples: Samples) -> tuple[Path, 
 def make_side_graph(folder: Path, name: str, side: Family, model: PreTrainedModel) -> SideGraph:
     """A side graph, fused and found equal to the checkpoint as the main ones are."""
     path = folder / f"model_{name}.onnx"
-    counts, expected = write_graph(path, side, model), side.expected(model.config)
+    counts, expected = write_graph(path, side, model)
     samples = compute_references(side, model, side.parity_batches(model.config), {})
     graph = prove_graph(path, "fp32", counts, expected, samples=samples, layers=side.layers(model.config))
     return SideGraph(**vars(graph), inputs=list(side.inputs))
@@ -199,20 +201,26 @@ def write_preprocessor(
     )
 
 
-def write_graph(path: Path, family: Family, model: PreTrainedModel) -> dict[str, int]:
-    """Trace, fuse and save a graph; returns its operators by type.
+def write_graph(path: Path, family: Family, model: PreTrainedModel) -> tuple[dict[str, int], dict[str, int]]:
+    """Make and save a graph; returns its operators by type, and how many of some are expected.
 
     Raises:
         ExportNotVerified: it is not fused as it should be.
     """
-    graph = build_graph(family, model)
+    graph, expected = build_graph(family, model)
     counts = count_operators(graph)
-    check_fusion(counts, family.expected(model.config))
+    check_fusion(counts, expected)
     onnx_ir.save(graph, path)
-    return counts
+    return counts, expected
 
 
-def build_graph(family: Family, model: PreTrainedModel) -> onnx_ir.Model:
+def build_graph(family: Family, model: PreTrainedModel) -> tuple[onnx_ir.Model, dict[str, int]]:
+    """A model's graph, without what nothing reads, and which operators it must have."""
+    graph, expected = build_whole_graph(family, model), family.expected(model.config)
+    return graph, expected | taken_apart(expected, keep_leading_tokens(graph))
+
+
+def build_whole_graph(family: Family, model: PreTrainedModel) -> onnx_ir.Model:
     """Trace and fuse."""
     implementation = model.config._attn_implementation
     if family.attention is not None:

@@ -4,12 +4,15 @@ import sys
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter import MatchResult, RewriteRuleClassBase, RewriteRuleSet
 from onnxscript.rewriter.ort_fusions import optimize_for_ort
 from tfbatch.errors import ExportNotVerified
+
+from tfbatch_export.values import add_constant, is_weights
 
 RESIDUAL = 3  # the output of com.microsoft SkipLayerNormalization that is the sum itself
 MASK_INDEX = 3  # the input of com.microsoft Attention that takes row lengths (B,) int32
@@ -48,7 +51,7 @@ def join_weights(model: ir.Model) -> None:
     every runtime does so each time it loads the graph."""
 
     def is_of_weights(node: ir.Node) -> bool:
-        return node.op_type == "Concat" and all(value is not None and value.is_initializer() for value in node.inputs)
+        return node.op_type == "Concat" and all(map(is_weights, node.inputs))
 
     fold_constants(model, should_fold=is_of_weights, output_size_limit=sys.maxsize)
     RemoveUnusedNodesPass()(model)
@@ -75,8 +78,8 @@ def split_skip_layer_normalization(node: ir.Node) -> None:
         old, new = [*old, residual], [*new, total.outputs[0]]
     for before, after in zip(old, new, strict=True):
         after.type, after.shape = before.type, before.shape
-    total.outputs[0].type = normalised.type
-    total.outputs[0].shape = normalised.shape
+    for made in (*added, total):
+        made.outputs[0].type, made.outputs[0].shape = normalised.type, normalised.shape
     graph = node.graph
     assert isinstance(graph, ir.Graph)
     ir.convenience.replace_nodes_and_values(graph, node, [node], [*added, total, normalisation], old, new)
@@ -91,9 +94,7 @@ def mask_by_row_lengths(model: ir.Model) -> None:
     """
     graph = model.graph
     mask = next((value for value in graph.inputs if value.name == "attention_mask"), None) or add_mask(graph)
-    axis = ir.Value(name="attention_mask_axis", const_value=ir.tensor([1], dtype=ir.DataType.INT64))
-    axis.type, axis.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([1])
-    graph.register_initializer(axis)
+    axis = add_constant(graph, "attention_mask_axis", np.array([1]))
     total = ir.node("ReduceSum", [mask, axis], {"keepdims": 0})
     lengths = ir.node("Cast", [total.outputs[0]], {"to": ir.DataType.INT32})
     lengths.outputs[0].name = "row_lengths"

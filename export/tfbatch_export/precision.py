@@ -23,8 +23,10 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from tfbatch.errors import ExportNotVerified
 
+from tfbatch_export.attention import is_plain_attention, take_apart, taken_apart
 from tfbatch_export.families import Tensors
 from tfbatch_export.ranges import find_overflowing
+from tfbatch_export.values import is_weights
 
 BLOCK = 128  # weights along a column that share a scale
 INT8_ACTIVATIONS = 4  # `accuracy_level` of the operator: 8-bit activations, 32-bit sums
@@ -49,7 +51,9 @@ def write_int8(source: Path, target: Path) -> dict[str, int]:
 
     model = ir.load(source)
     before = Counter(node.op_type for node in model.graph)
-    taken = take_attention_apart(model.graph)
+    attentions = [node for node in model.graph if is_plain_attention(node)]
+    for node in attentions:
+        take_apart(model.graph, node)
     products = sum(is_product_with_weights(node) for node in model.graph)
     if not products:
         raise ExportNotVerified("int8: the graph has no product with a matrix of weights")
@@ -63,49 +67,11 @@ def write_int8(source: Path, target: Path) -> dict[str, int]:
     )
     quantizer.process()
     onnx.save(quantizer.model.model, target)
-    attentions = {"Attention": before["Attention"] - taken, "MultiHeadAttention": before["MultiHeadAttention"] + taken}
-    return {"MatMulNBits": products} | (attentions if taken else {})
-
-
-def take_attention_apart(graph: ir.Graph) -> int:
-    """Give query, key and value a product of their own in every Attention that is told no more than the lengths of
-    rows: no order of tokens, no bias of places.
-
-    Returns:
-        In how many.
-    """
-    found = [node for node in graph if is_plain_attention(node)]
-    for node in found:
-        hidden, weights, bias, lengths = [*node.inputs, None][:4]
-        product = ir.node("MatMul", [hidden, weights])
-        projected = ir.node("Add", [product.outputs[0], bias])
-        parts = ir.node("Split", [projected.outputs[0]], {"axis": 2, "num_outputs": 3}, num_outputs=3)
-        inputs = parts.outputs if lengths is None else [*parts.outputs, None, lengths]
-        heads = {"num_heads": node.attributes["num_heads"]}
-        attention = ir.node("MultiHeadAttention", inputs, heads, domain=node.domain)
-        attention.outputs[0].type, attention.outputs[0].shape = node.outputs[0].type, node.outputs[0].shape
-        ir.convenience.replace_nodes_and_values(
-            graph, node, [node], [product, projected, parts, attention], node.outputs, attention.outputs
-        )
-    return len(found)
-
-
-def is_plain_attention(node: ir.Node) -> bool:
-    """Whether a node is an Attention of hidden states, weights, a bias and maybe lengths of rows, and of query, key
-    and value of one size."""
-    if node.op_type != "Attention" or set(node.attributes) - {"num_heads", "qkv_hidden_sizes"}:
-        return False
-    sizes = node.attributes.get("qkv_hidden_sizes")
-    weighted = len(node.inputs) in (3, 4) and all(is_weights(value) for value in node.inputs[1:3])
-    return weighted and (sizes is None or len(set(sizes.as_ints())) == 1)
+    return {"MatMulNBits": products} | taken_apart(before, len(attentions))
 
 
 def is_product_with_weights(node: ir.Node) -> bool:
     return node.op_type == "MatMul" and is_weights(node.inputs[1])
-
-
-def is_weights(value: ir.Value | None) -> bool:
-    return value is not None and value.is_initializer()
 
 
 def write_fp16(source: Path, target: Path, batches: Mapping[str, Tensors]) -> list[str]:

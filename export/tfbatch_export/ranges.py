@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ import onnx_ir as ir
 from tfbatch.device import find_device, open_session
 
 from tfbatch_export.families import Tensors
+from tfbatch_export.values import add_constant
 
 Sizes = npt.NDArray[np.float32]
 
@@ -57,8 +57,8 @@ def measure_largest(model: ir.Model, values: list[ir.Value], batches: Mapping[st
 def watch(graph: ir.Graph, values: list[ir.Value]) -> None:
     """Make the largest size of each value's numbers the one output of a graph; of an empty value it is zero."""
     flat, zero = (
-        initializer(graph, f"{HEAD}_flat", np.array([-1])),
-        initializer(graph, f"{HEAD}_zero", np.zeros(1, np.float32)),
+        add_constant(graph, f"{HEAD}_flat", np.array([-1])),
+        add_constant(graph, f"{HEAD}_zero", np.zeros(1, np.float32)),
     )
     nodes = [node for value in values for node in largest_of(value, flat, zero)]
     together = ir.node("Concat", [node.outputs[0] for node in nodes if node.op_type == "ReduceMax"], {"axis": 0})
@@ -73,10 +73,3 @@ def largest_of(value: ir.Value, flat: ir.Value, zero: ir.Value) -> Iterator[ir.N
     yield (joined := ir.node("Concat", [zero, reshaped.outputs[0]], {"axis": 0}))
     yield (sizes := ir.node("Abs", [joined.outputs[0]]))
     yield ir.node("ReduceMax", [sizes.outputs[0]], {"keepdims": 1})
-
-
-def initializer(graph: ir.Graph, name: str, array: npt.NDArray[Any]) -> ir.Value:
-    value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-    value.dtype, value.shape = ir.DataType(ir.tensor(array).dtype), ir.Shape(array.shape)
-    graph.register_initializer(value)
-    return value
