@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as Rust
 
 CHARACTERS_PER_TOKEN = 8  # a first guess at how long a prefix must be
-AT_ONCE = 2_048  # texts that are tokenized together: while they are, each token takes a hundred bytes
+AT_ONCE = 1 << 18  # characters that are tokenized together: while they are, each token takes a hundred bytes
 PIECE = 1 << 16  # characters that are tokenized at once of a text that is wanted whole
 PIECES = 32  # that are tokenized side by side
 STRIDE = 128  # tokens that neighbouring windows share, or half of a window
@@ -117,8 +117,9 @@ class Tokenizer:
         """
         ids: list[Indices] = []
         is_cut: list[bool] = []
-        for first in range(0, len(texts), AT_ONCE):
-            some = texts[first : first + AT_ONCE]
+        longest = 2 * CHARACTERS_PER_TOKEN * self.max_length
+        for few in together([min(len(text), longest) for text in texts]):
+            some = texts[few]
             pieces, found = self._encode_far_enough(some)
             is_cut += [
                 len(one.ids) == self.max_length and (len(piece) < len(text) or bool(one.overflowing))
@@ -136,8 +137,8 @@ class Tokenizer:
         ids: list[Indices] = []
         types: list[Indices] = []
         is_cut: list[bool] = []
-        for first in range(0, len(firsts), AT_ONCE):
-            some = [texts[first : first + AT_ONCE] for texts in (firsts, seconds)]
+        for few in together([len(first) + len(second) for first, second in zip(firsts, seconds, strict=True)]):
+            some = firsts[few], seconds[few]
             pieces = [[self._far_enough(text) for text in texts] for texts in some]
             found = self._rust.encode_batch_fast(list(zip(*pieces, strict=True)))
             is_cut += [
@@ -271,6 +272,18 @@ class Tokenizer:
     def _shorten(self, text: str) -> str:
         """The text without what `find_run` proves to add no token."""
         return text if self._run is None or len(text) <= LONG else self._run.sub(r"\1\2", text)
+
+
+def together(sizes: list[int]) -> Iterator[slice]:
+    """Which texts are tokenized together, by how many characters of each are."""
+    first = held = 0
+    for index, size in enumerate(sizes):
+        if index > first and held + size > AT_ONCE:
+            yield slice(first, index)
+            first, held = index, 0
+        held += size
+    if first < len(sizes):
+        yield slice(first, len(sizes))
 
 
 def ids_of(found: "Encoding") -> Indices:
