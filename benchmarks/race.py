@@ -48,11 +48,11 @@ def prepare(name: str, workload: Workload, threads: int) -> None:
     """Make a contender's environment, and let it convert the model if it wants to."""
     contender = load_contender(name)
     python_of(contender.VENV)
-    shared = getattr(contender, "PREPARED", name)
-    converter = load_contender(shared)
-    if hasattr(converter, "prepare"):
-        command = [python_of(converter.VENV), "-m", "benchmarks.runner", shared, workload.name, "--prepare"]
-        output_of([*map(str, command), "--threads", str(threads)], threads)
+    for shared in filter(None, (getattr(contender, "NEEDS", None), getattr(contender, "PREPARED", name))):
+        converter = load_contender(shared)
+        if hasattr(converter, "prepare"):
+            command = [python_of(converter.VENV), "-m", "benchmarks.runner", shared, workload.name, "--prepare"]
+            output_of([*map(str, command), "--threads", str(threads)], threads)
 
 
 def run(name: str, workload: Workload, file: Path, threads: int) -> tuple[Run, Path]:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.contenders import Score, load_contender
 from benchmarks.memory import peak_memory
-from benchmarks.workloads import BY_NAME, HERE, Model
+from benchmarks.workloads import BY_NAME, Model
 
 ROWS_AT_A_TIME = {"text": 8_192, "embedding": 8_192, "image": 64, "inpaint": 1_024, "upscale": 16}
 SHOWN = (
@@ -80,7 +80,7 @@ def main() -> None:
     asked = parser.parse_args()
     contender, workload = load_contender(asked.contender), BY_NAME[asked.workload]
     shared = getattr(contender, "PREPARED", asked.contender)  # some load what another converts
-    model = replace(workload.model, prepared=HERE / "prepared" / shared / workload.model.checkpoint.name)
+    model = replace(workload.model, prepared=workload.model.prepared_by(shared))
     if asked.prepare:
         prepare(contender, model, asked.threads)
         return

@@ -20,6 +20,10 @@ class Model:
     bundle: Path
     prepared: Path = Path()
 
+    def prepared_by(self, contender: str) -> Path:
+        """The form that a contender converts it to."""
+        return HERE / "prepared" / contender / self.checkpoint.name
+
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:

@@ -5,7 +5,8 @@ serves; of PRECISION fp32 is held to tfbatch's results, of others the agreement 
 
 `load(model, threads)` returns a function: rows of the input to the output's new columns, by name.
 `prepare(model, threads)`, where there is one, converts the weights once into `model.prepared`,
-outside the clock; PREPARED names another contender whose conversion is loaded.
+outside the clock; PREPARED names another contender, or a file that is none, whose conversion is loaded, NEEDS one
+whose conversion its own begins with.
 In place of `load`, `run(model, workload, input, output, threads)` reads and writes Parquet itself
 and returns when the model was loaded, as `time.time()`; and ARGUMENTS are options of `tfbatch run`.
 """

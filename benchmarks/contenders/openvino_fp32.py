@@ -1,14 +1,15 @@
-"""OpenVINO in fp32, on tfbatch's fused graph, whose operators it reads."""
+"""OpenVINO in fp32, on its own conversion of the checkpoint."""
 
 from benchmarks.contenders import Score
 from benchmarks.contenders._openvino import load_pictures, load_text
 from benchmarks.workloads import Model
 
 VENV = "openvino"
+PREPARED = "_openvino_model"
 KINDS = ("text", "image")
 PRECISION = "fp32"
 
 
 def load(model: Model, threads: int) -> Score:
     load_kind = load_text if model.kind == "text" else load_pictures
-    return load_kind(model.bundle / "model.onnx", model, threads, "f32")
+    return load_kind(model.prepared / "model.xml", model, threads, "f32")

@@ -9,6 +9,7 @@ from benchmarks.contenders._openvino import load_text
 from benchmarks.workloads import ROOT, Model
 
 VENV = "openvino"
+NEEDS = "_openvino_model"
 KINDS = ("text",)
 PRECISION = "int8"
 CALIBRATION = 300  # rows: NNCF's own default
@@ -22,7 +23,7 @@ def prepare(model: Model, threads: int) -> None:  # noqa: ARG001 -- the same for
 
     rows = pq.read_table(ROOT / "build" / "data" / "reviews.parquet", columns=["text"]).slice(0, CALIBRATION)
     ids = encode(load_tokenizer(model), rows)
-    graph = openvino.Core().read_model(model.bundle / "model.onnx")
+    graph = openvino.Core().read_model(model.prepared_by(NEEDS) / "model.xml")
     inputs = [port.any_name for port in graph.inputs]
 
     def feeds(each: list[int]) -> dict[str, object]:
