@@ -68,8 +68,8 @@ def test_a_head_that_reads_the_first_token_gets_the_same_numbers_of_a_shorter_la
     family, model = make_model(name, task)
     graph, expected = build_graph(family, model)
     whole = build_whole_graph(family, model)
-    assert tokens_of_products(graph.graph) == [1, 1, 1]  # behind attention, and the two of the feed-forward half
-    assert 1 not in tokens_of_products(whole.graph)
+    assert tokens_of_products(graph.graph) == [2, 2, 2]  # behind attention, and the two of the feed-forward half
+    assert not {2, 1} & {*tokens_of_products(whole.graph)}
     check_fusion(count_operators(graph), expected)
     sessions = []
     for file, made in (("short.onnx", graph), ("whole.onnx", whole)):
@@ -86,7 +86,25 @@ def test_a_head_that_reads_every_token_keeps_its_last_layer(name: str, task: str
     family, model = make_model(name, task)
     graph, expected = build_graph(family, model)
     assert expected == family.expected(model.config)
-    assert 1 not in tokens_of_products(graph.graph)
+    assert tokens_of_products(graph.graph)
+    assert 2 not in tokens_of_products(graph.graph)
+
+
+def test_a_rows_bits_do_not_depend_on_how_many_and_how_long_the_others_of_its_batch_are(tmp_path: Path) -> None:
+    family, model = make_model("bert", "text-classification")
+    ir.save(build_graph(family, model)[0], tmp_path / "model.onnx")
+    session = open_session(tmp_path / "model.onnx", find_device("cpu"))
+    random = np.random.default_rng(0)
+    for length in range(3, 24):
+        ids = random.integers(1, model.config.vocab_size, length)
+
+        def padded(rows: int, width: int, ids: Any = ids) -> dict[str, Any]:
+            mask = np.tile(np.arange(width) < len(ids), (rows, 1)).astype(np.int64)
+            return {"input_ids": mask * np.resize(ids, width), "attention_mask": mask, "token_type_ids": 0 * mask}
+
+        alone = np.asarray(session.run(padded(1, length)))[0]
+        for rows, width in ((1, length + 1), (2, length), (3, length + 3)):
+            assert (np.asarray(session.run(padded(rows, width)))[0] == alone).all()
 
 
 class Made:

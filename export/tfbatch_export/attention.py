@@ -25,7 +25,7 @@ def take_apart(graph: ir.Graph, node: ir.Node) -> None:
     hidden, weights, bias, lengths = [*node.inputs, None][:4]
     product = ir.node("MatMul", [hidden, weights])
     projected = ir.node("Add", [product.outputs[0], bias])
-    parts = ir.node("Split", [projected.outputs[0]], {"axis": 2, "num_outputs": 3}, num_outputs=PROJECTIONS)
+    parts = ir.node("Split", [projected.outputs[0]], {"axis": 2, "num_outputs": PROJECTIONS}, num_outputs=PROJECTIONS)
     replace(graph, node, [product, projected, parts], parts.outputs, None, lengths)
 
 

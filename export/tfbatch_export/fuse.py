@@ -78,8 +78,9 @@ def split_skip_layer_normalization(node: ir.Node) -> None:
         old, new = [*old, residual], [*new, total.outputs[0]]
     for before, after in zip(old, new, strict=True):
         after.type, after.shape = before.type, before.shape
-    for made in (*added, total):
-        made.outputs[0].type, made.outputs[0].shape = normalised.type, normalised.shape
+    total.outputs[0].type, total.outputs[0].shape = normalised.type, normalised.shape
+    if added and hidden is not None:
+        added[0].outputs[0].type, added[0].outputs[0].shape = hidden.type, hidden.shape
     graph = node.graph
     assert isinstance(graph, ir.Graph)
     ir.convenience.replace_nodes_and_values(graph, node, [node], [*added, total, normalisation], old, new)

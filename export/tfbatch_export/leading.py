@@ -4,9 +4,13 @@ A head that reads the state of the first token, as most that classify do, needs 
 values of all tokens, and everything else for that token alone: of its products with weights, 10 of 12 parts are
 otherwise made for tokens that nothing reads. That is 14 % of a model of six layers, and 7 % of one of twelve.
 
-Nothing of what is put out changes, since whatever is shortened treats each token by itself: products with
-weights, normalisations, sums, and the queries of an attention. That becomes MultiHeadAttention, whose queries
-may be fewer than its keys.
+What is put out is the same but for rounding, since whatever is shortened treats each token by itself: products
+with weights, normalisations, sums, and the queries of an Attention. That becomes MultiHeadAttention, whose queries
+may be fewer than its keys; where a layer was traced as that, with a bias of places or turned by them, its queries
+stay those of all tokens.
+
+Two tokens are kept where one is read: onnxruntime multiplies a single row by another kernel, which adds in an order
+that depends on the padding, and a row's bits would depend on its batch.
 """
 
 from collections.abc import Container, Sequence
@@ -21,6 +25,7 @@ from tfbatch_export.values import add_constant, is_weights
 STATES = 3  # the rank of states (B, L, H)
 TOKENS = 1  # their axis of tokens
 ALONG_STATES = (-1, 2)
+LEAST = 2  # tokens that are kept
 BY_ELEMENT = {
     "Add", "BiasGelu", "Div", "Erf", "FastGelu", "Gelu", "Mul", "Pow", "QuickGelu", "Relu", "Sigmoid", "Sub", "Tanh",
 }  # fmt: skip
@@ -36,7 +41,9 @@ def keep_leading_tokens(model: ir.Model) -> int:
     places = {node: place for node in graph if (place := place_read(node)) is not None}
     shortened = find_shortened(graph, places)
     if shortened:
-        shorten(graph, shortened, max(places.values()) + 1)
+        made = {value for node in shortened for value in node.outputs}
+        last = max(place for node, place in places.items() if node.inputs[0] in made)
+        shorten(graph, shortened, max(last + 1, LEAST))
         RemoveUnusedNodesPass()(model)
     return sum(node.op_type == "Attention" for node in shortened)
 
@@ -126,5 +133,9 @@ def add_leading(graph: ir.Graph, value: ir.Value, bounds: Sequence[ir.Value], co
 
 
 def of_tokens(shape: ir.Shape | None, count: int) -> ir.Shape | None:
-    """A shape of states with so many tokens."""
-    return None if shape is None else ir.Shape([*shape[:TOKENS], count, *shape[TOKENS + 1 :]])
+    """A shape of states with so many tokens, or as few as it has."""
+    if shape is None:
+        return None
+    there = shape[TOKENS]
+    kept = min(there, count) if isinstance(there, int) else count
+    return ir.Shape([*shape[:TOKENS], kept, *shape[TOKENS + 1 :]])
