@@ -5,7 +5,7 @@ import pytest
 from conftest import ROOT, WORDS
 from tfbatch.bundle import load_bundle
 from tfbatch.errors import UsageError
-from tfbatch.tokenizer import PIECE, Tokenizer
+from tfbatch.tokenizer import PIECE, Tokenizer, at_once
 from tokenizers import Tokenizer as Rust
 
 
@@ -56,6 +56,30 @@ def test_the_real_tokenizer_is_known_to_keep_to_word_boundaries() -> None:
     bundle = load_bundle(ROOT / "models" / "sentiment")
     tokenizer = Tokenizer(bundle)
     assert tokenizer._word_end is not None
+
+
+def test_texts_are_tokenized_few_at_a_time_as_they_would_be_alone(
+    text_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = Tokenizer(load_bundle(text_bundle), 8)
+    texts = ["good film", "", "bad " * 100, "good", "film " * 5, "bad film", "good " * 9] * 3
+    others = texts[::-1]
+    alone = [tokenizer.encode([text]) for text in texts]
+    pairs = [tokenizer.encode_pairs([text], [other]) for text, other in zip(texts, others, strict=True)]
+    monkeypatch.setattr("tfbatch.tokenizer.AT_ONCE", 50)
+    assert len(list(at_once([len(text) for text in texts]))) > 5
+    for found, ones in ((tokenizer.encode(texts), alone), (tokenizer.encode_pairs(texts, others), pairs)):
+        assert [ids.tolist() for ids in found.ids] == [one.ids[0].tolist() for one in ones]
+        assert found.is_cut.tolist() == [one.is_cut[0] for one in ones]
+        if found.types is not None:
+            assert [types.tolist() for types in found.types] == [one.types[0].tolist() for one in ones if one.types]
+    assert tokenizer.encode([]).ids == tokenizer.encode_pairs([], []).ids == []
+
+
+def test_what_is_tokenized_at_once_is_all_and_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tfbatch.tokenizer.AT_ONCE", 10)
+    assert list(at_once([4, 6, 1, 20, 0, 10, 3])) == [slice(0, 2), slice(2, 3), slice(3, 4), slice(4, 6), slice(6, 7)]
+    assert list(at_once([])) == []
 
 
 def test_what_was_cut_is_known(text_bundle: Path) -> None:

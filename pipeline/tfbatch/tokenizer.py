@@ -117,8 +117,8 @@ class Tokenizer:
         """
         ids: list[Indices] = []
         is_cut: list[bool] = []
-        longest = 2 * CHARACTERS_PER_TOKEN * self.max_length
-        for few in together([min(len(text), longest) for text in texts]):
+        first = CHARACTERS_PER_TOKEN * self.max_length
+        for few in at_once([len(self._prefix(text, first)) for text in texts]):
             some = texts[few]
             pieces, found = self._encode_far_enough(some)
             is_cut += [
@@ -137,7 +137,8 @@ class Tokenizer:
         ids: list[Indices] = []
         types: list[Indices] = []
         is_cut: list[bool] = []
-        for few in together([len(first) + len(second) for first, second in zip(firsts, seconds, strict=True)]):
+        sizes = [[len(self._prefix(text, PIECE)) for text in texts] for texts in (firsts, seconds)]
+        for few in at_once(list(map(sum, zip(*sizes, strict=True)))):
             some = firsts[few], seconds[few]
             pieces = [[self._far_enough(text) for text in texts] for texts in some]
             found = self._rust.encode_batch_fast(list(zip(*pieces, strict=True)))
@@ -274,7 +275,7 @@ class Tokenizer:
         return text if self._run is None or len(text) <= LONG else self._run.sub(r"\1\2", text)
 
 
-def together(sizes: list[int]) -> Iterator[slice]:
+def at_once(sizes: list[int]) -> Iterator[slice]:
     """Which texts are tokenized together, by how many characters of each are."""
     first = held = 0
     for index, size in enumerate(sizes):

@@ -16,7 +16,7 @@ class ImageClassification:
     side_columns: ClassVar[dict[str, str]] = {}
     default_model: ClassVar[str] = "fashion"
     options: ClassVar[tuple[str, ...]] = (*SCORE_OPTIONS, "exact_decoding")
-    window_rows: ClassVar[int] = 32  # decoded pictures are large: 19 MB at 448 x 448
+    window_rows: ClassVar[int] = 64  # decoded pictures are large: 38 MB at 448 x 448
     window_bytes: ClassVar[int] = 16 << 20
     prepares_in_parallel: ClassVar[bool] = False
 

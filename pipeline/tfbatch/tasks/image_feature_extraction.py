@@ -18,7 +18,7 @@ class ImageFeatureExtraction:
     side_columns: ClassVar[dict[str, str]] = {}
     default_model: ClassVar[str | None] = None
     options: ClassVar[tuple[str, ...]] = (*EMBEDDING_OPTIONS, "exact_decoding")
-    window_rows: ClassVar[int] = 32  # decoded pictures are large
+    window_rows: ClassVar[int] = 64  # decoded pictures are large
     window_bytes: ClassVar[int] = 16 << 20
     prepares_in_parallel: ClassVar[bool] = False
 

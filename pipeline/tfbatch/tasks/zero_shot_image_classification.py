@@ -23,7 +23,7 @@ class ZeroShotImageClassification:
     side_columns: ClassVar[dict[str, str]] = {}
     default_model: ClassVar[str | None] = None
     options: ClassVar[tuple[str, ...]] = ("labels", "label_template", *SCORE_OPTIONS, "exact_decoding")
-    window_rows: ClassVar[int] = 32
+    window_rows: ClassVar[int] = 64
     window_bytes: ClassVar[int] = 16 << 20
     prepares_in_parallel: ClassVar[bool] = False
 
