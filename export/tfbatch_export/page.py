@@ -20,8 +20,8 @@ them.
 ## Families
 
 Operators are those that the graph of a checkpoint in the family's default size must have at least, and of which it may
-have none; an export that comes to anything else is refused. Where a head reads the first token alone, one Attention of
-these becomes MultiHeadAttention, and the rest of the last layer is computed for that token only.
+have none; an export that comes to anything else is refused. Where a head reads the first token alone, as those that
+classify texts do, an Attention of the last layer becomes MultiHeadAttention, and what follows is left out for others.
 
 | family | tasks | layers | fused operators | and none of |
 |---|---|---|---|---|
