@@ -30,7 +30,7 @@ def test_a_bundle_says_what_it_is_and_what_was_proved(text_bundle: Path) -> None
     way = graph["ways"]["cpu fp32 f32"]
     assert way["max_abs_difference"] == max(record["max_abs_difference"] for record in own)
     assert (way["batches"], way["label_agreement"], way["proved"]) == (len(own), 1, True)
-    for words in ("verified", "Attention 2 of 2", "negative, neutral, positive", "max_length 64", "torch 2."):
+    for words in ("verified", "Attention 1 of 1", "negative, neutral, positive", "max_length 64", "torch 2."):
         assert words in done.err
 
 
