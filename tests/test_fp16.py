@@ -75,6 +75,13 @@ def half_bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     return make
 
 
+def without_attention(counts: dict[str, int]) -> dict[str, int]:
+    """Counts of operators, those for attention in one."""
+    kinds = ("Attention", "MultiHeadAttention")
+    rest = {name: count for name, count in counts.items() if name not in kinds}
+    return rest | {"attentions": sum(counts.get(kind, 0) for kind in kinds)}
+
+
 @pytest.fixture(scope="module")
 def half_text(half_bundle: Callable[[str, str], Path]) -> Path:
     return half_bundle("bert", "text-classification")
@@ -88,7 +95,8 @@ def test_a_family_and_task_passes_in_half_precision(
     graphs = load_bundle(path).manifest.graphs
     whole, half = graphs["fp32"], graphs["fp16"]
     assert half.proofs["cpu fp16 f32"] is True
-    assert half.fused == whole.fused
+    assert without_attention(half.fused) == without_attention(whole.fused)
+    assert half.fused.get("Attention", 0) >= whole.fused.get("Attention", 0)  # one operator is what is fast on GPUs
     assert all(record["max_abs_difference"] is not None for record in half.parity)
     graph = ir.load(path / half.file).graph
     assert {value.dtype for value in (*graph.inputs, *graph.outputs)} & {FLOAT, HALF} == {FLOAT}

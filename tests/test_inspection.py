@@ -25,12 +25,20 @@ def test_a_bundle_says_what_it_is_and_what_was_proved(text_bundle: Path) -> None
     assert (found["kind"], found["verified"]) == ("bundle", True)
     graph, recorded = found["graphs"]["fp32"], manifest["graphs"]["fp32"]
     assert graph["bytes"] == (text_bundle / "model.onnx").stat().st_size
-    assert graph["operators"]["Attention"] == {"found": 1, "expected": 1}
+    assert graph["operators"]["MultiHeadAttention"] == {"found": 2, "expected": 2}
     own = [record for record in recorded["parity"] if record["device"] == "cpu"]
     way = graph["ways"]["cpu fp32 f32"]
     assert way["max_abs_difference"] == max(record["max_abs_difference"] for record in own)
     assert (way["batches"], way["label_agreement"], way["proved"]) == (len(own), 1, True)
-    for words in ("verified", "Attention 1 of 1", "negative, neutral, positive", "max_length 64", "torch 2."):
+    for words in (
+        "verified",
+        "MultiHeadAttention 2 of 2",
+        "no Attention",
+        "no Softmax",
+        "negative, neutral, positive",
+        "max_length 64",
+        "torch 2.",
+    ):
         assert words in done.err
 
 

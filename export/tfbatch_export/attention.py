@@ -1,13 +1,14 @@
 """Attention, which projects and attends in one, as products of their own and MultiHeadAttention."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
 
 from tfbatch_export.values import add_constant, is_weights
 
-PROJECTIONS = 3  # query, key and value, side by side in the columns of Attention's weights
+PROJECTIONS = ("query", "key", "value")  # side by side in the columns of Attention's weights
+ROW_LENGTHS = 3  # the input of com.microsoft Attention that takes them, (B,) int32
 
 
 def is_plain_attention(node: ir.Node) -> bool:
@@ -16,48 +17,36 @@ def is_plain_attention(node: ir.Node) -> bool:
     if node.op_type != "Attention" or set(node.attributes) - {"num_heads", "qkv_hidden_sizes"}:
         return False
     sizes = node.attributes.get("qkv_hidden_sizes")
-    weighted = len(node.inputs) in (3, 4) and all(is_weights(value) for value in node.inputs[1:3])
+    has_more = len(node.inputs) not in (ROW_LENGTHS, ROW_LENGTHS + 1)
+    weighted = not has_more and all(is_weights(value) for value in node.inputs[1:ROW_LENGTHS])
     return weighted and (sizes is None or len(set(sizes.as_ints())) == 1)
 
 
-def take_apart(graph: ir.Graph, node: ir.Node) -> None:
-    """Give query, key and value of an Attention one product of its own."""
-    hidden, weights, bias, lengths = [*node.inputs, None][:4]
-    product = ir.node("MatMul", [hidden, weights])
-    projected = ir.node("Add", [product.outputs[0], bias])
-    parts = ir.node("Split", [projected.outputs[0]], {"axis": 2, "num_outputs": PROJECTIONS}, num_outputs=PROJECTIONS)
-    replace(graph, node, [product, projected, parts], parts.outputs, None, lengths)
+def has_row_lengths(node: ir.Node) -> bool:
+    """Whether an Attention is of rows of several lengths, as those of texts are."""
+    return len(node.inputs) > ROW_LENGTHS and node.inputs[ROW_LENGTHS] is not None
 
 
-def take_apart_for(graph: ir.Graph, node: ir.Node, queried: ir.Value) -> None:
-    """Let some tokens alone ask: `queried` are their states (B, tokens, H), keys and values are of all."""
-    hidden, weights, bias, lengths = [*node.inputs, None][:4]
+def take_apart(graph: ir.Graph, node: ir.Node, queried: ir.Value | None = None) -> None:
+    """Give query, key and value of an Attention a product each, and put MultiHeadAttention behind them.
+
+    Where `queried` are given, the states of some tokens (B, tokens, H), these alone ask; keys and values are of all.
+    """
+    hidden, weights, bias, lengths = [*node.inputs, None][: ROW_LENGTHS + 1]
     assert weights is not None
     assert weights.const_value is not None
-    parts = np.split(weights.const_value.numpy(), PROJECTIONS, axis=1)
+    parts = np.split(weights.const_value.numpy(), len(PROJECTIONS), axis=1)
     products = [
         ir.node("MatMul", [states, add_constant(graph, f"{weights.name}_{name}", np.ascontiguousarray(part))])
-        for name, states, part in zip(("query", "key", "value"), (queried, hidden, hidden), parts, strict=True)
+        for name, states, part in zip(PROJECTIONS, (queried or hidden, hidden, hidden), parts, strict=True)
     ]
-    replace(graph, node, products, [product.outputs[0] for product in products], bias, lengths)
-
-
-def replace(
-    graph: ir.Graph,
-    node: ir.Node,
-    before: Sequence[ir.Node],
-    projected: Sequence[ir.Value],
-    bias: ir.Value | None,
-    lengths: ir.Value | None,
-) -> None:
-    """Put MultiHeadAttention, behind what projects for it, in the place of an Attention."""
-    inputs = [*projected, bias, lengths]
-    while inputs[-1] is None:
-        inputs.pop()
+    inputs = [*(product.outputs[0] for product in products), bias, *([] if lengths is None else [lengths])]
     heads = {"num_heads": node.attributes["num_heads"]}
     attention = ir.node("MultiHeadAttention", inputs, heads, domain=node.domain)
     attention.outputs[0].type, attention.outputs[0].shape = node.outputs[0].type, node.outputs[0].shape
-    ir.convenience.replace_nodes_and_values(graph, node, [node], [*before, attention], node.outputs, attention.outputs)
+    ir.convenience.replace_nodes_and_values(
+        graph, node, [node], [*products, attention], node.outputs, attention.outputs
+    )
 
 
 def taken_apart(counts: Mapping[str, int], attentions: int) -> dict[str, int]:

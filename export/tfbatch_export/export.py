@@ -1,4 +1,4 @@
-"""A checkpoint's way to a bundle: load, trace, fuse, check the fusion, check parity, write.
+"""A checkpoint's way to a bundle: load, trace, fuse; for each precision write, check the fusion, check parity.
 
 Nothing is at the bundle's path until all of it has been proved: the files are made in a folder
 beside it, which is renamed at the end.
@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,13 +26,12 @@ from tfbatch_export.families import Family, Pooled, load_family, sides_of, tasks
 from tfbatch_export.fuse import check_fusion, count_operators, fuse
 from tfbatch_export.leading import keep_leading_tokens
 from tfbatch_export.parity import TOLERANCE, Samples, check_parity, compute_references, measure_parity
-from tfbatch_export.precision import write_fp16, write_int8
+from tfbatch_export.precision import write_fp16, write_fp32, write_int8
 from tfbatch_export.samples import SAMPLES, real_batches
 from tfbatch_export.trace import trace
 
-GRAPH_FILE = "model.onnx"
-REDUCED_FILES = {"fp16": "model_fp16.onnx", "int8": "model_int8.onnx"}
-REDUCED_SAMPLES = 512  # real rows that are read to compare labels on
+GRAPH_FILES = {"fp32": "model.onnx", "fp16": "model_fp16.onnx", "int8": "model_int8.onnx"}
+REDUCED_SAMPLES = 512  # real rows that are read to compare labels on where there is more than fp32
 GRAPH_LIMIT = 2**31 - 2**20  # bytes of weights that one protobuf file holds
 Say = Callable[[str], None]
 PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnxruntime")
@@ -68,9 +66,9 @@ class ExportConfig:
         )
 
     @property
-    def reduced(self) -> list[str]:
-        """The precisions asked for beside float32."""
-        return [precision for precision in REDUCED_FILES if getattr(self, precision)]
+    def precisions(self) -> list[str]:
+        """Float32, and those asked for beside it."""
+        return ["fp32", *(precision for precision in ("fp16", "int8") if getattr(self, precision))]
 
 
 def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
@@ -98,17 +96,14 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
         folder.mkdir()
         draft = write_preprocessor(folder, checkpoint, family, model, task)
         say("tracing and fusing")
-        counts, expected = write_graph(folder / GRAPH_FILE, family, model)
-        say("comparing with PyTorch")
+        fused = Path(scratch) / "fused.onnx"
+        _, expected = write_graph(fused, family, model)
+        say("computing with PyTorch")
         samples = gather_samples(config, family, model, Bundle(path=folder, manifest=draft))
-        prove = partial(prove_graph, samples=samples, layers=family.layers(model.config))
-        graphs = {"fp32": prove(folder / GRAPH_FILE, "fp32", counts, expected)}
-        for precision in config.reduced:
-            say(f"reducing to {precision}, comparing again")
-            path, more, kept = write_reduced(folder / GRAPH_FILE, precision, samples)
-            counts = count_operators(onnx_ir.load(path))
-            check_fusion(counts, expected | more)
-            graphs[precision] = replace(prove(path, precision, counts, expected | more), kept_in_fp32=kept)
+        graphs = {}
+        for precision in config.precisions:
+            say(f"making the graph in {precision}, comparing")
+            graphs[precision] = make_graph(fused, folder, precision, expected, samples, family.layers(model.config))
         sides = {name: make_side_graph(folder, name, side, model) for name, side in sides_of(family).items()}
         write_manifest(folder, replace(draft, graphs=graphs, side_graphs=sides, files=hash_files(folder)))
         bundle = load_bundle(folder)
@@ -143,7 +138,7 @@ def gather_samples(config: ExportConfig, family: Family, model: PreTrainedModel,
     """What graphs are compared on: made-up batches of all sizes, and real rows where there are any."""
     real = {}
     if config.samples is not None:
-        rows = REDUCED_SAMPLES if config.reduced else SAMPLES
+        rows = REDUCED_SAMPLES if len(config.precisions) > 1 else SAMPLES
         real = real_batches(draft, config.samples, config.of_samples, rows)
     return compute_references(family, model, family.parity_batches(model.config), real)
 
@@ -164,13 +159,19 @@ def prove_graph(
     )
 
 
-def write_reduced(graph: Path, precision: str, samples: Samples) -> tuple[Path, dict[str, int], list[str]]:
-    """A graph in reduced precision beside one in float32, the operators expected of it more, and the
-    names of nodes that stay in float32."""
-    path = graph.with_name(REDUCED_FILES[precision])
-    if precision == "int8":
-        return path, write_int8(graph, path), []
-    return path, {}, write_fp16(graph, path, samples.batches)
+def make_graph(
+    fused: Path, folder: Path, precision: str, expected: dict[str, int], samples: Samples, layers: int
+) -> Graph:
+    """The graph of a precision, made of the fused one and found equal to the checkpoint."""
+    path, kept, changed = folder / GRAPH_FILES[precision], [], {}
+    if precision == "fp16":
+        kept = write_fp16(fused, path, samples.batches)
+    else:
+        changed = {"fp32": write_fp32, "int8": write_int8}[precision](fused, path)
+    counts = count_operators(onnx_ir.load(path))
+    check_fusion(counts, expected | changed)
+    graph = prove_graph(path, precision, counts, expected | changed, samples=samples, layers=layers)
+    return replace(graph, kept_in_fp32=kept)
 
 
 def make_side_graph(folder: Path, name: str, side: Family, model: PreTrainedModel) -> SideGraph:

@@ -12,10 +12,10 @@ from onnxscript.rewriter import MatchResult, RewriteRuleClassBase, RewriteRuleSe
 from onnxscript.rewriter.ort_fusions import optimize_for_ort
 from tfbatch.errors import ExportNotVerified
 
+from tfbatch_export.attention import ROW_LENGTHS
 from tfbatch_export.values import add_constant, is_weights
 
 RESIDUAL = 3  # the output of com.microsoft SkipLayerNormalization that is the sum itself
-MASK_INDEX = 3  # the input of com.microsoft Attention that takes row lengths (B,) int32
 
 
 class QuickGelu(RewriteRuleClassBase):
@@ -102,9 +102,9 @@ def mask_by_row_lengths(model: ir.Model) -> None:
     graph.insert_before(graph[0], [total, lengths])
     for node in graph:
         if node.op_type == "Attention":
-            if len(node.inputs) <= MASK_INDEX:
-                node.resize_inputs(MASK_INDEX + 1)
-            node.replace_input_with(MASK_INDEX, lengths.outputs[0])
+            if len(node.inputs) <= ROW_LENGTHS:
+                node.resize_inputs(ROW_LENGTHS + 1)
+            node.replace_input_with(ROW_LENGTHS, lengths.outputs[0])
 
 
 def look_back_only(model: ir.Model) -> None:

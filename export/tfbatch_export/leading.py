@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from tfbatch_export.attention import is_plain_attention, take_apart_for
+from tfbatch_export.attention import is_plain_attention, take_apart
 from tfbatch_export.values import add_constant, is_weights
 
 STATES = 3  # the rank of states (B, L, H)
@@ -67,7 +67,7 @@ def shorten(graph: ir.Graph, nodes: Sequence[ir.Node], count: int) -> None:
         if (shorter := leading.get(node.inputs[index])) is not None:
             node.replace_input_with(index, shorter)
     for node in attentions:
-        take_apart_for(graph, node, leading[node.inputs[0]])
+        take_apart(graph, node, leading[node.inputs[0]])
 
 
 def place_read(node: ir.Node) -> int | None:

@@ -22,6 +22,7 @@ them.
 Operators are those that the graph of a checkpoint in the family's default size must have at least, and of which it may
 have none; an export that comes to anything else is refused. Where a head reads the first token alone, as those that
 classify texts do, an Attention of the last layer becomes MultiHeadAttention, and what follows is left out for others.
+In graphs for processors every Attention of texts becomes MultiHeadAttention, with products of their own before it.
 
 | family | tasks | layers | fused operators | and none of |
 |---|---|---|---|---|

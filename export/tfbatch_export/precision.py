@@ -1,10 +1,14 @@
-"""A graph in float32 to others in reduced precision: 8-bit weights for processors, float16 for GPUs.
+"""A fused graph to those that are run: in float32 and with 8-bit weights for processors, in float16 for GPUs.
+
+fp32: on processors onnxruntime's `Attention` makes query, key and value row by row and head by head, and a row's
+length is seldom a multiple of what its kernel takes at once. So where rows have lengths, these are products over
+all rows, with `MultiHeadAttention` behind them. Pictures are of one size, and would gain nothing.
 
 int8: weights of matrices are rounded to 8 bits in blocks of 128, each with a scale of its own;
 activations are rounded as they come, also in blocks. So no calibration is needed, and no outlier of
 another token or of another row of the batch costs precision: labels move far less than with one
 scale a tensor, and not with the batch. `MatMulNBits` is read by onnxruntime and by OpenVINO; so that query,
-key and value are such products too, `Attention` is taken apart into theirs and `MultiHeadAttention`.
+key and value are such products too, every `Attention` is taken apart.
 
 fp16: weights and activations, not inputs and outputs. What float16 does not hold or do well stays
 float32, by name: sums over many numbers, what guards a division, the angles of sines, what is ranked,
@@ -15,7 +19,7 @@ fused attentions do their own sums in float32.
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -23,7 +27,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from tfbatch.errors import ExportNotVerified
 
-from tfbatch_export.attention import is_plain_attention, take_apart, taken_apart
+from tfbatch_export.attention import has_row_lengths, is_plain_attention, take_apart, taken_apart
 from tfbatch_export.families import Tensors
 from tfbatch_export.ranges import find_overflowing
 from tfbatch_export.values import is_weights
@@ -35,6 +39,32 @@ KEPT = ANGLES | {
     "Clip", "CumSum", "LogSoftmax", "Max", "Min", "Pow", "Range", "ReduceL2", "ReduceMean", "ReduceSum",
     "ReduceSumSquare", "Softmax", "TopK", "Upsample",
 }  # fmt: skip
+
+
+def write_fp32(source: Path, target: Path) -> dict[str, int]:
+    """Make the graph in float32 of a fused one.
+
+    Returns:
+        How many fused operators there must be of those that become more or fewer.
+    """
+    model = ir.load(source)
+    changed = take_all_apart(model, [node for node in find_attentions(model) if has_row_lengths(node)])
+    ir.save(model, target)
+    return changed
+
+
+def find_attentions(model: ir.Model) -> list[ir.Node]:
+    """Those that can be taken apart."""
+    return [node for node in model.graph if is_plain_attention(node)]
+
+
+def take_all_apart(model: ir.Model, attentions: Sequence[ir.Node]) -> dict[str, int]:
+    """Take some Attention apart, and say how many of them and of what they become there are then."""
+    before = Counter(node.op_type for node in model.graph)
+    for node in attentions:
+        take_apart(model.graph, node)
+    RemoveUnusedNodesPass()(model)  # the weights as they were together
+    return taken_apart(before, len(attentions))
 
 
 def write_int8(source: Path, target: Path) -> dict[str, int]:
@@ -50,10 +80,7 @@ def write_int8(source: Path, target: Path) -> dict[str, int]:
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     model = ir.load(source)
-    before = Counter(node.op_type for node in model.graph)
-    attentions = [node for node in model.graph if is_plain_attention(node)]
-    for node in attentions:
-        take_apart(model.graph, node)
+    changed = take_all_apart(model, find_attentions(model))
     products = sum(is_product_with_weights(node) for node in model.graph)
     if not products:
         raise ExportNotVerified("int8: the graph has no product with a matrix of weights")
@@ -67,7 +94,7 @@ def write_int8(source: Path, target: Path) -> dict[str, int]:
     )
     quantizer.process()
     onnx.save(quantizer.model.model, target)
-    return {"MatMulNBits": products} | taken_apart(before, len(attentions))
+    return changed | {"MatMulNBits": products}
 
 
 def is_product_with_weights(node: ir.Node) -> bool:

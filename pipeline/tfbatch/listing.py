@@ -41,7 +41,10 @@ def bundle_parts(found: Record) -> Iterator[str | Table]:
 
 def graph_parts(precision: str, graph: Record) -> Iterator[str | Table]:
     """A graph's line, and how far each way to compute it is from PyTorch."""
-    operators = [f"{name} {count['found']} of {count['expected']}" for name, count in graph["operators"].items()]
+    operators = [
+        f"{name} {count['found']} of {count['expected']}" if count["expected"] else f"no {name}"
+        for name, count in graph["operators"].items()
+    ]
     layers = f", {graph['layers']} layers: {', '.join(operators)}" if operators else ""
     yield f"{precision:<9} {graph['file']}, {graph['bytes'] / 1e6:.1f} MB{layers}"
     if not graph["ways"]:
