@@ -1,7 +1,7 @@
 """What is scored: a kind of task, a model and how many rows.
 
-Row counts are such that tfbatch takes ten to twenty seconds on two cores. Imported in every contender's
-environment, so it needs nothing but Python.
+Row counts are such that tfbatch takes ten to twenty seconds on two cores, and fills what may be under way.
+Imported in every contender's environment, so it needs nothing but Python.
 """
 
 from dataclasses import dataclass
@@ -64,17 +64,17 @@ SENTIMENT = Model(kind="text", checkpoint=ROOT / "build/checkpoints/sentiment", 
 MINILM = Model(kind="embedding", checkpoint=ROOT / "build/checkpoints/minilm", bundle=ROOT / "models/minilm")
 
 ALL = (
-    Workload(name="lines", rows=6_000, model=SENTIMENT),
-    Workload(name="reviews", rows=4_823, model=SENTIMENT),
-    Workload(name="documents", rows=400, model=SENTIMENT),
-    Workload(name="mixed", rows=1_200, model=SENTIMENT),
-    Workload(name="base", rows=480, model=own("text", "base")),
-    Workload(name="embeddings", rows=4_823, model=MINILM),
-    Workload(name="fashion", rows=10_000, model=default("image", "fashion")),
-    Workload(name="photos500", rows=150, model=own("image", "vits")),
-    Workload(name="photos12mp", rows=80, model=own("image", "vits")),
-    Workload(name="vitb", rows=40, model=own("image", "vitb")),
-    Workload(name="inpaint", rows=10_000, model=default("inpaint", "inpaint")),
-    Workload(name="upscale", rows=80, model=default("upscale", "upscale")),
+    Workload(name="lines", rows=12_000, model=SENTIMENT),
+    Workload(name="reviews", rows=10_000, model=SENTIMENT),
+    Workload(name="documents", rows=800, model=SENTIMENT),
+    Workload(name="mixed", rows=4_000, model=SENTIMENT),
+    Workload(name="base", rows=1_500, model=own("text", "base")),
+    Workload(name="embeddings", rows=12_000, model=MINILM),
+    Workload(name="fashion", rows=40_000, model=default("image", "fashion")),
+    Workload(name="photos500", rows=600, model=own("image", "vits")),
+    Workload(name="photos12mp", rows=150, model=own("image", "vits")),
+    Workload(name="vitb", rows=120, model=own("image", "vitb")),
+    Workload(name="inpaint", rows=20_000, model=default("inpaint", "inpaint")),
+    Workload(name="upscale", rows=200, model=default("upscale", "upscale")),
 )
 BY_NAME = {workload.name: workload for workload in ALL}

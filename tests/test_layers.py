@@ -14,7 +14,7 @@ from tfbatch.tasks import load_task, task_names
 HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "tfbatch_export")
 LAYERS = [
     ["errors", "metaspace", "thrift", "clock", "nvidia", "framing", "child"],
-    ["protobuf", "stages"],
+    ["protobuf", "stages", "manifest"],
     ["tiny_graph", "hashes"],
     ["pooling"],
     ["signature", "mapped_weights", "processor"],

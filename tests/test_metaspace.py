@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from text_checkpoints import TOKENIZERS, real_texts, roberta_tokenizer
-from tfbatch.bundle import Bundle, Manifest
+from tfbatch.bundle import Bundle
+from tfbatch.manifest import Manifest
 from tfbatch.metaspace import BLANK_BETWEEN_LETTERS, ends_words_at_blanks
 from tfbatch.tokenizer import PIECE, Tokenizer, find_word_end
 from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers

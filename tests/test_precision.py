@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, read_output, run_tfbatch, tfbatch_env
 from tfbatch.batches import Feeds
-from tfbatch.bundle import Graph
 from tfbatch.device import arithmetic, choose_precision, faster_choice, find_device, is_proved, open_session
 from tfbatch.errors import BadConfiguration, UsageError
+from tfbatch.manifest import Graph
 from tfbatch.openvino_session import has_bf16
 from tfbatch.session import Device
 

@@ -8,9 +8,10 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
-from tfbatch.bundle import Bundle, Graph, mean, way_of
+from tfbatch.bundle import Bundle
 from tfbatch.cli import read_labels
 from tfbatch.errors import ExportNotVerified
+from tfbatch.manifest import Graph, mean, way_of
 from tfbatch.tasks import task_names
 
 from tfbatch_export.export import ExportConfig

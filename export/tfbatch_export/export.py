@@ -15,9 +15,10 @@ from typing import Any
 import onnx_ir
 import torch
 from tfbatch import __version__
-from tfbatch.bundle import MANIFEST, Bundle, Graph, Manifest, SideGraph, hash_files, load_bundle, write_manifest
+from tfbatch.bundle import Bundle, hash_files, load_bundle
 from tfbatch.config import RunConfig
 from tfbatch.errors import NoInput, OutputRefused, UsageError
+from tfbatch.manifest import MANIFEST, Graph, Manifest, SideGraph, write_manifest
 from transformers import PreTrainedModel
 
 from tfbatch_export.attention import taken_apart

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from tfbatch.bundle import mean, way_of
 from tfbatch.device import arithmetic, find_device, open_session
 from tfbatch.errors import BadConfiguration, ExportNotVerified
 from tfbatch.machine import available_threads
+from tfbatch.manifest import mean, way_of
 from tfbatch.openvino_session import has_bf16
 from tfbatch.session import Device
 from tfbatch.stages import overlap

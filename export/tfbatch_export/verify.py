@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir
-from tfbatch.bundle import Bundle, Manifest, load_bundle
+from tfbatch.bundle import Bundle, load_bundle
 from tfbatch.errors import ExportNotVerified, NoInput
+from tfbatch.manifest import Manifest
 
 from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, load_model
 from tfbatch_export.export import Say

@@ -13,70 +13,20 @@ the bytes that were verified at export, and the graphs ask for no operators but 
 
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfbatch.errors import BadConfiguration
 from tfbatch.hashes import keep_sha256, kept_sha256, sha256
+from tfbatch.manifest import MANIFEST, Graph, Manifest, SideGraph, graph_of, read_manifest
 from tfbatch.protobuf import operator_domains
 from tfbatch.stages import start_thread
 
 if TYPE_CHECKING:  # it imports numpy, which a hash need not wait for
     from tfbatch.pooling import Pooling
 
-FORMAT = 1
-MANIFEST = "tfbatch.json"
 OPERATOR_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-GRAPHS = {"auto": "fp32", "bf16": "fp32"}  # from whose graph it is computed; auto: on processors
-
-
-@dataclass(frozen=True, kw_only=True)
-class Graph:
-    """One ONNX file and what was proved of it.
-
-    `fused` and `expected` count operators by type; `parity` holds one record for each device,
-    precision and shape of batch, `max_abs_difference` being that of the outputs from PyTorch's in
-    float32, and `cosine` theirs; `tolerance` is how large that difference may be in float32.
-    `proofs` says by way to compute (see `way_of`) whether it is near enough; `kept_in_fp32` names the
-    nodes of a graph in float16 that compute in float32.
-    """
-
-    file: str
-    layers: int
-    fused: dict[str, int]
-    expected: dict[str, int]
-    tolerance: float
-    parity: list[dict[str, Any]]
-    proofs: dict[str, bool] = field(default_factory=dict)
-    kept_in_fp32: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SideGraph(Graph):
-    """A graph that makes an input of the main ones, once for all rows; in float32, with inputs of its own."""
-
-    inputs: list[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """What a bundle is: all that run must know, and where it came from."""
-
-    task: str
-    family: str
-    source: dict[str, Any]
-    labels: list[str]
-    inputs: list[str]
-    settings: dict[str, Any]
-    graphs: dict[str, Graph]
-    versions: dict[str, str]
-    files: dict[str, str] = field(default_factory=dict)
-    side_graphs: dict[str, SideGraph] = field(default_factory=dict)
-    format: int = FORMAT
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,26 +116,6 @@ class Bundle:
         return content
 
 
-def way_of(facts: dict[str, Any]) -> str:
-    """A way to compute a graph by its device, precision and the type of activations: `openvino int8 bf16`.
-
-    Manifests of before there were several say nothing of it.
-    """
-    return f"{facts.get('device', 'cpu')} {facts.get('precision', 'fp32')} {facts.get('arithmetic', 'f32')}"
-
-
-def mean(records: list[dict[str, Any]], name: str) -> float | None:
-    """The mean of a figure over all rows; None where no record has it."""
-    having = [(float(record[name]), int(record.get("rows", 1))) for record in records if record.get(name) is not None]
-    rows = sum(count for _, count in having)
-    return sum(value * count for value, count in having) / rows if rows else None
-
-
-def graph_of(precision: str) -> str:
-    """Which of a bundle's graphs a precision is computed from."""
-    return GRAPHS.get(precision, precision)
-
-
 def hash_ahead(path: Path, precision: str) -> None:
     """Begin to hash the graph that a run of a bundle will most likely ask for, on a thread. What is wrong with any
     of it is left for the run to find."""
@@ -209,32 +139,6 @@ def load_bundle(path: Path) -> Bundle:
     manifest = read_manifest(path)
     check_files(path, manifest)
     return Bundle(path=path, manifest=manifest)
-
-
-def read_manifest(path: Path) -> Manifest:
-    """The manifest alone, checked for its form only."""
-    file = path / MANIFEST
-    try:
-        content = json.loads(file.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise BadConfiguration(
-            f"{path} is not a bundle: it has no {MANIFEST}. Make one with `tfbatch export MODEL -o {path}`."
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadConfiguration(f"{file} cannot be read: {error}") from error
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT:
-        raise BadConfiguration(f"{file} has format {found}, this tfbatch reads {FORMAT}; export again")
-    try:
-        graphs = {name: Graph(**graph) for name, graph in content["graphs"].items()}
-        side_graphs = {name: SideGraph(**graph) for name, graph in content.get("side_graphs", {}).items()}
-        manifest = Manifest(**{**content, "graphs": graphs, "side_graphs": side_graphs})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise BadConfiguration(f"{file} is not a manifest of format {FORMAT}: {error}") from error
-    kinds = {"files": dict, "settings": dict, "labels": list}
-    if wrong := [name for name, kind in kinds.items() if not isinstance(getattr(manifest, name), kind)]:
-        raise BadConfiguration(f"{file} is not a manifest of format {FORMAT}: {', '.join(wrong)} cannot be read")
-    return manifest
 
 
 def check_files(path: Path, manifest: Manifest) -> None:
@@ -273,8 +177,3 @@ def hash_files(path: Path) -> dict[str, str]:
     """File name to SHA-256 for all files of a folder but the manifest, in order of name."""
     files = sorted(entry for entry in path.iterdir() if entry.name != MANIFEST)
     return {entry.name: sha256(entry) for entry in files}
-
-
-def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write the manifest into a folder of finished files."""
-    (path / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")

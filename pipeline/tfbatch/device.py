@@ -7,9 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tfbatch.bound_session import BoundSession
-from tfbatch.bundle import Graph, graph_of, way_of
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
 from tfbatch.machine import processor_flags
+from tfbatch.manifest import Graph, graph_of, way_of
 from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem, load_runtime
 from tfbatch.openvino_session import OpenVinoSession, has_bf16, load_openvino
 from tfbatch.reduced_session import ReducedSession

@@ -14,9 +14,10 @@ opened is no link, and what cannot be done as it is asked for there is refused.
 from pathlib import Path
 from typing import Any
 
-from tfbatch.bundle import MANIFEST, Bundle, Graph, Manifest, is_plain_file, load_bundle
+from tfbatch.bundle import Bundle, is_plain_file, load_bundle
 from tfbatch.errors import BadConfiguration
 from tfbatch.hashes import sha256
+from tfbatch.manifest import MANIFEST, Graph, Manifest
 from tfbatch.pooling import ends_at_length_one, read_json, read_length, read_pooling, refuse_prompt
 from tfbatch.processor import picture_settings
 from tfbatch.signature import Signature, Value, read_signature

@@ -4,10 +4,11 @@ first few hundred are looked at."""
 from pathlib import Path
 from typing import Any
 
-from tfbatch.bundle import Bundle, Graph, mean, way_of
+from tfbatch.bundle import Bundle
 from tfbatch.cells import KINDS
 from tfbatch.errors import BadConfiguration, UsageError
 from tfbatch.foreign import graph_in, has_manifest, open_bundle
+from tfbatch.manifest import Graph, mean, way_of
 from tfbatch.plan import make_plan
 from tfbatch.samples import Record, sample_columns
 from tfbatch.tasks import load_task, task_names

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from tfbatch import __version__
-from tfbatch.bundle import Bundle, graph_of, load_bundle
+from tfbatch.bundle import Bundle, load_bundle
 from tfbatch.cells import KINDS
 from tfbatch.config import RunConfig
 from tfbatch.device import arithmetic, choose_precision, find_devices
@@ -19,6 +19,7 @@ from tfbatch.errors import BadConfiguration, OutputRefused, UsageError
 from tfbatch.foreign import open_bundle
 from tfbatch.generated import IMAGE, declare_images
 from tfbatch.image_files import ImageSink
+from tfbatch.manifest import graph_of
 from tfbatch.plan import Plan, make_plan
 from tfbatch.session import Device
 from tfbatch.sources import input_folders, local_path, place_of, scheme_of
