@@ -3,6 +3,7 @@
 import io
 import zipfile
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ PHOTOGRAPHS = (
     "astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "grass.png", "gravel.png",
     "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.png", "motorcycle_right.png", "retina.jpg", "rocket.jpg",
 )  # fmt: skip
+FARTHEST = 7  # pixels that clothes are shifted by, either way
 Cell = dict[str, bytes | None]
 
 
@@ -65,14 +67,13 @@ def upscale() -> Iterator[Cell]:
 
 
 def fashion() -> Iterator[Cell]:
-    """The sample's pictures; from the second time on shifted, so that no two are equal."""
+    """The sample's pictures, then shifted ever further, so that no two are equal: 225 times as many."""
     sample = [Image.open(io.BytesIO(each["bytes"])) for each in pq.read_table(FASHION_SAMPLE)["image"].to_pylist()]
-    turn = 0
-    while True:
+    steps = range(-FARTHEST, FARTHEST + 1)
+    for right, down in sorted(product(steps, steps), key=lambda shift: (max(map(abs, shift)), shift)):
         for picture in sample:
-            shift = (1, 0, -(turn % 5) + 2 * (turn > 0), 0, 1, turn // 5 - (turn > 4))
-            yield cell(picture if turn == 0 else picture.transform(picture.size, Image.Transform.AFFINE, shift), "PNG")
-        turn += 1
+            shifted = picture.transform(picture.size, Image.Transform.AFFINE, (1, 0, right, 0, 1, down))
+            yield cell(shifted, "PNG")
 
 
 def masks() -> Iterator[Cell]:

@@ -100,7 +100,7 @@ def test_work_that_is_left_to_the_processor_is_named_and_shapes_are_not(text_bun
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     session = onnxruntime.InferenceSession(text_bundle / "model.onnx", options, providers=["CPUExecutionProvider"])
     left = work_on_processor(session)
-    assert {"Attention", "BiasGelu", "LayerNormalization", "MatMul"} <= set(left)
+    assert {"MultiHeadAttention", "BiasGelu", "LayerNormalization", "MatMul"} <= set(left)
     assert not {"Shape", "Slice", "Gather"} & (set(left) | WORK)
 
 

@@ -96,7 +96,8 @@ def test_a_family_and_task_passes_in_half_precision(
     whole, half = graphs["fp32"], graphs["fp16"]
     assert half.proofs["cpu fp16 f32"] is True
     assert without_attention(half.fused) == without_attention(whole.fused)
-    assert half.fused.get("Attention", 0) >= whole.fused.get("Attention", 0)  # one operator is what is fast on GPUs
+    if name == "bert":
+        assert (whole.fused["Attention"], half.fused["Attention"]) == (0, 1)  # one operator is what is fast on GPUs
     assert all(record["max_abs_difference"] is not None for record in half.parity)
     graph = ir.load(path / half.file).graph
     assert {value.dtype for value in (*graph.inputs, *graph.outputs)} & {FLOAT, HALF} == {FLOAT}

@@ -17,8 +17,8 @@ def is_plain_attention(node: ir.Node) -> bool:
     if node.op_type != "Attention" or set(node.attributes) - {"num_heads", "qkv_hidden_sizes"}:
         return False
     sizes = node.attributes.get("qkv_hidden_sizes")
-    has_more = len(node.inputs) not in (ROW_LENGTHS, ROW_LENGTHS + 1)
-    weighted = not has_more and all(is_weights(value) for value in node.inputs[1:ROW_LENGTHS])
+    has_no_more = len(node.inputs) in (ROW_LENGTHS, ROW_LENGTHS + 1)
+    weighted = has_no_more and all(is_weights(value) for value in node.inputs[1:ROW_LENGTHS])
     return weighted and (sizes is None or len(set(sizes.as_ints())) == 1)
 
 
@@ -35,10 +35,11 @@ def take_apart(graph: ir.Graph, node: ir.Node, queried: ir.Value | None = None) 
     hidden, weights, bias, lengths = [*node.inputs, None][: ROW_LENGTHS + 1]
     assert weights is not None
     assert weights.const_value is not None
+    asking = hidden if queried is None else queried
     parts = np.split(weights.const_value.numpy(), len(PROJECTIONS), axis=1)
     products = [
         ir.node("MatMul", [states, add_constant(graph, f"{weights.name}_{name}", np.ascontiguousarray(part))])
-        for name, states, part in zip(PROJECTIONS, (queried or hidden, hidden, hidden), parts, strict=True)
+        for name, states, part in zip(PROJECTIONS, (asking, hidden, hidden), parts, strict=True)
     ]
     inputs = [*(product.outputs[0] for product in products), bias, *([] if lengths is None else [lengths])]
     heads = {"num_heads": node.attributes["num_heads"]}

@@ -22,7 +22,8 @@ them.
 Operators are those that the graph of a checkpoint in the family's default size must have at least, and of which it may
 have none; an export that comes to anything else is refused. Where a head reads the first token alone, as those that
 classify texts do, an Attention of the last layer becomes MultiHeadAttention, and what follows is left out for others.
-In graphs for processors every Attention of texts becomes MultiHeadAttention, with products of their own before it.
+In fp32 every Attention that is told the lengths of rows becomes MultiHeadAttention, with products of its own before
+it; in int8 every one without order and bias of places.
 
 | family | tasks | layers | fused operators | and none of |
 |---|---|---|---|---|

@@ -2,13 +2,13 @@
 
 fp32: on processors onnxruntime's `Attention` makes query, key and value row by row and head by head, and a row's
 length is seldom a multiple of what its kernel takes at once. So where rows have lengths, these are products over
-all rows, with `MultiHeadAttention` behind them. Pictures are of one size, and would gain nothing.
+all rows, with `MultiHeadAttention` behind them. Pictures are of one size, and would lose by that.
 
 int8: weights of matrices are rounded to 8 bits in blocks of 128, each with a scale of its own;
 activations are rounded as they come, also in blocks. So no calibration is needed, and no outlier of
 another token or of another row of the batch costs precision: labels move far less than with one
 scale a tensor, and not with the batch. `MatMulNBits` is read by onnxruntime and by OpenVINO; so that query,
-key and value are such products too, every `Attention` is taken apart.
+key and value are such products too, `Attention` is taken apart where it has no order and no bias of places.
 
 fp16: weights and activations, not inputs and outputs. What float16 does not hold or do well stays
 float32, by name: sums over many numbers, what guards a division, the angles of sines, what is ranked,
@@ -17,8 +17,8 @@ fused attentions do their own sums in float32.
 """
 
 import logging
+import shutil
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from tfbatch.errors import ExportNotVerified
 
 from tfbatch_export.attention import has_row_lengths, is_plain_attention, take_apart, taken_apart
 from tfbatch_export.families import Tensors
+from tfbatch_export.fuse import count_operators
 from tfbatch_export.ranges import find_overflowing
 from tfbatch_export.values import is_weights
 
@@ -48,7 +49,11 @@ def write_fp32(source: Path, target: Path) -> dict[str, int]:
         How many fused operators there must be of those that become more or fewer.
     """
     model = ir.load(source)
-    changed = take_all_apart(model, [node for node in find_attentions(model) if has_row_lengths(node)])
+    attentions = [node for node in find_attentions(model) if has_row_lengths(node)]
+    if not attentions:
+        shutil.copyfile(source, target)
+        return {}
+    changed = take_all_apart(model, attentions)
     ir.save(model, target)
     return changed
 
@@ -60,7 +65,7 @@ def find_attentions(model: ir.Model) -> list[ir.Node]:
 
 def take_all_apart(model: ir.Model, attentions: Sequence[ir.Node]) -> dict[str, int]:
     """Take some Attention apart, and say how many of them and of what they become there are then."""
-    before = Counter(node.op_type for node in model.graph)
+    before = count_operators(model)
     for node in attentions:
         take_apart(model.graph, node)
     RemoveUnusedNodesPass()(model)  # the weights as they were together

@@ -42,7 +42,7 @@ def bundle_parts(found: Record) -> Iterator[str | Table]:
 def graph_parts(precision: str, graph: Record) -> Iterator[str | Table]:
     """A graph's line, and how far each way to compute it is from PyTorch."""
     operators = [
-        f"{name} {count['found']} of {count['expected']}" if count["expected"] else f"no {name}"
+        f"{name} {count['found']} of {count['expected']}" if any(count.values()) else f"no {name}"
         for name, count in graph["operators"].items()
     ]
     layers = f", {graph['layers']} layers: {', '.join(operators)}" if operators else ""
