@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import BinaryIO
 
-BLOCK = 4 << 20  # bytes: smaller ones take turns with imports more often
+BLOCK = 16 << 20  # bytes: smaller ones take turns with imports more often
 
 State = tuple[int, ...]
 

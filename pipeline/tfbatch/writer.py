@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from tfbatch.errors import OutputFailed
 
 ROW_GROUP_ROWS = 16_384
-ROW_GROUP_BYTES = 16 << 20
+ROW_GROUP_BYTES = 8 << 20
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC  # a file that was not there
 
 
@@ -25,7 +25,9 @@ class PartWriter:
         self._waiting: list[pa.Table] = []
         self._waiting_rows = self._waiting_bytes = 0
         self._file = os.fdopen(os.open(path, NEW, 0o644), "wb")
-        self._parquet = pq.ParquetWriter(self._file, schema, compression="zstd", write_page_checksum=True)
+        self._parquet = pq.ParquetWriter(
+            self._file, schema, compression="zstd", use_dictionary=repeating(schema), write_page_checksum=True
+        )
 
     def append(self, table: pa.Table) -> None:
         """Add rows; they reach the file a row group at a time."""
@@ -64,6 +66,20 @@ class PartWriter:
             self._waiting = []
             self._waiting_rows = self._waiting_bytes = 0
             self._parquet.write_table(table, row_group_size=max(table.num_rows, 1))
+
+
+def repeating(schema: pa.Schema) -> list[str]:
+    """The leaf columns, by their paths, that may gain by a dictionary: all but floating-point numbers, which seldom
+    are equal. Each row group of embeddings would begin with a megabyte of them in vain."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), sink)
+    leaves = pq.ParquetFile(sink.getvalue()).schema
+    return [leaf.path for leaf in leaves if not is_floating(leaf)]
+
+
+def is_floating(leaf: pq.ColumnSchema) -> bool:
+    """Whether a leaf column holds floating-point numbers, of whatever precision."""
+    return leaf.physical_type in ("FLOAT", "DOUBLE") or leaf.logical_type.type == "FLOAT16"
 
 
 def to_json(content: dict[str, Any]) -> str:
