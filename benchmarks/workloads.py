@@ -70,6 +70,7 @@ ALL = (
     Workload(name="mixed", rows=4_000, model=SENTIMENT),
     Workload(name="base", rows=1_500, model=own("text", "base")),
     Workload(name="embeddings", rows=12_000, model=MINILM),
+    Workload(name="embeddings-mixed", rows=4_000, model=MINILM),
     Workload(name="fashion", rows=40_000, model=default("image", "fashion")),
     Workload(name="photos500", rows=600, model=own("image", "vits")),
     Workload(name="photos12mp", rows=150, model=own("image", "vits")),

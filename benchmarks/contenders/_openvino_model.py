@@ -1,4 +1,4 @@
-"""A checkpoint as OpenVINO's own conversion of a PyTorch model has it, in fp32."""
+"""A checkpoint as OpenVINO's own conversion of a PyTorch model has it, in fp32, whatever precision it is kept in."""
 
 import json
 
@@ -20,5 +20,5 @@ def prepare(model: Model, threads: int) -> None:  # noqa: ARG001 -- the same for
     else:
         tokenizer = transformers.AutoTokenizer.from_pretrained(model.checkpoint)
         example = dict(tokenizer(["a good film", "not a good film at all"], padding=True, return_tensors="pt"))
-    converted = openvino.convert_model(network.eval(), example_input=example)
+    converted = openvino.convert_model(network.float().eval(), example_input=example)
     openvino.save_model(converted, model.prepared / "model.xml", compress_to_fp16=False)

@@ -8,17 +8,14 @@ import pyarrow as pa
 from benchmarks.contenders import Columns, Score
 from benchmarks.workloads import Model
 
-MAX_LENGTH = 512
 BATCH = 32
 
 
 def save(model: Model, backend: str) -> Any:
-    """Give a checkpoint its pooling, convert it to a backend, and save it in `model.prepared`."""
-    from sentence_transformers import SentenceTransformer, models
+    """Convert a checkpoint to a backend and save it in `model.prepared`, its pooling and length as it has them."""
+    from sentence_transformers import SentenceTransformer
 
-    body = models.Transformer(str(model.checkpoint), max_seq_length=MAX_LENGTH)
-    pooling = models.Pooling(body.get_word_embedding_dimension(), "mean")
-    network = SentenceTransformer(modules=[body, pooling, models.Normalize()], device="cpu")
+    network = SentenceTransformer(str(model.checkpoint), device="cpu")
     network.save(str(model.prepared))
     if backend != "torch":
         network = SentenceTransformer(str(model.prepared), backend=backend, device="cpu")
