@@ -10,7 +10,8 @@ from benchmarks import pictures, texts
 from benchmarks.workloads import HERE, Workload
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-TEXTS = {"base": "reviews", "embeddings": "reviews", "embeddings-mixed": "mixed"}  # workloads that score another one's rows
+# Workloads that score another one's rows.
+TEXTS = {"base": "reviews", "embeddings": "reviews", "embeddings-mixed": "mixed"}
 PICTURES = {"vitb": "photos500", "inpaint": "fashion"}
 
 
