@@ -17,7 +17,7 @@ def write(tables: list[pa.Table], path: Path) -> pq.ParquetFile:
     return pq.ParquetFile(path)
 
 
-def test_numbers_get_no_dictionary_and_all_else_does(tmp_path: Path) -> None:
+def test_lists_of_floating_point_numbers_get_no_dictionary_and_all_else_does(tmp_path: Path) -> None:
     numbers = np.arange(8, dtype=np.float32)
     table = pa.table(
         {
@@ -41,15 +41,21 @@ def test_numbers_get_no_dictionary_and_all_else_does(tmp_path: Path) -> None:
         "page",
         "picture.bytes",
         "picture.path",
+        "score",
+        "exact",
+        "short",
     ]
     assert file.read().equals(table)
 
 
 def test_row_groups_end_by_their_bytes(tmp_path: Path) -> None:
-    """What waits to be written is memory."""
+    """With the rows that reach the limit, however many those are."""
     rows = 64
     size = ROW_GROUP_BYTES // 16
     tables = [pa.table({"text": [f"{first}".ljust(size // rows, ".")] * rows}) for first in range(40)]
+    large = pa.table({"text": ["x" * (2 * ROW_GROUP_BYTES)]})
+    tables += [large, tables[0]]
     file = write(tables, tmp_path / "part.parquet")
-    assert [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)] == [1024, 1024, 512]
+    rows_of_group = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
+    assert rows_of_group == [1024, 1024, 512 + 1, 64]
     assert file.read().equals(pa.concat_tables(tables))

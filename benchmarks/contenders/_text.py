@@ -1,5 +1,6 @@
 """What contenders written by hand do with texts: token ids, and batches of like length."""
 
+import json
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -18,8 +19,18 @@ def load_tokenizer(model: Model) -> Tokenizer:
     """The Rust tokenizer itself: twice as fast as a call of transformers' with padding."""
     tokenizer = Tokenizer.from_file(str(model.checkpoint / "tokenizer.json"))
     tokenizer.no_padding()
-    tokenizer.enable_truncation(MAX_LENGTH)
+    tokenizer.enable_truncation(max_length(model))
     return tokenizer
+
+
+def max_length(model: Model) -> int:
+    """Tokens that texts are cut at: what a checkpoint for embeddings says, else what the models here read at most."""
+    if model.kind != "embedding":
+        return MAX_LENGTH
+    kept: int = json.loads((model.checkpoint / "sentence_bert_config.json").read_text(encoding="utf-8"))[
+        "max_seq_length"
+    ]
+    return kept
 
 
 def encode(tokenizer: Tokenizer, rows: pa.Table) -> list[list[int]]:

@@ -1,10 +1,9 @@
 """fastembed with a custom model: the graph that sentence-transformers exported, mean pooling, length one."""
 
-import json
-
 import pyarrow as pa
 
 from benchmarks.contenders import Columns, Score
+from benchmarks.contenders._text import max_length
 from benchmarks.workloads import Model
 
 VENV = "fastembed"
@@ -28,8 +27,7 @@ def load(model: Model, threads: int) -> Score:
         model_file="onnx/model.onnx",
     )
     network = TextEmbedding(name, specific_model_path=str(model.prepared), threads=threads)
-    kept = json.loads((model.checkpoint / "sentence_bert_config.json").read_text(encoding="utf-8"))
-    network.model.tokenizer.enable_truncation(kept["max_seq_length"])  # left alone it cuts texts at 128 tokens
+    network.model.tokenizer.enable_truncation(max_length(model))  # left alone it cuts them at 128 tokens
 
     def score(rows: pa.Table) -> Columns:
         return {"embedding": list(network.embed(rows["text"].to_pylist(), batch_size=BATCH))}

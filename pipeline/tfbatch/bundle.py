@@ -12,7 +12,7 @@ the bytes that were verified at export, and the graphs ask for no operators but 
 """
 
 import json
-from contextlib import suppress
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from tfbatch.stages import start_thread
 if TYPE_CHECKING:  # it imports numpy, which a hash need not wait for
     from tfbatch.pooling import Pooling
 
+TURN = 0.0005  # seconds that a thread keeps Python to itself while a graph is hashed; 0.005 is usual
 OPERATOR_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 
 
@@ -121,13 +122,21 @@ def hash_ahead(path: Path, precision: str) -> None:
     of it is left for the run to find."""
 
     def work() -> None:
-        with suppress(BadConfiguration, OSError, MemoryError, KeyError, TypeError):
+        try:
             graph = path / read_manifest(path).graphs[graph_of(precision)].file
             if graph.parent == path and is_plain_file(graph):
                 keep_sha256(graph)
+        except (BadConfiguration, OSError, MemoryError, KeyError, TypeError):
+            pass
+        finally:
+            sys.setswitchinterval(usual)
 
-    with suppress(RuntimeError):  # as many threads as there may be
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(TURN)
+    try:
         start_thread(work)
+    except RuntimeError:  # as many threads as there may be
+        sys.setswitchinterval(usual)
 
 
 def load_bundle(path: Path) -> Bundle:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from tfbatch.report import Report
 
 SECONDS_BETWEEN_LOOKS = 0.5
-TURN = 0.0005  # seconds that a thread keeps Python to itself, a tenth of the default: a graph is hashed beside imports
 EXPORT_PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxscript")
 
 
@@ -186,7 +185,6 @@ def run(**settings: Any) -> None:
     from tfbatch.machine import return_freed_memory
 
     return_freed_memory()  # before there is a second thread
-    sys.setswitchinterval(TURN)
     if settings["bundle"] is not None:
         from tfbatch.bundle import hash_ahead
 

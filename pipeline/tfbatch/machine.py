@@ -54,7 +54,8 @@ def return_freed_memory() -> None:
 
     Left alone it learns to keep blocks of up to 32 MB, in heaps of several threads, and pictures of
     all sizes leave those full of holes. What small ones take is kept, up to KEPT: to give it back and
-    take it again costs a third of the time. Arrow, imported from here on, would keep memory of its own.
+    take it again costs a third of the time. Arrow, imported from here on or in a child of this process,
+    would keep memory of its own; whoever has chosen its pool keeps that.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

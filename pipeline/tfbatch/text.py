@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from tfbatch.batches import Feeds, Floats, Indices, Work, one_result_each
@@ -25,8 +24,8 @@ class Inputs:
         self._pad = bundle.setting("pad_token_id")
         self.lengths = np.array([len(ids) for ids in encoded.ids], np.int64)
         self._starts = np.cumsum(self.lengths) - self.lengths
-        self._ids = joined(encoded.ids)
-        self._types = None if encoded.types is None else joined(encoded.types)
+        self._ids = np.concatenate([np.zeros(0, np.int64), *encoded.ids])
+        self._types = None if encoded.types is None else np.concatenate([np.zeros(0, np.int64), *encoded.types])
 
     def collate(self, inputs: Indices, length: int) -> Feeds:
         """Some inputs (B,) as arrays (B, L) int64, by the names of the graph's inputs."""
@@ -39,11 +38,6 @@ class Inputs:
             types[mask] = self._types[places]
         feeds: Feeds = {"input_ids": ids, "attention_mask": mask.astype(np.int64), "token_type_ids": types}
         return {name: feeds[name] for name in self._names if name in feeds}
-
-
-def joined(each: list[Indices]) -> npt.NDArray[np.int32]:
-    """Tokens of many inputs end to end; half as wide as graphs take them, since several windows of them wait."""
-    return np.concatenate([np.zeros(0, np.int32), *each], dtype=np.int32)
 
 
 class TextInput:

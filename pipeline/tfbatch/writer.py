@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from tfbatch.errors import OutputFailed
 
 ROW_GROUP_ROWS = 16_384
-ROW_GROUP_BYTES = 8 << 20
+ROW_GROUP_BYTES = 8 << 20  # a row group ends with the rows that reach it
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC  # a file that was not there
 
 
@@ -24,9 +24,10 @@ class PartWriter:
         self.rows = 0
         self._waiting: list[pa.Table] = []
         self._waiting_rows = self._waiting_bytes = 0
+        dictionaries = repeating(schema)
         self._file = os.fdopen(os.open(path, NEW, 0o644), "wb")
         self._parquet = pq.ParquetWriter(
-            self._file, schema, compression="zstd", use_dictionary=repeating(schema), write_page_checksum=True
+            self._file, schema, compression="zstd", use_dictionary=dictionaries, write_page_checksum=True
         )
 
     def append(self, table: pa.Table) -> None:
@@ -69,12 +70,12 @@ class PartWriter:
 
 
 def repeating(schema: pa.Schema) -> list[str]:
-    """The leaf columns, by their paths, that may gain by a dictionary: all but floating-point numbers, which seldom
-    are equal. Each row group of embeddings would begin with a megabyte of them in vain."""
+    """The leaf columns, by their paths, that may gain by a dictionary: all but lists of floating-point numbers.
+    Each row group of embeddings would begin with a megabyte of numbers that are not found again."""
     sink = pa.BufferOutputStream()
-    pq.write_table(schema.empty_table(), sink)
+    pq.write_table(schema.remove_metadata().empty_table(), sink)
     leaves = pq.ParquetFile(sink.getvalue()).schema
-    return [leaf.path for leaf in leaves if not is_floating(leaf)]
+    return [leaf.path for leaf in leaves if not (is_floating(leaf) and leaf.max_repetition_level)]
 
 
 def is_floating(leaf: pq.ColumnSchema) -> bool:
