@@ -25,11 +25,10 @@ def load_tokenizer(model: Model) -> Tokenizer:
 
 def max_length(model: Model) -> int:
     """Tokens that texts are cut at: what a checkpoint for embeddings says, else what the models here read at most."""
-    if model.kind != "embedding":
+    file = model.checkpoint / "sentence_bert_config.json"
+    if not file.is_file():
         return MAX_LENGTH
-    kept: int = json.loads((model.checkpoint / "sentence_bert_config.json").read_text(encoding="utf-8"))[
-        "max_seq_length"
-    ]
+    kept: int = json.loads(file.read_text(encoding="utf-8"))["max_seq_length"]
     return kept
 
 
