@@ -97,7 +97,9 @@ def test_a_family_and_task_passes_in_half_precision(
     assert half.proofs["cpu fp16 f32"] is True
     assert without_attention(half.fused) == without_attention(whole.fused)
     if name == "bert":
-        assert (whole.fused["Attention"], half.fused["Attention"]) == (0, 1)  # one operator is what is fast on GPUs
+        # One operator is what is fast on GPUs; a last layer that is cut short has another.
+        assert whole.fused["Attention"] == 0
+        assert half.fused["Attention"] >= without_attention(half.fused)["attentions"] - 1 > 0
     assert all(record["max_abs_difference"] is not None for record in half.parity)
     graph = ir.load(path / half.file).graph
     assert {value.dtype for value in (*graph.inputs, *graph.outputs)} & {FLOAT, HALF} == {FLOAT}
