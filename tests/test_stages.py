@@ -36,6 +36,26 @@ def test_no_more_than_ahead_items_are_taken_from_the_source() -> None:
     results.close()
 
 
+def test_what_is_done_is_given_while_the_next_item_is_waited_for() -> None:
+    waited = []
+
+    def source() -> Iterator[int | None]:
+        for item in (1, 2):
+            yield item
+            while item not in given and len(waited) < 5_000:
+                time.sleep(0.001)
+                waited.append(item)
+                yield None
+
+    given: list[int] = []
+    results = overlap(lambda item: item, source(), workers=1, ahead=5)
+    for item in (1, 2):
+        assert next(results) == item
+        assert len(waited) < 5_000
+        given.append(item)
+    assert list(results) == []
+
+
 def test_an_error_is_raised_at_its_turn_and_every_thread_ends() -> None:
     closed = []
 

@@ -27,6 +27,10 @@ class Window:
     rows: pa.Table
     weight: int = 0
 
+    def only(self, columns: list[str]) -> "Window":
+        """The same rows without what else they hold."""
+        return replace(self, rows=self.rows.select(columns))
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pictures:
@@ -95,7 +99,7 @@ def one_result_each(
     results: list[Any] = [None] * len(lengths)
 
     def receive(inputs: Indices, outputs: Floats) -> None:
-        for index, output in zip(inputs, outputs, strict=True):
+        for index, output in zip(inputs, outputs.copy(), strict=True):
             results[index] = output
 
     return Work(

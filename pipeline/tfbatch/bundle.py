@@ -13,6 +13,8 @@ the bytes that were verified at export, and the graphs ask for no operators but 
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,20 +124,24 @@ def hash_ahead(path: Path, precision: str) -> None:
     of it is left for the run to find."""
 
     def work() -> None:
-        try:
+        with short_turns(), suppress(BadConfiguration, OSError, MemoryError, KeyError, TypeError):
             graph = path / read_manifest(path).graphs[graph_of(precision)].file
             if graph.parent == path and is_plain_file(graph):
                 keep_sha256(graph)
-        except (BadConfiguration, OSError, MemoryError, KeyError, TypeError):
-            pass
-        finally:
-            sys.setswitchinterval(usual)
 
+    with suppress(RuntimeError):  # as many threads as there may be
+        start_thread(work)
+
+
+@contextmanager
+def short_turns() -> Iterator[None]:
+    """Within, no thread keeps Python to itself for longer than TURN: who hashes lets go of it for each block, and
+    has to get it back."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(TURN)
     try:
-        start_thread(work)
-    except RuntimeError:  # as many threads as there may be
+        yield
+    finally:
         sys.setswitchinterval(usual)
 
 

@@ -154,7 +154,7 @@ def score(job: Job, lots: Iterable[list[Part]], tally: Tally, stop: Stop, opened
 
     def prepare(window: Window) -> Scoring:
         stop.beat()
-        return Scoring(window, job.task.prepare(window))
+        return Scoring(window.only(job.kept), job.task.prepare(window))
 
     def compute(step: Step) -> Step:
         stop.beat()
@@ -232,12 +232,12 @@ def cut_windows(
             yield Step(scoring=scoring, batch=batches[-1] if batches else None, is_last=True)
 
 
-def complete(steps: Generator[Step, None, None]) -> Generator[Scoring, None, None]:
-    """The windows whose last batch has been computed."""
+def complete(steps: Generator[Step, None, None]) -> Generator[Scoring | None, None, None]:
+    """The windows whose last batch has been computed; None after each other batch, for windows before it
+    need not wait for more."""
     with closing(steps):
         for step in steps:
-            if step.is_last:
-                yield step.scoring
+            yield step.scoring if step.is_last else None
 
 
 def sheet_of(job: Job, output: Output) -> ContactSheet | None:

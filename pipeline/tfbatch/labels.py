@@ -1,10 +1,11 @@
 """Labels that a run is told: their texts become embeddings once, which every row is held against."""
 
+from collections.abc import Iterable
 from threading import Lock
 
 import numpy as np
 
-from tfbatch.batches import Floats, Indices, cut
+from tfbatch.batches import Floats, cut
 from tfbatch.bundle import Bundle
 from tfbatch.candidates import checked_names, fill
 from tfbatch.config import RunConfig
@@ -13,7 +14,7 @@ from tfbatch.errors import UsageError
 from tfbatch.machine import available_threads
 from tfbatch.stages import overlap
 from tfbatch.text import Inputs
-from tfbatch.tokenizer import Tokenizer
+from tfbatch.tokenizer import Ids, Tokenizer
 
 SIDE_GRAPH = "text"
 TEMPLATE = "This is a photo of {}."
@@ -64,7 +65,7 @@ class Labels:
                 embeddings[index] = output
         return np.stack(embeddings)
 
-    def _refuse_alike(self, encoded: list[Indices]) -> None:
+    def _refuse_alike(self, encoded: Iterable[Ids]) -> None:
         """Refuse labels whose texts are the same to the model: it may know no capitals, or some letter
         of neither, or they differ where they are cut."""
         seen: dict[bytes, str] = {}

@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 def overlap(
     work: Callable[[Item], Result],
-    items: Iterable[Item],
+    items: Iterable[Item | None],
     *,
     workers: int,
     ahead: int,
@@ -25,7 +25,8 @@ def overlap(
 ) -> Generator[Result, None, None]:
     """`map(work, items)` on threads: results in order, at most `ahead` items under way.
 
-    Where `is_full` of the item just begun, all that is under way is yielded before another is taken.
+    Where `is_full` of the item just begun, all that is under way is yielded before another is taken. An item
+    that is None is none yet: what is done by then is yielded, whoever waits for the next item or not.
     `stage` counts how long that takes.
 
     An error in `work` is raised at its item's turn with its own traceback; one in `items`, or the
@@ -50,8 +51,9 @@ def overlap(
 
     try:
         for item in items:
-            pending.append(pool.submit(timed, item))
-            while pending and (len(pending) >= ahead or is_full(item)):
+            if item is not None:
+                pending.append(pool.submit(timed, item))
+            while pending and (pending[0].done() if item is None else len(pending) >= ahead or is_full(item)):
                 yield oldest()
         while pending:
             yield oldest()

@@ -1,5 +1,6 @@
 """Cells of text to model inputs: one for each text or pair of texts, or several windows of a long text."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from tfbatch.bundle import Bundle
 from tfbatch.cells import distinct, distinct_pairs, keep_valid
 from tfbatch.config import RunConfig
 from tfbatch.errors import UsageError
-from tfbatch.tokenizer import Encoded, Tokenizer
+from tfbatch.tokenizer import Encoded, Ids, Tokenizer
 
 INVALID_UTF8 = "invalid_utf8: the text is not valid UTF-8"
 
@@ -24,8 +25,8 @@ class Inputs:
         self._pad = bundle.setting("pad_token_id")
         self.lengths = np.array([len(ids) for ids in encoded.ids], np.int64)
         self._starts = np.cumsum(self.lengths) - self.lengths
-        self._ids = np.concatenate([np.zeros(0, np.int64), *encoded.ids])
-        self._types = None if encoded.types is None else np.concatenate([np.zeros(0, np.int64), *encoded.types])
+        self._ids = joined(encoded.ids)
+        self._types = None if encoded.types is None else joined(encoded.types)
 
     def collate(self, inputs: Indices, length: int) -> Feeds:
         """Some inputs (B,) as arrays (B, L) int64, by the names of the graph's inputs."""
@@ -109,6 +110,11 @@ class TextInput:
             collate=inputs.collate,
             receive=receive,
         )
+
+
+def joined(inputs: Sequence[Ids]) -> Ids:
+    """What there is of each token of N inputs, one after the other (tokens,) int32: a window's wait for the model."""
+    return np.concatenate([np.zeros(0, np.int32), *inputs], dtype=np.int32)
 
 
 def sum_windows(result: Any) -> Floats | None:

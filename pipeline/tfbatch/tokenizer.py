@@ -5,7 +5,7 @@ all of it is wanted: a string of 10 MB, tokenized whole, takes half a minute and
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as Rust
 
 CHARACTERS_PER_TOKEN = 8  # a first guess at how long a prefix must be
-AT_ONCE = 1 << 18  # characters that are tokenized together: while they are, each token takes a hundred bytes
+AT_ONCE = 1 << 16  # characters that are tokenized together: while they are, each token takes a hundred bytes
 PIECE = 1 << 16  # characters that are tokenized at once of a text that is wanted whole
 PIECES = 32  # that are tokenized side by side
 STRIDE = 128  # tokens that neighbouring windows share, or half of a window
@@ -34,6 +34,7 @@ BLANK_BETWEEN_WORDS = re.compile(r"(?<=[^\s\u180e]) (?=[^\s\u180e])")  # where t
 LONG = 1 << 14  # characters of a prefix from which on runs are shortened
 
 Flags = npt.NDArray[np.bool_]
+Ids = npt.NDArray[np.int32] | Indices  # int32 where they are a text's: millions of them wait
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +42,8 @@ class Encoded:
     """N inputs: their token ids, special tokens included, and of pairs the type of each token (else
     None: all are of the first type); `is_cut` (N,) says where there was more text than went in."""
 
-    ids: list[Indices]
-    types: list[Indices] | None
+    ids: Sequence[Ids]
+    types: Sequence[Indices] | None
     is_cut: Flags
 
 
@@ -51,7 +52,7 @@ class Tokens:
     """All tokens of a text, without special ones: `ids` (L,), `offsets` (L, 2) where each lies in it, in
     characters, the end exclusive, and `words` (L,), rising, the number of the word that each is of."""
 
-    ids: Indices
+    ids: Ids
     offsets: Indices
     words: Indices
 
@@ -75,7 +76,7 @@ class Frame:
         """How many tokens are not the text's."""
         return len(self.before) + len(self.after)
 
-    def around(self, tokens: Indices) -> Indices:
+    def around(self, tokens: Ids) -> Indices:
         """The ids of an input that holds these tokens (L,) of the text."""
         return np.concatenate([self.before, tokens, self.after])
 
@@ -115,7 +116,7 @@ class Tokenizer:
         A long text is tokenized only as far as needed: a prefix that ends between words, several
         times as long each time until it fills `max_length` tokens.
         """
-        ids: list[Indices] = []
+        ids: list[Ids] = []
         is_cut: list[bool] = []
         first = CHARACTERS_PER_TOKEN * self.max_length
         for few in at_once([len(self._prefix(text, first)) for text in texts]):
@@ -134,7 +135,7 @@ class Tokenizer:
         Of two texts of over PIECE characters the odd token may go to the other than if they had been
         tokenized whole.
         """
-        ids: list[Indices] = []
+        ids: list[Ids] = []
         types: list[Indices] = []
         is_cut: list[bool] = []
         sizes = [[len(self._prefix(text, PIECE)) for text in texts] for texts in (firsts, seconds)]
@@ -188,7 +189,7 @@ class Tokenizer:
             self._rust.enable_truncation(self.max_length)
         return [join(part) for part in parts]
 
-    def whole(self, text: str) -> tuple[Indices, Indices]:
+    def whole(self, text: str) -> tuple[Ids, Indices]:
         """The ids and offsets of all tokens of a text."""
         tokens = self.read([text])[0]
         return tokens.ids, tokens.offsets
@@ -287,9 +288,9 @@ def at_once(sizes: list[int]) -> Iterator[slice]:
         yield slice(first, len(sizes))
 
 
-def ids_of(found: "Encoding") -> Indices:
+def ids_of(found: "Encoding") -> Ids:
     """Token ids (L,)."""
-    return np.array(found.ids, np.int64)
+    return np.array(found.ids, np.int32)
 
 
 def tokens_of(found: "Encoding", start: int, *, skips_blank: bool) -> Tokens:
@@ -313,7 +314,7 @@ def join(parts: list[Tokens]) -> Tokens:
         words.append(part.words + count)
         count = int(words[-1][-1]) + 1 if len(part.words) else count
     return Tokens(
-        ids=np.concatenate([np.zeros(0, np.int64), *(part.ids for part in parts)]),
+        ids=np.concatenate([np.zeros(0, np.int32), *(part.ids for part in parts)]),
         offsets=np.concatenate([np.zeros((0, 2), np.int64), *(part.offsets for part in parts)]),
         words=np.concatenate(words),
     )

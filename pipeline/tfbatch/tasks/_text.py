@@ -18,7 +18,7 @@ class TextTask:
     default_model: ClassVar[str | None] = None
     options: ClassVar[tuple[str, ...]] = TEXT_OPTIONS
     window_rows: ClassVar[int] = 4096  # enough to find rows of like length among
-    window_bytes: ClassVar[int] = 4 << 20
+    window_bytes: ClassVar[int] = 2 << 20
     prepares_in_parallel: ClassVar[bool] = True
 
     def __init__(self, bundle: Bundle, config: RunConfig, column: str) -> None:

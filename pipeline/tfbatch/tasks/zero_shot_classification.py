@@ -16,7 +16,7 @@ from tfbatch.errors import BadConfiguration, UsageError
 from tfbatch.scores import SCORE_OPTIONS, Scores, score_columns, sigmoid
 from tfbatch.tasks._text import TextTask
 from tfbatch.text import Inputs, distinct_texts
-from tfbatch.tokenizer import Encoded, Flags, Frame, Tokenizer
+from tfbatch.tokenizer import Encoded, Flags, Frame, Ids, Tokenizer
 
 TEMPLATE = "This example is {}."
 
@@ -60,7 +60,7 @@ class ZeroShotClassification(TextTask):
         results: list[Any] = [np.zeros((labels, len(self._bundle.manifest.labels)), np.float32) for _ in range(count)]
 
         def receive(indices: Indices, outputs: Floats) -> None:
-            for index, logits in zip(indices.tolist(), outputs, strict=True):
+            for index, logits in zip(indices.tolist(), outputs.copy(), strict=True):
                 results[index // labels][index % labels] = logits
 
         return Work(
@@ -75,7 +75,7 @@ class ZeroShotClassification(TextTask):
             truncated=int(np.append(is_cut, False)[result_of_row].sum()),
         )
 
-    def _tokens(self, texts: list[str]) -> tuple[list[Indices], Flags]:
+    def _tokens(self, texts: list[str]) -> tuple[list[Ids], Flags]:
         """The tokens of each text, as many as an input may hold, and whether a label leaves no place for some."""
         alone, least = self._tokenizer.frame(), min(map(self._place, self._frames))
         encoded = self._tokenizer.encode(texts)
