@@ -82,6 +82,18 @@ def test_a_graph_that_was_hashed_ahead_is_checked(text_bundle: Path, tmp_path: P
         load_bundle(copy).graph_path("fp32")
 
 
+def test_turns_are_short_while_a_graph_is_hashed_and_no_longer(
+    text_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[float] = []
+    monkeypatch.setattr(bundle, "start_thread", lambda work: work())
+    monkeypatch.setattr(bundle, "keep_sha256", lambda _: turns.append(sys.getswitchinterval()))
+    usual = sys.getswitchinterval()
+    hash_ahead(text_bundle, "auto")
+    assert turns == [pytest.approx(bundle.TURN)]
+    assert sys.getswitchinterval() == usual > bundle.TURN
+
+
 @pytest.mark.parametrize("name", ["../model.onnx", "link.onnx", "hard.onnx", "missing.onnx", ".", "", "\0", 1, None])
 def test_nothing_but_a_file_of_the_bundle_is_hashed_ahead(
     name: object, text_bundle: Path, tmp_path: Path, kept: list[Path]

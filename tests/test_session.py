@@ -47,15 +47,6 @@ def work_of(rows: int, length: int) -> Work:
     return one_result_each(np.full(rows, length), np.arange(rows), {}, collate)
 
 
-def test_results_hold_none_of_the_memory_that_outputs_lie_in() -> None:
-    """A view of one row would keep its whole batch from the runtime until its window is written."""
-    outputs = np.arange(12, dtype=np.float32).reshape(3, 4)
-    work = work_of(rows=3, length=5)
-    work.receive(np.array([2, 0, 1]), outputs)
-    assert [result.tolist() for result in work.results] == outputs[[1, 2, 0]].tolist()
-    assert not any(np.shares_memory(result, outputs) for result in work.results)
-
-
 class Counting:
     """A session that notes how many rows it is given."""
 

@@ -7,9 +7,11 @@ from pathlib import PurePath
 import numpy as np
 import pyarrow as pa
 import pytest
-from tfbatch.batches import Window, divide
+from tfbatch.batches import Feeds, Indices, Window, Work, divide, one_result_each
 from tfbatch.clock import Clock, Stage
+from tfbatch.flow import Step, complete
 from tfbatch.plan import Part
+from tfbatch.scoring import Scoring
 from tfbatch.stages import Room, after, meanwhile, overlap
 
 
@@ -37,23 +39,27 @@ def test_no_more_than_ahead_items_are_taken_from_the_source() -> None:
 
 
 def test_what_is_done_is_given_while_the_next_item_is_waited_for() -> None:
-    waited = []
+    """And what is not done is not waited for: the source goes on."""
+    may_end = threading.Event()
+    given: list[int] = []
 
     def source() -> Iterator[int | None]:
-        for item in (1, 2):
-            yield item
-            while item not in given and len(waited) < 5_000:
-                time.sleep(0.001)
-                waited.append(item)
-                yield None
+        yield 1
+        yield from [None] * 3
+        may_end.set()
+        for _ in range(5_000):
+            if given:
+                break
+            time.sleep(0.001)
+            yield None
+        assert given == [1]
 
-    given: list[int] = []
-    results = overlap(lambda item: item, source(), workers=1, ahead=5)
-    for item in (1, 2):
-        assert next(results) == item
-        assert len(waited) < 5_000
-        given.append(item)
-    assert list(results) == []
+    def work(item: int) -> int:
+        assert may_end.wait(30)
+        return item
+
+    for result in overlap(work, source(), workers=1, ahead=5):
+        given.append(result)  # noqa: PERF402 - the source looks at it meanwhile
 
 
 def test_an_error_is_raised_at_its_turn_and_every_thread_ends() -> None:
@@ -107,6 +113,34 @@ def test_a_window_is_divided_by_what_its_rows_weigh() -> None:
     assert pa.concat_tables([piece.rows for piece in pieces]) == rows
     (empty,) = divide(replace(window, rows=rows.slice(0, 0)), np.zeros(0, np.int64), 10)
     assert empty.rows.num_rows == 0
+
+
+def works(rows: int) -> Work:
+    def collate(_inputs: Indices, _length: int) -> Feeds:
+        return {}
+
+    return one_result_each(np.ones(rows, np.int64), np.arange(rows), {}, collate)
+
+
+def test_a_window_is_complete_after_its_last_batch_and_nothing_is_before() -> None:
+    part = Part(file=0, first=0, stop=3, folder=PurePath(), identity="")
+    window = Window(part=part, first=0, rows=pa.table({"id": range(3)}))
+    scoring = Scoring(window, works(rows=3))
+
+    def steps() -> Generator[Step, None, None]:
+        for is_last in (False, False, True):
+            yield Step(scoring=scoring, batch=None, is_last=is_last)
+
+    assert list(complete(steps())) == [None, None, scoring]
+
+
+def test_results_are_no_views_of_outputs() -> None:
+    """One of a single row would keep its whole batch from the runtime until its window is written."""
+    outputs = np.arange(12, dtype=np.float32).reshape(3, 4)
+    work = works(rows=3)
+    work.receive(np.array([2, 0, 1]), outputs)
+    assert [result.tolist() for result in work.results] == outputs[[1, 2, 0]].tolist()
+    assert not any(np.shares_memory(result, outputs) for result in work.results)
 
 
 def test_what_is_done_meanwhile_gives_its_result_or_its_error_where_it_is_asked_for() -> None:

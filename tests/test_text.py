@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 from conftest import read_output, run_tfbatch
 from tfbatch.bundle import load_bundle
 from tfbatch.config import RunConfig
-from tfbatch.text import TextInput
+from tfbatch.text import TextInput, flat
 
 
 def test_equal_texts_are_one_input_and_padding_is_masked(text_bundle: Path) -> None:
@@ -105,3 +105,9 @@ def test_windows_of_pairs_and_a_column_as_its_own_pair_are_refused(text_bundle: 
     assert (done.code, "--text-pair-column text is the input column too" in done.err) == (2, True)
     done = run_tfbatch("run", reviews, "-m", text_bundle, "--text-pair-column", "id")
     assert (done.code, "column id is int64, which is no text" in done.err) == (2, True)
+
+
+def test_tokens_wait_in_four_bytes_whatever_they_come_in() -> None:
+    tokens = flat([np.array([101, 7], np.int32), np.array([102], np.int64), np.zeros(0, np.int64)])
+    assert (tokens.dtype, tokens.tolist()) == (np.int32, [101, 7, 102])
+    assert flat([]).tolist() == []

@@ -67,6 +67,7 @@ def test_texts_are_tokenized_few_at_a_time_as_they_would_be_alone(
     alone = [tokenizer.encode([text]) for text in texts]
     pairs = [tokenizer.encode_pairs([text], [other]) for text, other in zip(texts, others, strict=True)]
     monkeypatch.setattr("tfbatch.tokenizer.AT_ONCE", 50)
+    monkeypatch.setattr("tfbatch.tokenizer.available_threads", lambda: 1)
     assert len(list(at_once([len(text) for text in texts]))) > 5
     for found, ones in ((tokenizer.encode(texts), alone), (tokenizer.encode_pairs(texts, others), pairs)):
         assert [ids.tolist() for ids in found.ids] == [one.ids[0].tolist() for one in ones]
@@ -78,6 +79,7 @@ def test_texts_are_tokenized_few_at_a_time_as_they_would_be_alone(
 
 def test_what_is_tokenized_at_once_is_all_and_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tfbatch.tokenizer.AT_ONCE", 10)
+    monkeypatch.setattr("tfbatch.tokenizer.available_threads", lambda: 1)
     assert list(at_once([4, 6, 1, 20, 0, 10, 3])) == [slice(0, 2), slice(2, 3), slice(3, 4), slice(4, 6), slice(6, 7)]
     assert list(at_once([])) == []
 

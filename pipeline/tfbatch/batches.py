@@ -74,7 +74,7 @@ class Work:
     `result_of_input` (I,) says what result it is for, which may be made of none or of several.
     `lengths` (I,) is what each input costs in tokens; only inputs of one group (I,) share a batch.
     `collate` turns B inputs into model inputs, each padded to a length L that fits them all;
-    `receive` puts B outputs where their results are made. `truncated` rows did not go in whole.
+    `receive` puts B outputs where their results are made, none of them as a view. `truncated` rows did not go in whole.
     """
 
     lengths: Indices

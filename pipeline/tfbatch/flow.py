@@ -201,7 +201,7 @@ def session_of(job: Job, threads: int, stop: Stop) -> Session:
 def read_lots(job: Job, lots: Iterable[list[Part]]) -> Generator[Window, None, None]:
     """The rows of some lots of parts; the parts of one are read together."""
     rows = job.task.window_rows * job.device.window_scale
-    size = min(job.task.window_bytes * job.device.window_scale, WINDOW)
+    size = job.task.window_bytes if job.device.window_scale == 1 else WINDOW
     for parts in lots:
         yield from read_windows(job.plan, parts, job.columns_read, rows, size)
 

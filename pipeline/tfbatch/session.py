@@ -82,8 +82,8 @@ class Session(Protocol):
     """A graph on a device, ready to be called from several threads at once."""
 
     def run(self, feeds: Feeds) -> Floats:
-        """Model outputs (B, ...) float32 for inputs of B rows. They may lie in memory that the next batches need,
-        all of it for as long as a view of one row is kept: what is kept is copied.
+        """Model outputs (B, ...) float32 for inputs of B rows. A view of one row would keep all of them from the
+        runtime, whose memory they are: what is kept is copied.
 
         Raises:
             OutOfMemory: the batch is too large.

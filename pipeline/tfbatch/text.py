@@ -25,8 +25,8 @@ class Inputs:
         self._pad = bundle.setting("pad_token_id")
         self.lengths = np.array([len(ids) for ids in encoded.ids], np.int64)
         self._starts = np.cumsum(self.lengths) - self.lengths
-        self._ids = joined(encoded.ids)
-        self._types = None if encoded.types is None else joined(encoded.types)
+        self._ids = flat(encoded.ids)
+        self._types = None if encoded.types is None else flat(encoded.types)
 
     def collate(self, inputs: Indices, length: int) -> Feeds:
         """Some inputs (B,) as arrays (B, L) int64, by the names of the graph's inputs."""
@@ -112,8 +112,8 @@ class TextInput:
         )
 
 
-def joined(inputs: Sequence[Ids]) -> Ids:
-    """What there is of each token of N inputs, one after the other (tokens,) int32: a window's wait for the model."""
+def flat(inputs: Sequence[Ids]) -> Ids:
+    """The tokens of N inputs, or their types, one input after the other: (tokens,) int32."""
     return np.concatenate([np.zeros(0, np.int32), *inputs], dtype=np.int32)
 
 

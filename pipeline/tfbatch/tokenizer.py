@@ -15,6 +15,7 @@ import numpy.typing as npt
 from tfbatch.batches import Indices
 from tfbatch.bundle import Bundle
 from tfbatch.errors import BadConfiguration, UsageError, first_line
+from tfbatch.machine import available_threads
 from tfbatch.metaspace import BLANK_BETWEEN_LETTERS, ends_words_at_blanks, steps
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as Rust
 
 CHARACTERS_PER_TOKEN = 8  # a first guess at how long a prefix must be
-AT_ONCE = 1 << 16  # characters that are tokenized together: while they are, each token takes a hundred bytes
+AT_ONCE = 1 << 15  # characters a thread that are tokenized together: while they are, a token takes a hundred bytes
 PIECE = 1 << 16  # characters that are tokenized at once of a text that is wanted whole
 PIECES = 32  # that are tokenized side by side
 STRIDE = 128  # tokens that neighbouring windows share, or half of a window
@@ -278,9 +279,9 @@ class Tokenizer:
 
 def at_once(sizes: list[int]) -> Iterator[slice]:
     """Which texts are tokenized together, by how many characters of each are."""
-    first = held = 0
+    first, held, limit = 0, 0, AT_ONCE * available_threads()
     for index, size in enumerate(sizes):
-        if index > first and held + size > AT_ONCE:
+        if index > first and held + size > limit:
             yield slice(first, index)
             first, held = index, 0
         held += size

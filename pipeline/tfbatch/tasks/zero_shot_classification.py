@@ -60,7 +60,7 @@ class ZeroShotClassification(TextTask):
         results: list[Any] = [np.zeros((labels, len(self._bundle.manifest.labels)), np.float32) for _ in range(count)]
 
         def receive(indices: Indices, outputs: Floats) -> None:
-            for index, logits in zip(indices.tolist(), outputs.copy(), strict=True):
+            for index, logits in zip(indices.tolist(), outputs, strict=True):
                 results[index // labels][index % labels] = logits
 
         return Work(
