@@ -79,13 +79,20 @@ def _gather(batches: Iterator[pa.RecordBatch], rows: int, size: int) -> Iterator
     held_rows = held_bytes = 0
     for batch in batches:
         if waiting and (held_rows + batch.num_rows > rows or held_bytes + batch.nbytes > size):
-            yield pa.Table.from_batches(waiting)
+            yield _in_one_piece(waiting)
             waiting, held_rows, held_bytes = [], 0, 0
         waiting.append(batch)
         held_rows += batch.num_rows
         held_bytes += batch.nbytes
     if waiting:
-        yield pa.Table.from_batches(waiting)
+        yield _in_one_piece(waiting)
+
+
+def _in_one_piece(batches: list[pa.RecordBatch]) -> pa.Table:
+    """A table whose columns each are one block of memory, which goes back whole when its rows are done with. Small
+    ones would lie among all that comes and goes meanwhile, and leave holes. Dictionaries stay as they are."""
+    table = pa.Table.from_batches(batches)
+    return table if any(_has_dictionary(field.type) for field in table.schema) else table.combine_chunks()
 
 
 def _chosen(chunks: list[Chunk], columns: list[str]) -> list[tuple[int, Chunk]]:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from tfbatch.errors import OutputFailed
 
 ROW_GROUP_ROWS = 16_384
-ROW_GROUP_BYTES = 4 << 20  # a row group ends with the rows that reach it
+ROW_GROUP_BYTES = 3 << 20  # a row group ends with the rows that reach it
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC  # a file that was not there
 
 
