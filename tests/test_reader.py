@@ -96,3 +96,37 @@ def test_the_first_batch_of_each_shape_comes_before_all_others() -> None:
     assert len(shapes) > len(set(shapes))
     assert len(set(shapes[: len(set(shapes))])) == len(set(shapes))
     assert sorted(np.concatenate([batch.inputs for batch in spread(batches)])) == list(range(9))
+
+
+def test_a_window_is_one_block_a_column_of_whatever_kind_and_keeps_dictionaries(tmp_path: Path) -> None:
+    """Pieces of 64 rows, each with blocks of its own, would lie in the heap among all else."""
+    numbers = pa.array(range(150))
+    texts = pa.array([None if row % 9 == 0 else f"row {row}" for row in range(150)])
+    lists = pa.array([[row, None] if row % 7 else None for row in range(150)])
+    plain = {
+        "n": numbers,
+        "nothing": pa.nulls(150),
+        "flag": pa.array([row % 2 == 0 for row in range(150)]),
+        "half": pa.array(np.arange(150, dtype=np.float16)),
+        "price": numbers.cast(pa.decimal128(21, 2)),
+        "time": numbers.cast(pa.timestamp("us", "UTC")),
+        "length": numbers.cast(pa.duration("ms")),
+        "text": texts,
+        "large": texts.cast(pa.large_string()),
+        "view": texts.cast(pa.string_view()),
+        "bytes": texts.cast(pa.binary()),
+        "key": pa.array([row.to_bytes(16, "big") for row in range(150)], pa.uuid()),
+        "list": lists,
+        "large_list": lists.cast(pa.large_list(pa.int64())),
+        "pair": pa.FixedSizeListArray.from_arrays(pa.array(range(300)), 2),
+        "map": pa.array([[("a", row)] for row in range(150)], pa.map_(pa.string(), pa.int64())),
+        "picture": pa.array([{"bytes": b"x", "path": str(row)} for row in range(150)]),
+    }
+    for columns in (plain, {**plain, "tag": texts.dictionary_encode()}):
+        table = pa.table(columns)
+        pq.write_table(table, tmp_path / "in.parquet", row_group_size=70)
+        plan = make_plan((str(tmp_path / "in.parquet"),), rows_per_part=1000, limit=None)
+        (window,) = read_windows(plan, plan.parts, table.column_names, 1000, 1 << 20)
+        assert window.rows.equals(table)
+        if columns is plain:
+            assert {column.num_chunks for column in window.rows.columns} == {1}
