@@ -98,6 +98,20 @@ def test_the_first_batch_of_each_shape_comes_before_all_others() -> None:
     assert sorted(np.concatenate([batch.inputs for batch in spread(batches)])) == list(range(9))
 
 
+def test_a_window_is_there_once(tmp_path: Path) -> None:
+    """Neither what it was joined of nor the window before is kept while it is used."""
+    texts = [f"{row}".ljust(1000, ".") for row in range(4 * 8192)]
+    pq.write_table(pa.table({"n": texts}), tmp_path / "in.parquet", use_dictionary=False, data_page_size=1 << 16)
+    plan = make_plan((str(tmp_path / "in.parquet"),), rows_per_part=100_000, limit=None)
+    del texts
+    held, size = pa.total_allocated_bytes(), 0
+    for window in read_windows(plan, plan.parts, ["n"], 8192, 1 << 24):
+        size = window.rows.nbytes
+        assert pa.total_allocated_bytes() - held < 1.5 * size
+        del window
+    assert size == pytest.approx(8192 * 1004, rel=0.01)
+
+
 def test_a_window_is_one_block_a_column_of_whatever_kind_and_keeps_dictionaries(tmp_path: Path) -> None:
     """Pieces of 64 rows, each with blocks of its own, would lie in the heap among all else."""
     numbers = pa.array(range(150))
@@ -128,5 +142,5 @@ def test_a_window_is_one_block_a_column_of_whatever_kind_and_keeps_dictionaries(
         plan = make_plan((str(tmp_path / "in.parquet"),), rows_per_part=1000, limit=None)
         (window,) = read_windows(plan, plan.parts, table.column_names, 1000, 1 << 20)
         assert window.rows.equals(table)
-        if columns is plain:
-            assert {column.num_chunks for column in window.rows.columns} == {1}
+        is_joined = {column.num_chunks for column in window.rows.columns} == {1}
+        assert is_joined == (columns is plain)

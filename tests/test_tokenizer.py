@@ -82,6 +82,11 @@ def test_what_is_tokenized_at_once_is_all_and_each_once(monkeypatch: pytest.Monk
     monkeypatch.setattr("tfbatch.tokenizer.available_threads", lambda: 1)
     assert list(at_once([4, 6, 1, 20, 0, 10, 3])) == [slice(0, 2), slice(2, 3), slice(3, 4), slice(4, 6), slice(6, 7)]
     assert list(at_once([])) == []
+    monkeypatch.setattr("tfbatch.tokenizer.available_threads", lambda: 2)
+    assert list(at_once([4, 6, 1, 20, 0, 10, 3])) == [slice(0, 3), slice(3, 5), slice(5, 7)]
+    monkeypatch.setattr("tfbatch.tokenizer.available_threads", lambda: 64)
+    monkeypatch.setattr("tfbatch.tokenizer.MOST_AT_ONCE", 11)
+    assert list(at_once([4, 6, 1, 20, 0, 10, 3])) == [slice(0, 3), slice(3, 4), slice(4, 6), slice(6, 7)]
 
 
 def test_what_was_cut_is_known(text_bundle: Path) -> None:

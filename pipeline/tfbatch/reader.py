@@ -79,20 +79,28 @@ def _gather(batches: Iterator[pa.RecordBatch], rows: int, size: int) -> Iterator
     held_rows = held_bytes = 0
     for batch in batches:
         if waiting and (held_rows + batch.num_rows > rows or held_bytes + batch.nbytes > size):
-            yield _in_one_piece(waiting)
-            waiting, held_rows, held_bytes = [], 0, 0
+            table = _in_one_piece(waiting)
+            waiting, held_rows, held_bytes = [], 0, 0  # before the rows go on, or they would be there twice meanwhile
+            yield table
         waiting.append(batch)
         held_rows += batch.num_rows
         held_bytes += batch.nbytes
     if waiting:
-        yield _in_one_piece(waiting)
+        table = _in_one_piece(waiting)
+        del waiting, batch
+        yield table
 
 
 def _in_one_piece(batches: list[pa.RecordBatch]) -> pa.Table:
-    """A table whose columns each are one block of memory, which goes back whole when its rows are done with. Small
-    ones would lie among all that comes and goes meanwhile, and leave holes. Dictionaries stay as they are."""
+    """A table whose columns are each in one piece, which goes back whole when its rows are done with. Small ones
+    would lie among all that comes and goes meanwhile, and leave holes. Dictionaries stay as they are."""
     table = pa.Table.from_batches(batches)
-    return table if any(_has_dictionary(field.type) for field in table.schema) else table.combine_chunks()
+    if any(_has_dictionary(field.type) for field in table.schema):
+        return table
+    try:
+        return table.combine_chunks()
+    except pa.ArrowInvalid:  # more items of lists than can be counted in one, which take next to no bytes
+        return table
 
 
 def _chosen(chunks: list[Chunk], columns: list[str]) -> list[tuple[int, Chunk]]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CHARACTERS_PER_TOKEN = 8  # a first guess at how long a prefix must be
 AT_ONCE = 1 << 15  # characters a thread that are tokenized together: while they are, a token takes a hundred bytes
+MOST_AT_ONCE = 8 * AT_ONCE
 PIECE = 1 << 16  # characters that are tokenized at once of a text that is wanted whole
 PIECES = 32  # that are tokenized side by side
 STRIDE = 128  # tokens that neighbouring windows share, or half of a window
@@ -279,7 +280,7 @@ class Tokenizer:
 
 def at_once(sizes: list[int]) -> Iterator[slice]:
     """Which texts are tokenized together, by how many characters of each are."""
-    first, held, limit = 0, 0, AT_ONCE * available_threads()
+    first, held, limit = 0, 0, min(AT_ONCE * available_threads(), MOST_AT_ONCE)
     for index, size in enumerate(sizes):
         if index > first and held + size > limit:
             yield slice(first, index)
