@@ -28,7 +28,8 @@ def input_of(workload: Workload, rows: int) -> Path:
 
 def write(workload: Workload, rows: int, path: Path) -> None:
     """Pictures are written in row groups of so many: large ones do not fit memory together, and a footer of
-    thousands of small groups takes tens of megabytes of whoever reads it."""
+    thousands of small groups takes tens of megabytes of whoever reads it. As Hugging Face `datasets` writes them,
+    they are in pages of about a megabyte; a dictionary would be a single page, which its readers hold whole, twice."""
     ids = pa.array(range(rows), pa.int64())
     if workload.column == "text":
         source = getattr(texts, TEXTS.get(workload.name, workload.name))
@@ -39,7 +40,7 @@ def write(workload: Workload, rows: int, path: Path) -> None:
     if workload.kind == "inpaint":
         fields.append(("mask", IMAGE))
     schema, masks = pa.schema(fields), pictures.masks()
-    with pq.ParquetWriter(path, schema) as writer:
+    with pq.ParquetWriter(path, schema, use_dictionary=False, use_content_defined_chunking=True) as writer:
         group = 64 if workload.name == "photos12mp" else 1_000
         for first in range(0, rows, group):
             part = ids.slice(first, group)

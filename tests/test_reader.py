@@ -112,6 +112,18 @@ def test_a_window_is_there_once(tmp_path: Path) -> None:
     assert size == pytest.approx(8192 * 1004, rel=0.01)
 
 
+def test_wide_columns_that_are_only_carried_along_leave_more_rows_to_sort(tmp_path: Path) -> None:
+    table = pa.table({"n": ["x" * 96] * 2048, "page": [f"{row}".ljust(9_996) for row in range(2048)]})
+    pq.write_table(table, tmp_path / "in.parquet", use_dictionary=False)
+    plan = make_plan((str(tmp_path / "in.parquet"),), rows_per_part=10_000, limit=None)
+    read = [window.rows for window in read_windows(plan, plan.parts, ["n", "page"], 2048, 1 << 20)]
+    carried = [window.rows for window in read_windows(plan, plan.parts, ["n"], 2048, 1 << 20, ["page"])]
+    assert pa.concat_tables(read).equals(table)
+    assert pa.concat_tables(carried).equals(table)
+    assert max(rows.nbytes for rows in read) <= 1 << 20
+    assert 3 << 20 < max(rows.nbytes for rows in carried) <= 4 << 20
+
+
 def test_a_window_is_one_block_a_column_of_whatever_kind_and_keeps_dictionaries(tmp_path: Path) -> None:
     """Pieces of 64 rows, each with blocks of its own, would lie in the heap among all else."""
     numbers = pa.array(range(150))

@@ -203,7 +203,7 @@ def read_lots(job: Job, lots: Iterable[list[Part]]) -> Generator[Window, None, N
     rows = job.task.window_rows * job.device.window_scale
     size = job.task.window_bytes if job.device.window_scale == 1 else WINDOW
     for parts in lots:
-        yield from read_windows(job.plan, parts, job.columns_read, rows, size)
+        yield from read_windows(job.plan, parts, job.inputs, rows, size, job.carried)
 
 
 def light_windows(job: Job, lots: Iterable[list[Part]], room: Room) -> Generator[Window, None, None]:

@@ -81,8 +81,14 @@ class Job:
         )
 
     @property
-    def columns_read(self) -> list[str]:
-        return list(dict.fromkeys([*self.kept, self.column, *side_columns(self.task, self.config)]))
+    def inputs(self) -> list[str]:
+        """The columns that the task reads."""
+        return [self.column, *side_columns(self.task, self.config)]
+
+    @property
+    def carried(self) -> list[str]:
+        """The columns that only go out as they came in."""
+        return [name for name in self.kept if name not in self.inputs]
 
 
 def make_job(config: RunConfig, plan: Plan | None = None) -> Job:

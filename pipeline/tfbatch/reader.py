@@ -1,6 +1,6 @@
 """Parquet to windows, in bounded memory however large a file or a row group is."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from itertools import groupby
 from typing import BinaryIO
 
@@ -16,30 +16,42 @@ from tfbatch.sources import unreadable
 BATCH_ROWS = 64  # decoded at once, before it is known how large they are; more where each has a whole dictionary
 SHARED = 64 << 20  # bytes that the rows decoded at once may take where each holds all that they can share
 READ_BUFFER = 1 << 20
+CARRIED = 4  # bytes that are only carried along count as one
+
+Weigh = Callable[[pa.RecordBatch], int]
 
 
 def read_windows(
-    plan: Plan, parts: Sequence[Part], columns: list[str], rows: int, size: int
+    plan: Plan, parts: Sequence[Part], columns: list[str], rows: int, size: int, carried: Collection[str] = ()
 ) -> Generator[Window, None, None]:
     """The rows of some parts in order, as windows of at most `rows` rows and about `size` bytes.
 
-    Each file is read once, from its first wanted row group on. A part without rows is one empty
-    window, so that it too is written.
+    Columns that are `carried` along are read too, and count less: there would else be few rows where they are
+    wide, and few are of like length. Each file is read once, from its first wanted row group on. A part
+    without rows is one empty window, so that it too is written.
 
     Raises:
         TryAgain: an object store is not reached.
         BadInput: a page that cannot be read or would take too much memory, or other rows than the
             footer promises.
     """
+
+    def weigh(batch: pa.RecordBatch) -> int:
+        beside = sum(batch.column(name).nbytes for name in carried)
+        weight: int = batch.nbytes - beside + beside // CARRIED
+        return weight
+
     for index, group in groupby(parts, key=lambda part: part.file):
         wanted = list(group)
         try:
-            yield from _read_file(plan.files[index], wanted, columns, rows, size)
+            yield from _read_file(plan.files[index], wanted, [*columns, *carried], rows, size, weigh)
         except (OSError, pa.ArrowException, Contradiction) as error:
             raise unreadable(plan.files[index].source, "cannot be read", error) from error
 
 
-def _read_file(source: InputFile, parts: list[Part], columns: list[str], rows: int, size: int) -> Iterator[Window]:
+def _read_file(
+    source: InputFile, parts: list[Part], columns: list[str], rows: int, size: int, weigh: Weigh
+) -> Iterator[Window]:
     schema = pa.schema([field for field in source.schema if field.name in columns])
     for part in parts:
         if part.rows == 0:
@@ -60,7 +72,7 @@ def _read_file(source: InputFile, parts: list[Part], columns: list[str], rows: i
             at_once = min(rows, few, within, max(1, SHARED // max(heaviest, 1)))
             batches = file.iter_batches(at_once, row_groups=groups, columns=columns, use_threads=False)
             position = first
-            for table in _gather(batches, rows, size):
+            for table in _gather(batches, rows, size, weigh):
                 for window in _split(table, position, parts):
                     delivered += window.rows.num_rows
                     yield window
@@ -72,19 +84,20 @@ def _read_file(source: InputFile, parts: list[Part], columns: list[str], rows: i
         raise BadInput(f"{source.source}: the footer promises {promised:,} of these rows, the pages hold {delivered:,}")
 
 
-def _gather(batches: Iterator[pa.RecordBatch], rows: int, size: int) -> Iterator[pa.Table]:
-    """Small batches together, up to `rows` rows or `size` bytes: how large decoded rows are is
+def _gather(batches: Iterator[pa.RecordBatch], rows: int, size: int, weigh: Weigh) -> Iterator[pa.Table]:
+    """Small batches together, up to `rows` rows or what weighs `size`: how large decoded rows are is
     known only then, since a footer tells the size of encoded ones."""
     waiting: list[pa.RecordBatch] = []
-    held_rows = held_bytes = 0
+    held_rows = held = 0
     for batch in batches:
-        if waiting and (held_rows + batch.num_rows > rows or held_bytes + batch.nbytes > size):
+        weight = weigh(batch)
+        if waiting and (held_rows + batch.num_rows > rows or held + weight > size):
             table = _in_one_piece(waiting)
-            waiting, held_rows, held_bytes = [], 0, 0  # before the rows go on, or they would be there twice meanwhile
+            waiting, held_rows, held = [], 0, 0  # before the rows go on, or they would be there twice meanwhile
             yield table
         waiting.append(batch)
         held_rows += batch.num_rows
-        held_bytes += batch.nbytes
+        held += weight
     if waiting:
         table = _in_one_piece(waiting)
         del waiting, batch
