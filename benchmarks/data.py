@@ -28,8 +28,8 @@ def input_of(workload: Workload, rows: int) -> Path:
 
 def write(workload: Workload, rows: int, path: Path) -> None:
     """Pictures are written in row groups of so many: large ones do not fit memory together, and a footer of
-    thousands of small groups takes tens of megabytes of whoever reads it. As Hugging Face `datasets` writes them,
-    they are in pages of about a megabyte; a dictionary would be a single page, which its readers hold whole, twice."""
+    thousands of small groups takes tens of megabytes of whoever reads it. Their pages are of about a megabyte, as
+    recent `datasets` writes them; a dictionary would be one page of all, which readers hold twice."""
     ids = pa.array(range(rows), pa.int64())
     if workload.column == "text":
         source = getattr(texts, TEXTS.get(workload.name, workload.name))

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,9 +6,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tfbatch.batches import cut, spread
+from tfbatch.config import RunConfig
 from tfbatch.errors import BadInput
+from tfbatch.flow import WIDE, WINDOW, light_windows
+from tfbatch.job import make_job
 from tfbatch.plan import Plan, make_plan
 from tfbatch.reader import read_windows
+from tfbatch.session import Device
+from tfbatch.stages import Room
 
 
 def written(path: Path, rows: int, row_group: int) -> str:
@@ -112,16 +118,23 @@ def test_a_window_is_there_once(tmp_path: Path) -> None:
     assert size == pytest.approx(8192 * 1004, rel=0.01)
 
 
-def test_wide_columns_that_are_only_carried_along_leave_more_rows_to_sort(tmp_path: Path) -> None:
-    table = pa.table({"n": ["x" * 96] * 2048, "page": [f"{row}".ljust(9_996) for row in range(2048)]})
+@pytest.mark.parametrize("wide", ["page", "text", "other"])
+def test_the_windows_of_a_wide_table_are_bounded_by_what_the_task_reads_of_it(
+    wide: str, text_bundle: Path, tmp_path: Path
+) -> None:
+    cells = {name: 10_000 if name == wide else 100 for name in ("page", "text", "other")}
+    table = pa.table({name: [f"{row}".ljust(size) for row in range(4096)] for name, size in cells.items()})
     pq.write_table(table, tmp_path / "in.parquet", use_dictionary=False)
-    plan = make_plan((str(tmp_path / "in.parquet"),), rows_per_part=10_000, limit=None)
-    read = [window.rows for window in read_windows(plan, plan.parts, ["n", "page"], 2048, 1 << 20)]
-    carried = [window.rows for window in read_windows(plan, plan.parts, ["n"], 2048, 1 << 20, ["page"])]
-    assert pa.concat_tables(read).equals(table)
-    assert pa.concat_tables(carried).equals(table)
-    assert max(rows.nbytes for rows in read) <= 1 << 20
-    assert 3 << 20 < max(rows.nbytes for rows in carried) <= 4 << 20
+    on_processor = make_job(
+        RunConfig(
+            inputs=(str(tmp_path / "in.parquet"),), bundle=text_bundle, input_column="text", text_pair_column="other"
+        )
+    )
+    on_gpu = replace(on_processor, devices=[Device(runtime="cuda")])
+    for job, most in ((on_processor, WIDE if wide == "page" else on_processor.task.window_bytes), (on_gpu, WINDOW)):
+        windows = list(light_windows(job, [job.plan.parts], Room(1 << 40)))
+        assert pa.concat_tables(window.rows for window in windows).select(table.column_names).equals(table)
+        assert 0.6 * most < max(window.rows.nbytes for window in windows) <= most
 
 
 def test_a_window_is_one_block_a_column_of_whatever_kind_and_keeps_dictionaries(tmp_path: Path) -> None:

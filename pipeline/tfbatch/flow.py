@@ -44,6 +44,7 @@ from tfbatch.tally import Tally, check_errors, summary
 from tfbatch.tasks import MakesPictures, TakesTop
 
 WINDOW = 32 << 20  # bytes that the rows of a window take on their way at most, or one row takes more
+WIDE = 8 << 20  # bytes of rows that are read together at most, though what the task reads of them takes less
 ROOM_A_THREAD = 192 << 20  # bytes under way
 
 
@@ -199,11 +200,14 @@ def session_of(job: Job, threads: int, stop: Stop) -> Session:
 
 
 def read_lots(job: Job, lots: Iterable[list[Part]]) -> Generator[Window, None, None]:
-    """The rows of some lots of parts; the parts of one are read together."""
+    """The rows of some lots of parts; the parts of one are read together. Where other columns are wide there are
+    still many rows, some of which are of like length."""
     rows = job.task.window_rows * job.device.window_scale
     size = job.task.window_bytes if job.device.window_scale == 1 else WINDOW
     for parts in lots:
-        yield from read_windows(job.plan, parts, job.inputs, rows, size, job.carried)
+        yield from read_windows(
+            job.plan, parts, job.input_columns, rows, size, carried=job.carried_columns, whole=max(size, WIDE)
+        )
 
 
 def light_windows(job: Job, lots: Iterable[list[Part]], room: Room) -> Generator[Window, None, None]:

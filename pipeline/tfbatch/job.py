@@ -81,14 +81,15 @@ class Job:
         )
 
     @property
-    def inputs(self) -> list[str]:
-        """The columns that the task reads."""
+    def input_columns(self) -> list[str]:
+        """What the task reads."""
         return [self.column, *side_columns(self.task, self.config)]
 
     @property
-    def carried(self) -> list[str]:
-        """The columns that only go out as they came in."""
-        return [name for name in self.kept if name not in self.inputs]
+    def carried_columns(self) -> list[str]:
+        """What only goes out as it came in."""
+        read = self.input_columns
+        return [name for name in self.kept if name not in read]
 
 
 def make_job(config: RunConfig, plan: Plan | None = None) -> Job:

@@ -16,19 +16,25 @@ from tfbatch.sources import unreadable
 BATCH_ROWS = 64  # decoded at once, before it is known how large they are; more where each has a whole dictionary
 SHARED = 64 << 20  # bytes that the rows decoded at once may take where each holds all that they can share
 READ_BUFFER = 1 << 20
-CARRIED = 4  # bytes that are only carried along count as one
 
 Weigh = Callable[[pa.RecordBatch], int]
 
 
 def read_windows(
-    plan: Plan, parts: Sequence[Part], columns: list[str], rows: int, size: int, carried: Collection[str] = ()
+    plan: Plan,
+    parts: Sequence[Part],
+    columns: list[str],
+    rows: int,
+    size: int,
+    *,
+    carried: Collection[str] = (),
+    whole: int | None = None,
 ) -> Generator[Window, None, None]:
     """The rows of some parts in order, as windows of at most `rows` rows and about `size` bytes.
 
-    Columns that are `carried` along are read too, and count less: there would else be few rows where they are
-    wide, and few are of like length. Each file is read once, from its first wanted row group on. A part
-    without rows is one empty window, so that it too is written.
+    Columns that are `carried` along are read too: `size` is of the others, and `whole`, if not the same, of all.
+    Each file is read once, from its first wanted row group on. A part without rows is one empty
+    window, so that it too is written.
 
     Raises:
         TryAgain: an object store is not reached.
@@ -37,9 +43,9 @@ def read_windows(
     """
 
     def weigh(batch: pa.RecordBatch) -> int:
-        beside = sum(batch.column(name).nbytes for name in carried)
-        weight: int = batch.nbytes - beside + beside // CARRIED
-        return weight
+        taken: int = batch.nbytes
+        own: int = taken - sum(batch.column(name).nbytes for name in carried)
+        return max(own, taken * size // (whole or size))
 
     for index, group in groupby(parts, key=lambda part: part.file):
         wanted = list(group)

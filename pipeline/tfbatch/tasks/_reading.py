@@ -2,11 +2,11 @@
 
 from typing import ClassVar
 
-from tfbatch.batches import Indices, Window
+from tfbatch.batches import Indices, Window, evenly
 from tfbatch.cells import text_bytes
 
 READING_OPTIONS = ("max_length", "stride")
-BYTES = 40  # that a byte of text takes on its way, as it is, as a third of a token, and in what is found
+BYTES = 40  # that a byte of text takes on its way besides, as a third of a token and in what is found
 
 
 class ReadingTask:
@@ -23,4 +23,4 @@ class ReadingTask:
     _column: str
 
     def weigh(self, window: Window) -> Indices:
-        return BYTES * text_bytes(window.rows.column(self._column))
+        return evenly(window) + BYTES * text_bytes(window.rows.column(self._column))

@@ -6,10 +6,11 @@ import pyarrow as pa
 
 from tfbatch.batches import Indices, Window, Work
 from tfbatch.bundle import Bundle
+from tfbatch.cells import text_bytes
 from tfbatch.config import RunConfig
 from tfbatch.entities import Entities, entity_columns
 from tfbatch.readings import Reading, read
-from tfbatch.tasks._reading import READING_OPTIONS, ReadingTask
+from tfbatch.tasks._reading import BYTES, READING_OPTIONS, ReadingTask
 from tfbatch.text import distinct_texts
 from tfbatch.tokenizer import Tokenizer
 
@@ -36,7 +37,8 @@ class TokenClassification(ReadingTask):
 
     def weigh(self, window: Window) -> Indices:
         """The text, and the scores of its tokens."""
-        return super().weigh(window) * (1 + len(self._bundle.manifest.labels) // 20)
+        more = BYTES * (len(self._bundle.manifest.labels) // 20)
+        return super().weigh(window) + more * text_bytes(window.rows.column(self._column))
 
     def prepare(self, window: Window) -> Work:
         texts, text_of_row, errors = distinct_texts(window.rows.column(self._column))

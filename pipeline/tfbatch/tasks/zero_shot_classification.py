@@ -11,6 +11,7 @@ import pyarrow as pa
 from tfbatch.batches import Floats, Indices, Window, Work, evenly
 from tfbatch.bundle import Bundle
 from tfbatch.candidates import checked_names, fill
+from tfbatch.cells import text_bytes
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration, UsageError
 from tfbatch.scores import SCORE_OPTIONS, Scores, score_columns, sigmoid
@@ -48,7 +49,7 @@ class ZeroShotClassification(TextTask):
 
     def weigh(self, window: Window) -> Indices:
         """A text, and its tokens once for each label."""
-        return evenly(window) * (1 + 2 * len(self._texts))
+        return evenly(window) + 2 * len(self._texts) * text_bytes(window.rows.column(self._column))
 
     def prepare(self, window: Window) -> Work:
         texts, result_of_row, errors = distinct_texts(window.rows.column(self._column))
