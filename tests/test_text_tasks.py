@@ -9,7 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import SPECIAL, WORDS, read_output, run_tfbatch
+from tfbatch.batches import Window
+from tfbatch.config import RunConfig
 from tfbatch.errors import UsageError
+from tfbatch.job import make_job
 from tfbatch_export.export import ExportConfig, export
 
 LABELS = ["good", "bad, very bad", "film"]
@@ -72,6 +75,31 @@ def test_labels_said_at_run_are_scored_as_by_the_hubs_pipeline(
         assert [scored["label"] for scored in row["predicted_scores"]] == expected["labels"]
         scores = [scored["score"] for scored in row["predicted_scores"]]
         np.testing.assert_allclose(scores, expected["scores"], atol=1e-4)
+
+
+@pytest.mark.parametrize("task", ["zero-shot-classification", "token-classification", "question-answering"])
+def test_what_is_made_of_a_text_weighs_and_what_is_carried_along_weighs_once(
+    task: str, model: Callable[..., tuple[Path, Path]], entailment: tuple[Path, Path], tmp_path: Path
+) -> None:
+    kinds = {"token-classification": "BertForTokenClassification", "question-answering": "BertForQuestionAnswering"}
+    bundle = model(task, kinds[task])[1] if task in kinds else entailment[1]
+    own: dict[str, Any] = {
+        "zero-shot-classification": {"labels": tuple(LABELS)},
+        "question-answering": {"question_column": "question"},
+    }.get(task, {})
+    texts = pa.array(["good film " * 10] * 100)
+    plain = pa.table({"text": texts, "question": ["good ?"] * 100})
+    wide = plain.append_column("page", pa.array(["x" * 10_000] * 100))
+    pq.write_table(wide, tmp_path / "in.parquet")
+    job = make_job(RunConfig(inputs=(str(tmp_path / "in.parquet"),), bundle=bundle, input_column="text", **own))
+
+    def weight(table: pa.Table) -> int:
+        return int(job.task.weigh(Window(part=job.plan.parts[0], first=0, rows=table)).sum())
+
+    assert weight(plain) > 3 * plain.nbytes
+    assert weight(wide) - weight(plain) == pytest.approx(wide.nbytes - plain.nbytes, rel=0.01)
+    if task == "zero-shot-classification":
+        assert weight(plain.set_column(0, "text", texts.dictionary_encode())) < weight(plain) / 4
 
 
 def test_labels_that_cannot_be_are_refused(entailment: tuple[Path, Path], reviews: Path) -> None:

@@ -44,7 +44,7 @@ from tfbatch.tally import Tally, check_errors, summary
 from tfbatch.tasks import MakesPictures, TakesTop
 
 WINDOW = 32 << 20  # bytes that the rows of a window take on their way at most, or one row takes more
-WIDE = 8 << 20  # bytes of rows that are read together at most, though what the task reads of them takes less
+WIDE = 8 << 20  # bytes that rows read together may take in all columns, whatever those that the task reads may
 ROOM_A_THREAD = 192 << 20  # bytes under way
 
 
@@ -200,8 +200,8 @@ def session_of(job: Job, threads: int, stop: Stop) -> Session:
 
 
 def read_lots(job: Job, lots: Iterable[list[Part]]) -> Generator[Window, None, None]:
-    """The rows of some lots of parts; the parts of one are read together. Where other columns are wide there are
-    still many rows, some of which are of like length."""
+    """The rows of some lots of parts; the parts of one are read together. Columns that are only carried along
+    may take more than what the task reads, so that a window of a wide table has more rows to sort by length."""
     rows = job.task.window_rows * job.device.window_scale
     size = job.task.window_bytes if job.device.window_scale == 1 else WINDOW
     for parts in lots:

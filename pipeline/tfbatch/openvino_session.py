@@ -28,9 +28,10 @@ def load_openvino() -> ModuleType:
     Raises:
         DeviceUnavailable: it is not installed.
     """
-    # Its import sends word of itself to its maker, from a forked process, and writes below the home
-    # folder; without this package it does neither.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    # Its import sends word of itself to its maker, from a forked process, and writes below the home folder;
+    # without the first of these it does neither. The second converts other formats, and takes half of the import.
+    for name in ("openvino_telemetry", "openvino.tools.ovc"):
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError as error:

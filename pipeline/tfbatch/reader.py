@@ -32,7 +32,7 @@ def read_windows(
 ) -> Generator[Window, None, None]:
     """The rows of some parts in order, as windows of at most `rows` rows and about `size` bytes.
 
-    Columns that are `carried` along are read too: `size` is of the others, and `whole`, if not the same, of all.
+    Columns that are `carried` along are read too: `size` bounds the others, and `whole` (`size`) all together.
     Each file is read once, from its first wanted row group on. A part without rows is one empty
     window, so that it too is written.
 

@@ -23,8 +23,8 @@ class Task(Protocol):
     `kind` is the kind of input column, a key of `cells.KINDS`; `default_model` the name of
     the bundle to use when none is named; `side_columns` the options that name further columns, with
     the kind of each; `options` the fields of RunConfig that are this task's
-    own; `window_rows` and `window_bytes` how much is prepared at once, and `prepares_in_parallel`
-    says that this uses several threads by itself.
+    own; `window_rows` and `window_bytes`, of the columns that it reads, how much is prepared at once, and
+    `prepares_in_parallel` says that this uses several threads by itself.
     """
 
     kind: ClassVar[str]

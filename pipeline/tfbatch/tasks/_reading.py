@@ -6,7 +6,7 @@ from tfbatch.batches import Indices, Window, evenly
 from tfbatch.cells import text_bytes
 
 READING_OPTIONS = ("max_length", "stride")
-BYTES = 40  # that a byte of text takes on its way besides, as a third of a token and in what is found
+BYTES = 40  # that a byte of text takes on its way beside itself: as a third of a token, and in what is found
 
 
 class ReadingTask:

@@ -36,7 +36,7 @@ class TokenClassification(ReadingTask):
         return entity_columns()
 
     def weigh(self, window: Window) -> Indices:
-        """The text, and the scores of its tokens."""
+        """The row, and the tokens of its text and their scores."""
         more = BYTES * (len(self._bundle.manifest.labels) // 20)
         return super().weigh(window) + more * text_bytes(window.rows.column(self._column))
 

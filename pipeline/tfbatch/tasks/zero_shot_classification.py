@@ -11,7 +11,6 @@ import pyarrow as pa
 from tfbatch.batches import Floats, Indices, Window, Work, evenly
 from tfbatch.bundle import Bundle
 from tfbatch.candidates import checked_names, fill
-from tfbatch.cells import text_bytes
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration, UsageError
 from tfbatch.scores import SCORE_OPTIONS, Scores, score_columns, sigmoid
@@ -49,7 +48,7 @@ class ZeroShotClassification(TextTask):
 
     def weigh(self, window: Window) -> Indices:
         """A text, and its tokens once for each label."""
-        return evenly(window) + 2 * len(self._texts) * text_bytes(window.rows.column(self._column))
+        return evenly(window) + 2 * len(self._texts) * evenly(window.only([self._column]))
 
     def prepare(self, window: Window) -> Work:
         texts, result_of_row, errors = distinct_texts(window.rows.column(self._column))
