@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from tfbatch.batches import NO_RESULT, Batch, Floats, Indices, Window, Work
 from tfbatch.session import OutOfMemory, Session
-from tfbatch.tasks import Task
+from tfbatch.tasks import MakesPictures, Task
 
 OUT_OF_MEMORY = "out_of_memory: the row alone does not fit the device's memory"
 NOT_FINITE = "not_finite: the model's result is not a number"
@@ -93,10 +93,18 @@ class Scoring:
             errors[int(row)] = self.reasons[int(result_of_row[row])]
             result_of_row[row] = NO_RESULT
         rows = pa.array(result_of_row, mask=result_of_row == NO_RESULT)
-        added = [column.take(rows) for column in task.finish(self.work.results)]
+        added = [in_order(column, rows) for column in task.finish(self.work.results)]
+        results = list(self.work.results) if isinstance(task, MakesPictures) else []
+        self.work.results.clear()  # whoever holds this on its way holds them no more
         texts = pa.array([errors.get(row) for row in range(len(rows))] if errors else [None] * len(rows), pa.string())
         columns = [*(self.window.rows.column(name) for name in kept), *added, texts]
         table = pa.Table.from_arrays(columns, names=schema.names)
         return Finished(
-            window=self.window, table=table, errors=errors, results=self.work.results, result_of_row=result_of_row
+            window=self.window, table=table, errors=errors, results=results, result_of_row=result_of_row
         )
+
+
+def in_order(column: pa.Array, rows: pa.Array) -> pa.Array:
+    """The values of these rows (R,); without a copy where each is its own row's."""
+    is_each = len(column) == len(rows) and not rows.null_count and np.array_equal(rows, np.arange(len(rows)))
+    return column if is_each else column.take(rows)
