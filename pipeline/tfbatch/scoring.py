@@ -99,9 +99,7 @@ class Scoring:
         texts = pa.array([errors.get(row) for row in range(len(rows))] if errors else [None] * len(rows), pa.string())
         columns = [*(self.window.rows.column(name) for name in kept), *added, texts]
         table = pa.Table.from_arrays(columns, names=schema.names)
-        return Finished(
-            window=self.window, table=table, errors=errors, results=results, result_of_row=result_of_row
-        )
+        return Finished(window=self.window, table=table, errors=errors, results=results, result_of_row=result_of_row)
 
 
 def in_order(column: pa.Array, rows: pa.Array) -> pa.Array:
