@@ -95,7 +95,7 @@ class Scoring:
         rows = pa.array(result_of_row, mask=result_of_row == NO_RESULT)
         added = [in_order(column, rows) for column in task.finish(self.work.results)]
         results = list(self.work.results) if isinstance(task, MakesPictures) else []
-        self.work.results.clear()  # whoever holds this on its way holds them no more
+        self.work.results.clear()  # whoever still holds this holds at most the block that they lay in
         texts = pa.array([errors.get(row) for row in range(len(rows))] if errors else [None] * len(rows), pa.string())
         columns = [*(self.window.rows.column(name) for name in kept), *added, texts]
         table = pa.Table.from_arrays(columns, names=schema.names)
