@@ -16,7 +16,10 @@ import pytest
 from conftest import read_output, run_tfbatch, tfbatch_env
 from PIL import Image
 from test_masked_im import PictureModel, pixels, png, scene
+from tfbatch.batches import Window
+from tfbatch.config import RunConfig
 from tfbatch.generated import declare_images
+from tfbatch.job import make_job
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -197,3 +200,20 @@ def test_options_that_do_not_fit_are_refused(
     done = run_tfbatch("run", "in.parquet", "-m", picture_model("vit")[1], *words, cwd=tmp_path)
     assert (done.code, reason in done.err) == (2, True), done.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.parquet"]
+
+
+@pytest.mark.parametrize("name", ["vit", "vit at the original size", "swin2sr"])
+def test_what_is_made_of_a_picture_weighs_and_so_does_what_is_carried_along(
+    name: str, picture_model: PictureModel, tmp_path: Path
+) -> None:
+    plain = pq.read_table(write_pictures(tmp_path / "in.parquet", 9, bad=False))
+    wide = plain.append_column("page", pa.array(["x" * 10_000] * 9))
+    bundle = picture_model(name.split()[0])[1]
+    config = RunConfig(inputs=(str(tmp_path / "in.parquet"),), bundle=bundle, original_size="original" in name)
+    job = make_job(config)
+
+    def weight(table: pa.Table) -> int:
+        return int(job.task.weigh(Window(part=job.plan.parts[0], first=0, rows=table)).sum())
+
+    assert weight(plain) > 9 * 12 * 30 * 40
+    assert weight(wide) - weight(plain) == pytest.approx(wide.nbytes - plain.nbytes, rel=0.01)

@@ -8,10 +8,10 @@ import pytest
 from tfbatch.batches import cut, spread
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadInput
-from tfbatch.flow import WIDE, WINDOW, light_windows
+from tfbatch.flow import WINDOW, light_windows
 from tfbatch.job import make_job
 from tfbatch.plan import Plan, make_plan
-from tfbatch.reader import read_windows
+from tfbatch.reader import WIDE, read_windows
 from tfbatch.session import Device
 from tfbatch.stages import Room
 

@@ -1,18 +1,26 @@
 import threading
 import time
+import weakref
 from collections.abc import Generator, Iterator
 from dataclasses import replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tfbatch.batches import Feeds, Indices, Window, Work, divide, one_result_each
 from tfbatch.clock import Clock, Stage
-from tfbatch.flow import Step, complete
+from tfbatch.config import RunConfig
+from tfbatch.flow import Step, complete, cut_windows, light_windows
+from tfbatch.job import make_job
 from tfbatch.plan import Part
+from tfbatch.probe import Budget
 from tfbatch.scoring import Scoring
+from tfbatch.session import Session
 from tfbatch.stages import Room, after, meanwhile, overlap
+from tfbatch.stop import Stop
+from tfbatch.tally import Tally
 
 
 def test_results_come_in_order_though_items_overtake() -> None:
@@ -132,6 +140,30 @@ def test_a_window_is_complete_after_its_last_batch_and_nothing_is_before() -> No
             yield Step(scoring=scoring, batch=None, is_last=is_last)
 
     assert list(complete(steps())) == [None, None, scoring]
+
+
+def test_a_finished_window_has_let_go_of_its_work_whoever_holds_it(text_bundle: Path, tmp_path: Path) -> None:
+    """Its results lie in one block, which would be there a window longer."""
+    pq.write_table(pa.table({"text": ["a good film", "a bad film", None]}), tmp_path / "in.parquet")
+    job = make_job(RunConfig(inputs=(str(tmp_path / "in.parquet"),), bundle=text_bundle))
+    (window,) = light_windows(job, [job.plan.parts], Room(1 << 30))
+
+    def prepared() -> Generator[Scoring, None, None]:
+        yield Scoring(window.only(job.kept), job.task.prepare(window))
+
+    def session() -> Session:
+        raise AssertionError("nothing is computed here")
+
+    tally = Tally()
+    steps = cut_windows(job, prepared(), Budget(job, session, 1, tally, Stop()), tally)
+    (scoring,) = {next(steps).scoring}
+    scoring.work.receive(np.arange(2), np.array([[1, 2, 3], [3, 2, 1]], np.float32))
+    block = weakref.ref(scoring.work.results[0].base)
+    assert block() is not None
+    finished = scoring.finish(job.task, job.schema, job.kept, keeps_results=False)
+    assert finished.table["predicted_label"].null_count == 1
+    assert block() is None
+    steps.close()
 
 
 def test_results_are_no_views_of_outputs() -> None:

@@ -171,7 +171,7 @@ def spread(batches: list[Batch]) -> list[Batch]:
 
 
 def evenly(window: Window) -> Indices:
-    """The weight of each row where all that is large is the window's own columns."""
+    """What the window's columns take, in bytes, as if each row (R,) took as much."""
     count = window.rows.num_rows
     return np.full(count, window.rows.nbytes // max(count, 1), np.int64)
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from tfbatch.batches import NO_RESULT, Batch, Floats, Indices, Window, Work
 from tfbatch.session import OutOfMemory, Session
-from tfbatch.tasks import MakesPictures, Task
+from tfbatch.tasks import Task
 
 OUT_OF_MEMORY = "out_of_memory: the row alone does not fit the device's memory"
 NOT_FINITE = "not_finite: the model's result is not a number"
@@ -17,8 +17,8 @@ NOT_FINITE = "not_finite: the model's result is not a number"
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A window whose rows are ready to be written: `table`, and the reasons of bad rows by position
-    in it. `result_of_row` (R,) points into `results`, or is NO_RESULT."""
+    """A window whose rows are ready to be written: `table`, and the reasons of bad rows by position in it.
+    `result_of_row` (R,) points into `results`, which are empty unless they are to be looked at, or is NO_RESULT."""
 
     window: Window
     table: pa.Table
@@ -45,7 +45,8 @@ class Caps:
 class Scoring:
     """A window with its work.
 
-    Batches may be computed on several threads at once: each has inputs of its own.
+    Batches may be computed on several threads at once: each has inputs of its own. Once the window is finished
+    its work is gone, whoever still holds this.
     """
 
     def __init__(self, window: Window, work: Work) -> None:
@@ -83,19 +84,22 @@ class Scoring:
         except (OutOfMemory, MemoryError):
             return None
 
-    def finish(self, task: Task, schema: pa.Schema, kept: list[str]) -> Finished:
+    def finish(self, task: Task, schema: pa.Schema, kept: list[str], *, keeps_results: bool) -> Finished:
         """The window's rows as the output has them: kept columns, the task's, `error`."""
+        work = self.work
+        del self.work
         for result in self.reasons:
-            self.work.results[result] = None
-        result_of_row = self.work.result_of_row.copy()
-        errors = dict(self.work.errors)
+            work.results[result] = None
+        result_of_row = work.result_of_row.copy()
+        errors = dict(work.errors)
         for row in np.flatnonzero(np.isin(result_of_row, list(self.reasons))) if self.reasons else ():
             errors[int(row)] = self.reasons[int(result_of_row[row])]
             result_of_row[row] = NO_RESULT
         rows = pa.array(result_of_row, mask=result_of_row == NO_RESULT)
-        added = [in_order(column, rows) for column in task.finish(self.work.results)]
-        results = list(self.work.results) if isinstance(task, MakesPictures) else []
-        self.work.results.clear()  # whoever still holds this holds at most the block that they lay in
+        made = task.finish(work.results)
+        results = work.results if keeps_results else []
+        del work
+        added = [in_order(column, rows) for column in made]
         texts = pa.array([errors.get(row) for row in range(len(rows))] if errors else [None] * len(rows), pa.string())
         columns = [*(self.window.rows.column(name) for name in kept), *added, texts]
         table = pa.Table.from_arrays(columns, names=schema.names)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from tfbatch.batches import Feeds, Floats, Indices, Pictures, Window, Work
+from tfbatch.batches import Feeds, Floats, Indices, Pictures, Window, Work, evenly
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.contact_sheet import SIDE, Panel, liveliest
@@ -63,8 +63,8 @@ class ImageToImage:
         return pa.schema([pa.field("generated_image", IMAGE)])
 
     def weigh(self, window: Window) -> Indices:
-        """The picture, what is made of it, and that again, with four bytes a pixel, when it is encoded."""
-        return count_pixels(window.rows.column(self._column)) * (3 + 10 * self._scale**2)
+        """The row, its picture, what is made of it, and that again, with four bytes a pixel, when it is encoded."""
+        return evenly(window) + count_pixels(window.rows.column(self._column)) * (3 + 10 * self._scale**2)
 
     def prepare(self, window: Window) -> Work:
         """Decode each distinct picture and lay tiles over it."""

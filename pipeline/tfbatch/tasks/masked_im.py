@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from tfbatch.batches import NO_RESULT, Feeds, Floats, Indices, Window, Work
+from tfbatch.batches import NO_RESULT, Feeds, Floats, Indices, Window, Work, evenly
 from tfbatch.bundle import Bundle
 from tfbatch.cells import distinct, is_image
 from tfbatch.config import RunConfig
@@ -85,10 +85,10 @@ class MaskedIm:
         return pa.schema([pa.field(name, IMAGE) for name in names])
 
     def weigh(self, window: Window) -> Indices:
-        """What the model sees, a few times over; with --original-size also the picture, what is made
+        """The row, and what the model sees, a few times over; with --original-size also the picture, what is made
         of it and copies on the way, and the mask."""
         width, height = self._processor.size
-        weights = np.full(window.rows.num_rows, 12 * width * height, np.int64)
+        weights = evenly(window) + 12 * width * height
         if self._config.original_size:
             weights += 12 * count_pixels(window.rows.column(self._column))
             masks = window.rows.column(self._config.mask_column) if self._config.mask_column is not None else None
