@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from tfbatch.batches import Feeds, Floats
 from tfbatch.config import RunConfig
-from tfbatch.flow import output_of, work
+from tfbatch.execution import output_of
+from tfbatch.flow import work
 from tfbatch.job import make_job
 from tfbatch.machine import available_threads
 from tfbatch.session import Device, Session

@@ -35,13 +35,12 @@ LAYERS = [
     ["labels", "readings"],
     ["entities", "answers"],
     ["tasks"],
-    ["samples"],
+    ["samples", "columns"],
     ["scoring", "job", "progress", "inspection", "listing"],
-    ["tally"],
+    ["tally", "shown"],
     ["messages", "probe"],
-    ["crew"],
-    ["flow", "report"],
-    ["worker"],
+    ["crew", "flow", "report"],
+    ["execution", "worker"],
     ["cli"],
 ]
 

@@ -12,7 +12,7 @@ from test_generated import tree, write_pictures
 from test_masked_im import PictureModel
 from tfbatch.config import RunConfig
 from tfbatch.errors import Interrupted
-from tfbatch.flow import run
+from tfbatch.execution import run
 from tfbatch.folder import Folder
 from tfbatch.hashes import BLOCK, sha256
 from tfbatch.job import make_job

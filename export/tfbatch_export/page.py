@@ -4,8 +4,7 @@ from importlib import import_module
 from typing import Any
 
 import transformers
-from tfbatch.config import RunConfig
-from tfbatch.job import option_of
+from tfbatch.config import RunConfig, option_of
 from tfbatch.tasks import load_task, task_names
 
 from tfbatch_export import families

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import torch
 from tfbatch.batches import Window, arrays, cut
 from tfbatch.bundle import Bundle
+from tfbatch.columns import choose_columns, side_columns
 from tfbatch.config import RunConfig
 from tfbatch.errors import UsageError
-from tfbatch.job import choose_columns, side_columns
 from tfbatch.plan import Part, open_input
 from tfbatch.sources import find_sources
 from tfbatch.tasks import load_task

@@ -22,6 +22,7 @@ from tfbatch.config import (
     OVERFLOWS,
     PRECISIONS,
     RunConfig,
+    option_of,
 )
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, Interrupted, TfbatchError, UsageError
 
@@ -204,8 +205,8 @@ def run(**settings: Any) -> None:
 def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     """Settle the job and do it; what is imported here is what `tfbatch --help` does without."""
     from tfbatch.decoders import DECODERS
-    from tfbatch.flow import output_of
-    from tfbatch.flow import run as run_job
+    from tfbatch.execution import output_of
+    from tfbatch.execution import run as run_job
     from tfbatch.job import make_job
     from tfbatch.machine import available_threads, do_without_pandas, limit_threads
     from tfbatch.progress import choose_watcher, warn
@@ -276,7 +277,6 @@ def inspect(paths: tuple[str, ...], bundle: Path | None) -> None:
 @cli.command()
 def tasks() -> None:
     """List the tasks: the column they read, the columns they add."""
-    from tfbatch.job import option_of
     from tfbatch.tasks import load_task, task_names
 
     for name in task_names():

@@ -123,3 +123,8 @@ def error_limit(max_errors: str | None, rows: int) -> int:
     except (ValueError, ArithmeticError):
         pass
     raise UsageError(f"--max-errors is a count such as 100 or a percentage such as 1%, not {max_errors}")
+
+
+def option_of(name: str) -> str:
+    """A setting as it is typed."""
+    return "--" + name.replace("_", "-")

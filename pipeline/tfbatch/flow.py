@@ -10,7 +10,8 @@
                      columns, or nulls and its error
       append         on this thread: to the part's temporary file; part full -> sync, link, record
 
-Where there are several workers, a part goes this way in one of them, and `Crew` records it here.
+Where there are several workers, a part goes this way in one of them, and the job's own process records it.
+`execution` has what is done about a job before and after its rows.
 
 The stages are generators that pull from one another, `overlap` a few items ahead on threads, fewer
 where the items are heavy: what is under way in all of them together is counted in a Room. The graph
@@ -24,27 +25,22 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from tfbatch.batches import NO_RESULT, Batch, Window, cut, divide, spread
+from tfbatch.batches import Batch, Window, Work, cut, divide, spread
 from tfbatch.claim import Record
-from tfbatch.contact_sheet import ContactSheet
-from tfbatch.crew import Crew
 from tfbatch.device import open_session
 from tfbatch.job import Job
 from tfbatch.machine import available_threads
-from tfbatch.output import Output
 from tfbatch.plan import Part
 from tfbatch.probe import Budget
-from tfbatch.progress import Watcher
 from tfbatch.reader import read_windows
 from tfbatch.scoring import Caps, Finished, Scoring
 from tfbatch.session import Session
 from tfbatch.stages import Room, after, meanwhile, overlap
 from tfbatch.stop import Stop
-from tfbatch.tally import Tally, check_errors, summary
-from tfbatch.tasks import MakesPictures, TakesTop
+from tfbatch.tally import Tally
+from tfbatch.tasks import TakesTop
 
 WINDOW = 32 << 20  # bytes that the rows of a window take on their way at most, or one row takes more
-WIDE = 8 << 20  # bytes that rows read together may take in all columns, whatever those that the task reads may
 ROOM_A_THREAD = 192 << 20  # bytes under way
 
 
@@ -68,64 +64,6 @@ class Step:
     is_last: bool
 
 
-def run(job: Job, watcher: Watcher, tally: Tally, stop: Stop) -> Record:
-    """Do a job, or what an earlier run left of it, and say what was done.
-
-    Raises:
-        TfbatchError: see `errors`; finished parts are kept.
-    """
-    output = output_of(job, stop)
-    if not job.config.overwrite and output.is_finished():
-        tally.begin(output.records())
-        check_errors(job, tally)
-        return summary(job, "already done", tally)
-    try:
-        output.open(overwrite=job.config.overwrite)
-        tally.begin(output.records())
-        pending = [part for part in job.plan.parts if part not in tally.records]
-        check_errors(job, tally)
-        watcher.start(job.plan.rows, job.plan.rows - sum(part.rows for part in pending))
-        sheet = sheet_of(job, output)
-        if min(job.workers, len(pending)) > 1:
-            share_out(job, pending, output, tally, watcher, sheet, stop)
-        elif pending:
-            do_all(job, pending, output, tally, watcher, sheet, stop)
-        if sheet is not None:
-            output.keep_contact_sheet(sheet)
-        result = summary(job, "done", tally)
-        output.finish(tally.records, result)
-        return result
-    finally:
-        watcher.stop()
-        output.close()
-
-
-def do_all(
-    job: Job, parts: list[Part], output: Output, tally: Tally, watcher: Watcher, sheet: ContactSheet | None, stop: Stop
-) -> None:
-    """Do all parts in this process."""
-    for finished, record in work(job, [parts], output.append, tally, stop):
-        if record is not None:
-            tally.records[finished.window.part] = record
-        watcher.advance(finished.table.num_rows, len(finished.errors))
-        check_errors(job, tally)
-        if sheet is not None:
-            show(finished, job, sheet)
-
-
-def share_out(
-    job: Job, parts: list[Part], output: Output, tally: Tally, watcher: Watcher, sheet: ContactSheet | None, stop: Stop
-) -> None:
-    """Have the parts done by several processes, whose rows go the same way."""
-    crew = Crew(job, parts, output, tally, watcher)
-    try:
-        crew.work(stop)
-    finally:
-        crew.end()
-    if sheet is not None:
-        crew.draw(sheet)
-
-
 def work(
     job: Job, lots: Iterable[list[Part]], append: Append, tally: Tally, stop: Stop, opened: Opened | None = None
 ) -> Iterator[tuple[Finished, Record | None]]:
@@ -137,13 +75,6 @@ def work(
         tally.count(finished.window, finished.errors)
         stop.beat()
         yield finished, record
-
-
-def output_of(job: Job, stop: Stop) -> Output:
-    """Where a job's rows go; nothing is touched yet."""
-    return Output(
-        job.output, job.plan, job.schema, job.facts, job.fingerprint, job.sink, verify=job.config.verify, beat=stop.beat
-    )
 
 
 def score(job: Job, lots: Iterable[list[Part]], tally: Tally, stop: Stop, opened: Opened) -> Iterator[Finished]:
@@ -165,7 +96,7 @@ def score(job: Job, lots: Iterable[list[Part]], tally: Tally, stop: Stop, opened
 
     def finish(scoring: Scoring) -> Finished:
         stop.beat()
-        return scoring.finish(job.task, job.schema, job.kept)
+        return scoring.finish(job.task, job.schema, job.kept, keeps_results=job.config.contact_sheet is not None)
 
     def is_full(_: object) -> bool:
         return room.is_full
@@ -200,14 +131,11 @@ def session_of(job: Job, threads: int, stop: Stop) -> Session:
 
 
 def read_lots(job: Job, lots: Iterable[list[Part]]) -> Generator[Window, None, None]:
-    """The rows of some lots of parts; the parts of one are read together. Columns that are only carried along
-    may take more than what the task reads, so that a window of a wide table has more rows to sort by length."""
+    """The rows of some lots of parts; the parts of one are read together."""
     rows = job.task.window_rows * job.device.window_scale
     size = job.task.window_bytes if job.device.window_scale == 1 else WINDOW
     for parts in lots:
-        yield from read_windows(
-            job.plan, parts, job.input_columns, rows, size, carried=job.carried_columns, whole=max(size, WIDE)
-        )
+        yield from read_windows(job.plan, parts, job.input_columns, rows, size, carried=job.carried_columns)
 
 
 def light_windows(job: Job, lots: Iterable[list[Part]], room: Room) -> Generator[Window, None, None]:
@@ -225,15 +153,19 @@ def light_windows(job: Job, lots: Iterable[list[Part]], room: Room) -> Generator
 def cut_windows(
     job: Job, scorings: Generator[Scoring, None, None], budget: Budget, tally: Tally
 ) -> Generator[Step, None, None]:
-    """The batches of each window in turn."""
+    """The batches of each window in turn. Nothing here holds its work, which goes when the window is finished."""
     with closing(scorings):
         for scoring in scorings:
-            work = scoring.work
-            batches = spread(cut(work.lengths, work.groups, budget.of(work), job.device.length_multiple))
-            tally.count_work(work, batches)
+            batches = batches_of(scoring.work, budget, job.device.length_multiple)
+            tally.count_work(scoring.work, batches)
             for batch in batches[:-1]:
                 yield Step(scoring=scoring, batch=batch, is_last=False)
             yield Step(scoring=scoring, batch=batches[-1] if batches else None, is_last=True)
+
+
+def batches_of(work: Work, budget: Budget, length_multiple: int) -> list[Batch]:
+    """A window's work in batches, the first of each shape before all others."""
+    return spread(cut(work.lengths, work.groups, budget.of(work), length_multiple))
 
 
 def complete(steps: Generator[Step, None, None]) -> Generator[Scoring | None, None, None]:
@@ -242,20 +174,3 @@ def complete(steps: Generator[Step, None, None]) -> Generator[Scoring | None, No
     with closing(steps):
         for step in steps:
             yield step.scoring if step.is_last else None
-
-
-def sheet_of(job: Job, output: Output) -> ContactSheet | None:
-    """An empty contact sheet where one was asked for and is not there yet."""
-    if job.config.contact_sheet is None or output.has_contact_sheet:
-        return None
-    return ContactSheet(f"{job.bundle.manifest.task}, {job.bundle.path}", job.config.contact_sheet)
-
-
-def show(finished: Finished, job: Job, sheet: ContactSheet) -> None:
-    """Put rows without an error on the contact sheet, as long as it has place."""
-    assert isinstance(job.task, MakesPictures)
-    for row, result in enumerate(finished.result_of_row.tolist()):
-        if sheet.is_complete:
-            return
-        if result != NO_RESULT:
-            sheet.add(f"row {finished.window.first + row:,}", job.task.panels(finished.results[result]))

@@ -13,11 +13,11 @@ import pyarrow as pa
 from tfbatch import __version__
 from tfbatch.bundle import Bundle, load_bundle
 from tfbatch.cells import KINDS
-from tfbatch.config import RunConfig
+from tfbatch.columns import choose_columns, describe_columns, image_sink, output_schema, side_columns
+from tfbatch.config import RunConfig, option_of
 from tfbatch.device import arithmetic, choose_precision, find_devices
 from tfbatch.errors import BadConfiguration, OutputRefused, UsageError
 from tfbatch.foreign import open_bundle
-from tfbatch.generated import IMAGE, declare_images
 from tfbatch.image_files import ImageSink
 from tfbatch.manifest import graph_of
 from tfbatch.plan import Plan, make_plan
@@ -26,8 +26,6 @@ from tfbatch.sources import input_folders, local_path, place_of, scheme_of
 from tfbatch.stages import meanwhile
 from tfbatch.storage import is_one_file
 from tfbatch.tasks import Task, load_task, task_names
-
-ERROR_COLUMN = "error"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,11 +163,6 @@ def refuse_options(config: RunConfig, name: str) -> None:
         )
 
 
-def option_of(name: str) -> str:
-    """A setting as it is typed."""
-    return "--" + name.replace("_", "-")
-
-
 def choose_bundle(config: RunConfig, schema: pa.Schema) -> Bundle:
     """The bundle named, or the default model of the one task that fits the columns."""
     if config.bundle is not None:
@@ -196,7 +189,7 @@ def default_task(schema: pa.Schema, asked: str | None) -> str:
     tables of images have strings beside them, labels and names."""
     tasks = {name: task for name in task_names() if (task := load_task(name)).default_model}
     if asked is not None and asked not in schema.names:
-        raise UsageError(f"there is no column {asked}; the input has: {describe(schema)}")
+        raise UsageError(f"there is no column {asked}; the input has: {describe_columns(schema)}")
     columns = schema if asked is None else [schema.field(asked)]
     for kind, fits in KINDS.items():
         for name, task in tasks.items():
@@ -204,85 +197,8 @@ def default_task(schema: pa.Schema, asked: str | None) -> str:
                 return name
     raise UsageError(
         f"{'no column of the input' if asked is None else f'column {asked}'} fits any of {', '.join(tasks)}; "
-        f"the input has: {describe(schema)}. Name a bundle with -m BUNDLE."
+        f"the input has: {describe_columns(schema)}. Name a bundle with -m BUNDLE."
     )
-
-
-def choose_column(schema: pa.Schema, kind: str, asked: str | None) -> str:
-    """The input column: as asked, or the only one of the kind."""
-    fitting: list[str] = [field.name for field in schema if KINDS[kind](field.type)]
-    if asked is not None:
-        if asked not in schema.names:
-            raise UsageError(f"there is no column {asked}; the input has: {describe(schema)}")
-        if asked not in fitting:
-            raise UsageError(
-                f"column {asked} is {schema.field(asked).type}, which is no {kind}; "
-                f"columns that are: {', '.join(fitting) or 'none'}"
-            )
-        return asked
-    if not fitting:
-        raise UsageError(f"no column holds {kind}; the input has: {describe(schema)}")
-    if len(fitting) > 1:
-        raise UsageError(
-            f"{len(fitting)} columns hold {kind}: {', '.join(fitting)}. Choose one: --input-column {fitting[0]}"
-        )
-    return fitting[0]
-
-
-def side_columns(task: Task | type[Task], config: RunConfig) -> dict[str, str]:
-    """The columns that a task reads besides its input column, each with its kind."""
-    named = {getattr(config, option): kind for option, kind in task.side_columns.items()}
-    return {name: kind for name, kind in named.items() if name is not None}
-
-
-def choose_columns(task: type[Task], config: RunConfig, schema: pa.Schema) -> str:
-    """The input column, once those beside it have been found fit and left aside."""
-    beside = side_columns(task, config)
-    for option in task.side_columns:
-        if (name := getattr(config, option)) is not None and name == config.input_column:
-            raise UsageError(f"{option_of(option)} {name} is the input column too; it is a column of its own")
-        if name is not None and name not in schema.names:
-            raise UsageError(
-                f"there is no column {name}, which {option_of(option)} names; the input has: {describe(schema)}"
-            )
-    for name, kind in beside.items():
-        choose_column(schema, kind, name)
-    candidates = pa.schema([field for field in schema if field.name not in beside])
-    return choose_column(candidates, task.kind, config.input_column)
-
-
-def describe(schema: pa.Schema) -> str:
-    """The columns with their types, for a message."""
-    return ", ".join(f"{field.name} ({field.type})" for field in schema) or "no columns"
-
-
-def output_schema(schema: pa.Schema, kept: list[str], added: pa.Schema, config: RunConfig) -> pa.Schema:
-    """Kept columns, then the task's and `error`, these with the prefix; a picture in a file is its path."""
-    fields = [schema.field(name) for name in kept]
-    new = [field.with_name(config.prefix + field.name) for field in [*added, pa.field(ERROR_COLUMN, pa.string())]]
-    if config.images == "files":
-        new = [field.with_type(pa.string()) if field.type == IMAGE else field for field in new]
-    if taken := [field.name for field in new if field.name in kept]:
-        raise UsageError(
-            f"the input has a column {', '.join(taken)} already, which the output adds. "
-            f"Put something before the new names, as in --prefix model_, or leave it out with --keep-columns."
-        )
-    metadata = {
-        key: value for key, value in (schema.metadata or {}).items() if key == b"pandas" and kept == schema.names
-    }
-    result = pa.schema([*fields, *new])
-    images = [field.name for field in new if field.type == IMAGE]
-    return result.with_metadata(metadata | declare_images(result, images, schema))
-
-
-def image_sink(added: pa.Schema, config: RunConfig) -> ImageSink | None:
-    """The columns of pictures that go to files; the first one's files are named by their row alone."""
-    names = [field.name for field in added if field.type == IMAGE]
-    if config.images == "column" or not names:
-        return None
-    suffix = f".{config.image_format}"
-    endings = {config.prefix + name: f"-{name}{suffix}" if name != names[0] else suffix for name in names}
-    return ImageSink(endings=endings, in_column_too=config.images == "both")
 
 
 def choose_output(config: RunConfig, plan: Plan) -> str:

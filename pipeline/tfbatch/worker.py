@@ -14,7 +14,7 @@ from tfbatch.contact_sheet import ContactSheet
 from tfbatch.decoders import DECODERS
 from tfbatch.drafts import Drafts, failing_as_output
 from tfbatch.errors import BadConfiguration, TryAgain
-from tfbatch.flow import session_of, show, work
+from tfbatch.flow import session_of, work
 from tfbatch.job import Job, make_job
 from tfbatch.machine import available_threads, do_without_pandas, limit_threads, peak_memory, return_freed_memory
 from tfbatch.messages import Alive, Complete, Failed, Free, More, Orders, Scored
@@ -22,6 +22,7 @@ from tfbatch.output import open_storage
 from tfbatch.plan import Part
 from tfbatch.report import what_failed
 from tfbatch.session import Session
+from tfbatch.shown import show
 from tfbatch.stages import every, start_thread
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally
