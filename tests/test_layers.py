@@ -22,7 +22,7 @@ LAYERS = [
     ["plan", "storage", "lease", "signals", "scaled"],
     ["batches", "writer", "lots"],
     ["top"],
-    ["folder", "bucket", "reader", "session", "claim", "cells", "images", "foreign"],
+    ["folder", "bucket", "reader", "session", "claim", "cells", "images", "foreign", "openvino_model"],
     ["decoder", "decoders", "joined", "onnxruntime_session", "openvino_session", "reduced_session"],
     ["bound_session"],
     ["device"],

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import load_external_data_for_model
-from tfbatch import mapped_weights, openvino_session
+from tfbatch import mapped_weights, openvino_model, openvino_session
 from tfbatch.device import find_device, open_session
 from tfbatch.errors import BadConfiguration
 from tfbatch.mapped_weights import LEAST, without_weights
@@ -79,7 +79,7 @@ def test_results_are_refused_when_the_file_has_been_written_to(path: Path) -> No
 
 
 def test_openvino_takes_the_weights_from_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino_session, "os", None)  # without which the file itself is not read
+    monkeypatch.setattr(openvino_model, "os", None)  # without which the file itself is not read
     session = open_session(path, find_device("openvino"))
     with path.open("r+b") as file:
         file.write(bytes(path.stat().st_size))  # it has its own by now

@@ -1,11 +1,7 @@
-"""The one file that knows OpenVINO: a second runtime for processors, which has bfloat16 and whose
-8-bit products take a scale for each token."""
+"""OpenVINO, a second runtime for processors. It has bfloat16, and its 8-bit products take a scale for each token."""
 
-import io
-import os
 import sys
 from collections import deque
-from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -16,6 +12,7 @@ import numpy as np
 from tfbatch.batches import Array, Feeds, Floats, arrays
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, first_line
 from tfbatch.mapped_weights import mapped
+from tfbatch.openvino_model import add_biases_to_products, leave_one_output, read_model
 from tfbatch.session import OutOfMemory
 from tfbatch.stop import Stop
 
@@ -70,6 +67,7 @@ class OpenVinoSession:
             self._weights.check()
             self._weights.let_go()
             leave_one_output(model, output)
+            add_biases_to_products(model)
             self._model = core.compile_model(model, "CPU", settings)
         except BadConfiguration:
             raise
@@ -126,24 +124,6 @@ def set_up_bindings() -> None:
     """Have OpenVINO's bindings set up what turns an array into a tensor, and back. Two threads that do so at once
     wait for one another for ever, one with Python's lock and one with that of a C++ static."""
     _ = load_openvino().Tensor(np.zeros(1, np.float32), shared_memory=True).data
-
-
-def read_model(core: Any, content: bytes, graph: Path) -> Any:
-    """A model whose weights are in memory, from where OpenVINO copies them once; of the file it makes three copies.
-
-    The file is left to it where it would have none of that, which is nothing that it promises.
-    """
-    with suppress(RuntimeError):
-        return core.read_model(io.BytesIO(content))
-    return core.read_model(os.fspath(graph))
-
-
-def leave_one_output(model: Any, name: str | None) -> None:
-    """Take all outputs out of a model but one, the first where none is named: each would be computed and copied."""
-    wanted = model.output(0) if name is None else model.output(name)
-    for output, result in zip(model.outputs, model.get_results(), strict=True):
-        if output != wanted:
-            model.remove_result(result)
 
 
 def reason(error: Exception) -> str:
