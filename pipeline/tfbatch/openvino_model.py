@@ -1,4 +1,4 @@
-"""A graph as OpenVINO reads it, and what is better otherwise before it is compiled."""
+"""Reading a graph with OpenVINO, and changes to it before it is compiled."""
 
 import io
 import os
@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from tfbatch.batches import Floats
 
 HEADS_FIRST = [0, 2, 1, 3]  # of (rows, tokens, heads, width)
 
@@ -35,40 +33,49 @@ def add_biases_to_products(model: Any) -> None:
     """Add the biases of query, key and value to the products that these are, (rows, tokens, heads x width).
 
     OpenVINO takes `MultiHeadAttention` apart and adds them to (rows, heads, tokens, width). There they are steps of
-    their own, and its attention does not read query, key and value as the products left them.
+    their own, and most transpositions are too, which else become part of its attention.
     """
     from openvino import opset1
 
+    is_changed = False
     for add in model.get_ordered_ops():
         if add.get_type_name() == "Add" and (bias := bias_of_heads(add)) is not None:
             transposed = source(add)
             product = source(transposed).input(0)
-            sums = opset1.add(product.get_source_output(), opset1.constant(bias))
-            product.replace_source_output(sums.output(0))
+            biased = opset1.add(product.get_source_output(), bias)
+            product.replace_source_output(biased.output(0))
             for user in add.output(0).get_target_inputs():
                 user.replace_source_output(transposed.output(0))
-    model.validate_nodes_and_infer_types()
+            is_changed = True
+    if is_changed:
+        model.validate_nodes_and_infer_types()
 
 
-def bias_of_heads(add: Any) -> Floats | None:
-    """The bias (N,) that is added to a product (rows, tokens, N) once its heads are apart; None where another thing
-    is added, or what it is added to is needed without it."""
+def bias_of_heads(add: Any) -> Any | None:
+    """A constant of the bias (N,) that is added to a product (rows, tokens, N) once its heads are apart; None where
+    another thing is added, or what it is added to is needed without it."""
+    from openvino import op
+
     transposed, placed = source(add), source(add, 1)
-    split, part = source(transposed), source(placed)
-    kinds = [node and node.get_type_name() for node in (transposed, split, placed, part, source(part))]
-    if kinds != ["Transpose", "Reshape", "Reshape", "VariadicSplit", "Constant"]:
+    apart, split = source(transposed), source(placed)
+    nodes = (transposed, apart, source(transposed, 1), placed, split, source(split))
+    kinds = [node and node.get_type_name() for node in nodes]
+    if kinds != ["Transpose", "Reshape", "Constant", "Reshape", "VariadicSplit", "Constant"]:
         return None
     if source(transposed, 1).data.tolist() != HEADS_FIRST or needed_without(add):
         return None
-    shape, heads = (node.output(0).get_partial_shape() for node in (placed, split))
-    sizes = [output.get_partial_shape() for output in part.outputs()]
-    if not (shape.is_static and heads.rank == 4 and all(size.is_static for size in sizes)):
+    biases, heads = source(split), apart.output(0).get_partial_shape()
+    sizes = [output.get_partial_shape() for output in split.outputs()]
+    if biases.get_element_type().get_type_name() not in ("f32", "f16") or len(biases.shape) != 1 or heads.rank != 4:
+        return None
+    if not all(size.is_static for size in sizes):
         return None
     ends = np.cumsum([size[0].get_length() for size in sizes])
-    bias: Floats = np.split(source(part).data, ends[:-1])[placed.input(0).get_source_output().get_index()]
-    product = split.input(0).get_source_output().get_partial_shape()
-    is_of_heads = list(shape) == [1, heads[2], 1, heads[3]] and product.rank == 3 and product[2] == bias.size
-    return bias if is_of_heads else None
+    bias = np.split(biases.data, ends[:-1])[placed.input(0).get_source_output().get_index()]
+    product = apart.input(0).get_source_output().get_partial_shape()
+    shape = placed.output(0).get_partial_shape()
+    is_of_heads = shape.is_static and list(shape) == [1, heads[2], 1, heads[3]]
+    return op.Constant(bias) if is_of_heads and product.rank == 3 and product[2] == bias.size else None
 
 
 def needed_without(add: Any) -> bool:
