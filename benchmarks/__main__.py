@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import click
 from rich.console import Console
+from tfbatch.openvino_session import has_bf16
 
 from benchmarks import contenders, race, results
 from benchmarks.agreement import Agreement, agreement
@@ -42,7 +43,7 @@ def split(_: click.Context, option: click.Parameter, value: str) -> list[str]:
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
 def main(workloads: list[str], names: list[str], rounds: int, rows: int | None, scale: str, threads: int) -> None:
     """Compare tfbatch with its peers."""
-    found, bad = [], []
+    found, bad, names = [], [], able(names)
     for workload in (each for each in ALL if each.name in workloads):
         served = [name for name in names if serves(name, workload)]
         for times in map(int, scale.split(",")) if served else ():
@@ -58,6 +59,16 @@ def main(workloads: list[str], names: list[str], rounds: int, rows: int | None, 
         console.print(f"bad: {each}", style="red")
     print(json.dumps({"status": "failed" if bad else "done", "bad": bad, "results": found}))
     sys.exit(1 if bad else 0)
+
+
+def able(names: list[str]) -> list[str]:
+    """Those that this processor can run as they are meant: without bfloat16 it is refused, done in fp32 or imitated."""
+    if has_bf16():
+        return names
+    left_out = [name for name in names if contenders.load_contender(name).PRECISION == "bf16"]
+    if left_out:
+        console.print(f"left out, for this processor has no bfloat16: {', '.join(left_out)}")
+    return [name for name in names if name not in left_out]
 
 
 def serves(name: str, workload: Workload) -> bool:
