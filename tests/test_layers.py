@@ -15,7 +15,7 @@ HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "t
 LAYERS = [
     ["errors", "metaspace", "thrift", "clock", "nvidia", "framing", "child"],
     ["protobuf", "stages", "manifest"],
-    ["tiny_graph", "hashes"],
+    ["tiny_graph", "hashes", "small_files"],
     ["pooling"],
     ["signature", "mapped_weights", "processor"],
     ["candidates", "config", "bundle", "machine", "stop", "sources", "holder", "pages"],

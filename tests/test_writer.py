@@ -5,15 +5,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tfbatch.hashes import sha256
 from tfbatch.writer import ROW_GROUP_BYTES, PartWriter
 
 
-def write(tables: list[pa.Table], path: Path) -> pq.ParquetFile:
+def write(tables: list[pa.Table], path: Path, schema: pa.Schema | None = None) -> pq.ParquetFile:
     """A file of these tables, one after the other."""
-    writer = PartWriter(path, tables[0].schema)
+    writer = PartWriter(path, schema or tables[0].schema)
     for table in tables:
         writer.append(table)
     writer.finish()
+    assert writer.sha256 == sha256(path)
     return pq.ParquetFile(path)
 
 
@@ -59,3 +61,45 @@ def test_row_groups_end_by_their_bytes(tmp_path: Path) -> None:
     rows_of_group = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
     assert rows_of_group == [1024, 1024, 512 + 1, 64]
     assert file.read().equals(pa.concat_tables(tables))
+
+
+def compressions(file: pq.ParquetFile, group: int = 0) -> dict[str, str]:
+    """How each leaf column of a row group is compressed."""
+    found = file.metadata.row_group(group)
+    columns = [found.column(index) for index in range(found.num_columns)]
+    return {column.path_in_schema: column.compression for column in columns}
+
+
+def test_bytes_that_compression_does_not_shorten_stay_as_they_are(tmp_path: Path) -> None:
+    """By the first rows of a file, for all of it; whatever is no bytes is compressed."""
+    random = np.random.default_rng(5)
+    noise = [random.bytes(2_000) for _ in range(100)]
+    table = pa.table(
+        {
+            "photo.jpg": pa.array([{"bytes": cell, "path": "a"} for cell in noise]),
+            "photos": pa.array([[cell] for cell in noise]),
+            "bitmap": pa.array([bytes(2_000)] * 100),
+            "mostly_none": pa.array([None] * 99 + noise[:1], pa.binary()),
+            "text": pa.array([cell.hex() for cell in noise]),
+            "number": pa.array(random.integers(0, 1 << 62, 100)),
+        }
+    )
+    file = write([table] * 40, tmp_path / "part.parquet")
+    expected = {
+        "photo.jpg.bytes": "UNCOMPRESSED",
+        "photo.jpg.path": "ZSTD",
+        "photos.list.element": "UNCOMPRESSED",
+        "bitmap": "ZSTD",
+        "mostly_none": "ZSTD",
+        "text": "ZSTD",
+        "number": "ZSTD",
+    }
+    assert file.num_row_groups > 1
+    assert all(compressions(file, group) == expected for group in range(file.num_row_groups))
+    assert file.read().equals(pa.concat_tables([table] * 40))
+
+
+def test_a_file_of_no_rows_has_its_columns(tmp_path: Path) -> None:
+    empty = pa.table({"picture": pa.array([], pa.binary()), "label": pa.array([], pa.string())})
+    assert write([], tmp_path / "none.parquet", empty.schema).read().equals(empty)
+    assert write([empty], tmp_path / "empty.parquet").read().equals(empty)

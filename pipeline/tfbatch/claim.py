@@ -6,8 +6,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from tfbatch.errors import BadConfiguration, OutputRefused
+from tfbatch.small_files import to_json
 from tfbatch.storage import STATE, Storage
-from tfbatch.writer import to_json
 
 SUCCESS = "_SUCCESS"
 IMAGES = "images"

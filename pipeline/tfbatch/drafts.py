@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from tfbatch.claim import Record
 from tfbatch.errors import BadInput, OutputFailed, first_line
-from tfbatch.hashes import sha256
 from tfbatch.image_files import ImageFiles, ImageSink
 from tfbatch.plan import InputFile, Part, Plan
 from tfbatch.sources import unreadable
@@ -101,7 +100,7 @@ class Drafts:
             "batch_tokens": draft.batch_tokens,
             "images": draft.images and draft.images.commit(),
             "bytes": writer.path.stat().st_size,
-            "sha256": sha256(writer.path, self._storage.beat),
+            "sha256": writer.sha256,
         }
         self._storage.publish(writer.path, record["part"])
         return record

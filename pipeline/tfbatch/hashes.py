@@ -1,17 +1,37 @@
-"""SHA-256 of files. A large one's can be found before it is asked for, while other things are imported."""
+"""SHA-256 of files. A large one's can be found before it is asked for, while other things are imported; one
+that is written has its own when its last byte is there."""
 
 import hashlib
+import io
 import os
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 BLOCK = 16 << 20  # bytes: smaller ones take turns with imports more often
 
 State = tuple[int, ...]
 
 _begun: dict[Path, Future[tuple[State, str] | None]] = {}
+
+
+class HashedFile(io.BufferedWriter):
+    """A file that is written from its beginning to its end, and its SHA-256 with it."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(io.FileIO(descriptor, "wb"))
+        self._found = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        """Add bytes."""
+        self._found.update(data)
+        return super().write(data)
+
+    @property
+    def sha256(self) -> str:
+        """The hex SHA-256 of all that was added."""
+        return self._found.hexdigest()
 
 
 def sha256(path: Path, beat: Callable[[], None] = lambda: None) -> str:

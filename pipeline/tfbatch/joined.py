@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 
 from tfbatch.folder import Folder
 from tfbatch.hashes import sha256
+from tfbatch.small_files import sync_folder, to_json
 from tfbatch.storage import STATE
-from tfbatch.writer import PartWriter, sync_folder, to_json
+from tfbatch.writer import PartWriter
 
 RECORD = f"{STATE}/joined.json"
 
@@ -54,7 +55,6 @@ class JoinedFile:
                         writer.append(file.read_row_group(index))
                         self._storage.beat()
             writer.finish()
-            digest = sha256(writer.path, self._storage.beat)
         except BaseException:
             writer.drop()
             raise
@@ -62,7 +62,7 @@ class JoinedFile:
         entry = {
             "bytes": status.st_size,
             "inode": status.st_ino,
-            "sha256": digest,
+            "sha256": writer.sha256,
             "job": self._job,
         }
         # What describes the file in place stays: until the rename, however often it is tried, that is the file.

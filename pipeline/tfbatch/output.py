@@ -32,10 +32,10 @@ from tfbatch.folder import Folder
 from tfbatch.image_files import ImageSink, are_there
 from tfbatch.joined import JoinedFile
 from tfbatch.plan import Part, Plan
+from tfbatch.small_files import to_json
 from tfbatch.sources import scheme_of
 from tfbatch.stages import overlap
 from tfbatch.storage import Storage, is_one_file
-from tfbatch.writer import to_json
 
 READERS = 8  # records read at once: from an object store each takes a while
 

@@ -20,10 +20,10 @@ from tfbatch.batches import Batch, Indices, Work, cut
 from tfbatch.job import Job
 from tfbatch.machine import processor_flags
 from tfbatch.session import OutOfMemory, Session
+from tfbatch.small_files import replace_file
 from tfbatch.stages import overlap
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally
-from tfbatch.writer import replace_file
 
 BUDGETS = (128, 256, 512, 1024)  # tokens; 32 times these on a GPU
 BATCHES_A_THREAD = 2  # at least, of each budget: fewer would leave threads idle, and small budgets win

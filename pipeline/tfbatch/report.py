@@ -21,8 +21,8 @@ import click
 from tfbatch.claim import Record
 from tfbatch.errors import OutputFailed, TfbatchError, TryAgain, UsageError
 from tfbatch.progress import log
+from tfbatch.small_files import replace_file
 from tfbatch.tally import Tally, so_far
-from tfbatch.writer import replace_file
 
 SECONDS_TO_WAIT = 0.5  # for another thread's last word
 SECONDS_TO_SAY = 5  # why a process is given up

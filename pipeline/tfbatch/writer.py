@@ -1,19 +1,21 @@
-"""Files that are there whole or not at all."""
+"""A part's Parquet file, written a row group at a time."""
 
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfbatch.errors import OutputFailed
+from tfbatch.hashes import HashedFile
+from tfbatch.small_files import NEW
 
 ROW_GROUP_ROWS = 16_384
 ROW_GROUP_BYTES = 3 << 20  # a row group ends with the rows that reach it
-NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC  # a file that was not there
+SAMPLE = 256 << 10  # bytes of rows that show what compression gains; one row at least
+EVIDENT = 1_000  # bytes of a column that show anything
+GAIN = 0.1  # of its size, that is worth the time
 
 
 class PartWriter:
@@ -22,13 +24,16 @@ class PartWriter:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path = path
         self.rows = 0
+        self._schema = schema
         self._waiting: list[pa.Table] = []
         self._waiting_rows = self._waiting_bytes = 0
-        dictionaries = repeating(schema)
-        self._file = os.fdopen(os.open(path, NEW, 0o644), "wb")
-        self._parquet = pq.ParquetWriter(
-            self._file, schema, compression="zstd", use_dictionary=dictionaries, write_page_checksum=True
-        )
+        self._file = HashedFile(os.open(path, NEW, 0o644))
+        self._parquet: pq.ParquetWriter | None = None
+
+    @property
+    def sha256(self) -> str:
+        """The hex SHA-256 of what has been written."""
+        return self._file.sha256
 
     def append(self, table: pa.Table) -> None:
         """Add rows; they reach the file a row group at a time."""
@@ -45,8 +50,9 @@ class PartWriter:
         Raises:
             OutputFailed: the file does not hold the rows it was given.
         """
-        self._write_row_group()
-        self._parquet.close()
+        if self._waiting:
+            self._write_row_group()
+        self._opened(self._schema.empty_table()).close()
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -56,71 +62,66 @@ class PartWriter:
     def drop(self) -> None:
         """Forget the file."""
         self._waiting = []
-        self._parquet.is_open = False  # else its destructor writes a footer
+        if self._parquet is not None:
+            self._parquet.is_open = False  # else its destructor writes a footer
         self.path.unlink(missing_ok=True)
         with suppress(OSError):  # what is still in its buffer may be what did not fit on the disk
             self._file.close()
 
     def _write_row_group(self) -> None:
-        if self._waiting:
-            table = pa.concat_tables(self._waiting).unify_dictionaries()
-            self._waiting = []
-            self._waiting_rows = self._waiting_bytes = 0
-            self._parquet.write_table(table, row_group_size=max(table.num_rows, 1))
+        table = pa.concat_tables(self._waiting).unify_dictionaries()
+        self._waiting = []
+        self._waiting_rows = self._waiting_bytes = 0
+        self._opened(table).write_table(table, row_group_size=max(table.num_rows, 1))
+
+    def _opened(self, first: pa.Table) -> pq.ParquetWriter:
+        """What writes the file; how, its first rows decide."""
+        if self._parquet is None:
+            sample = sample_of(first)
+            self._parquet = pq.ParquetWriter(
+                self._file,
+                self._schema,
+                compression=compressions(sample),
+                use_dictionary=repeating(sample.schema),
+                write_page_checksum=True,
+            )
+        return self._parquet
 
 
-def repeating(schema: pa.Schema) -> list[str]:
+def sample_of(rows: pa.Table) -> pq.FileMetaData:
+    """What a file of the first of some rows is, compressed and without dictionaries."""
+    few = rows.slice(0, max(1, rows.num_rows * SAMPLE // max(rows.nbytes, 1)))
+    sink = pa.BufferOutputStream()
+    pq.write_table(few.replace_schema_metadata(), sink, compression="zstd", use_dictionary=False)
+    return pq.read_metadata(pa.BufferReader(sink.getvalue()))
+
+
+def compressions(sample: pq.FileMetaData) -> dict[str, str]:
+    """How each leaf column, by its path, is compressed. Bytes that hardly become shorter by it, as those of most
+    pictures, stay as they are: it is most of the time that writing photographs takes."""
+    found = dict.fromkeys((leaf.path for leaf in sample.schema), "zstd")
+    for leaf, column in zip(sample.schema, columns_of(sample), strict=False):  # no rows, no columns
+        shorter = column.total_uncompressed_size - column.total_compressed_size
+        is_bytes = leaf.physical_type == "BYTE_ARRAY" and leaf.logical_type.type == "NONE"
+        if is_bytes and column.total_uncompressed_size > EVIDENT and shorter < GAIN * column.total_uncompressed_size:
+            found[leaf.path] = "none"
+    return found
+
+
+def columns_of(file: pq.FileMetaData) -> list[pq.ColumnChunkMetaData]:
+    """The columns of a file's first row group."""
+    if not file.num_row_groups:
+        return []
+    group = file.row_group(0)
+    return [group.column(index) for index in range(group.num_columns)]
+
+
+def repeating(schema: pq.ParquetSchema) -> list[str]:
     """The leaf columns, by their paths, that may gain by a dictionary: all but lists of floating-point numbers.
     Each row group of embeddings would begin with a megabyte of numbers that are not found again."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(schema.remove_metadata().empty_table(), sink)
-    leaves = pq.ParquetFile(sink.getvalue()).schema
-    return [leaf.path for leaf in leaves if not (is_floating(leaf) and leaf.max_repetition_level)]
+    return [leaf.path for leaf in schema if not (is_floating(leaf) and leaf.max_repetition_level)]
 
 
 def is_floating(leaf: pq.ColumnSchema) -> bool:
     """Whether a leaf column holds floating-point numbers, of whatever precision."""
     return leaf.physical_type in ("FLOAT", "DOUBLE") or leaf.logical_type.type == "FLOAT16"
-
-
-def to_json(content: dict[str, Any]) -> str:
-    """The form of all small files that tfbatch keeps."""
-    return json.dumps(content, indent=1) + "\n"
-
-
-def replace_file(path: Path, text: str, *, spool: Path) -> None:
-    """Put a small file in the place of what is there, whole or not at all, and sync it.
-
-    It is written in the spool, a folder of the same disk that whoever is killed leaves it in.
-    """
-    temporary = spool / f".{path.name}.{os.getpid()}"
-    try:
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, NEW, 0o644)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder and those it lies in, and make their names durable."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    for folder in missing:
-        sync_folder(folder.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
