@@ -32,7 +32,7 @@ MOST_APART = 0.02  # of the spread of the logits, between the two graphs in half
 
 def make_whole(case: Case, folder: Path) -> Path:
     """A case's fused graph in half precision with all of its last layer, as onnxruntime's tool for packing needs it."""
-    from tfbatch_export.export import build_whole_graph
+    from tfbatch_export.graphs import build_whole_graph
     from tfbatch_export.precision import write_fp16
 
     model = case.model_class().from_pretrained(case.checkpoint).eval()

@@ -13,10 +13,11 @@ from tfbatch.bundle import load_bundle
 from tfbatch.device import find_device
 from tfbatch.errors import BadConfiguration, ExportNotVerified, NoInput, OutputRefused, UsageError
 from tfbatch.tasks import task_names
-from tfbatch_export import export as export_module
-from tfbatch_export.export import ExportConfig, build_graph, export
+from tfbatch_export import graphs as graphs_module
+from tfbatch_export.export import ExportConfig, export
 from tfbatch_export.families import family_names, load_family, tasks_of
 from tfbatch_export.fuse import check_fusion, count_operators
+from tfbatch_export.graphs import build_graph
 from tfbatch_export.parity import compute_references, measure_way
 from tfbatch_export.precision import write_fp32
 from tfbatch_export.verify import verify
@@ -131,14 +132,14 @@ def change_one_weight(graph: onnx_ir.Model) -> None:
 def test_an_attention_left_unfused_is_refused_and_leaves_no_bundle(
     text_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = export_module.fuse
+    whole = graphs_module.fuse
 
     def tampered(graph: onnx_ir.Model) -> onnx_ir.Model:
         fused = whole(graph)
         split_attention(next(node for node in fused.graph if node.op_type == "Attention"), fused)
         return fused
 
-    monkeypatch.setattr(export_module, "fuse", tampered)
+    monkeypatch.setattr(graphs_module, "fuse", tampered)
     with pytest.raises(ExportNotVerified, match="0 Attention of 1") as caught:
         export(ExportConfig(model=str(text_checkpoint), output=tmp_path / "bundle"))
     assert caught.value.exit_code == 70
@@ -162,14 +163,14 @@ def split_attention(node: Node, model: onnx_ir.Model) -> None:
 def test_a_changed_weight_is_refused_and_leaves_no_bundle(
     text_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = export_module.fuse
+    whole = graphs_module.fuse
 
     def tampered(graph: onnx_ir.Model) -> onnx_ir.Model:
         fused = whole(graph)
         change_one_weight(fused)
         return fused
 
-    monkeypatch.setattr(export_module, "fuse", tampered)
+    monkeypatch.setattr(graphs_module, "fuse", tampered)
     with pytest.raises(ExportNotVerified, match="differs from PyTorch by") as caught:
         export(ExportConfig(model=str(text_checkpoint), output=tmp_path / "bundle"))
     assert caught.value.exit_code == 70
@@ -325,7 +326,7 @@ def test_a_graph_loads_in_plain_onnxruntime_with_the_hubs_input_names(text_bundl
 def test_a_tampered_graph_of_a_model_that_makes_pictures_is_refused(
     name: str, picture_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = export_module.fuse
+    whole = graphs_module.fuse
 
     def tampered(graph: onnx_ir.Model) -> onnx_ir.Model:
         fused = whole(graph)
@@ -336,7 +337,7 @@ def test_a_tampered_graph_of_a_model_that_makes_pictures_is_refused(
             node.replace_input_with(5, None)
         return fused
 
-    monkeypatch.setattr(export_module, "fuse", tampered)
+    monkeypatch.setattr(graphs_module, "fuse", tampered)
     with pytest.raises(ExportNotVerified, match="differs from PyTorch by"):
         export(ExportConfig(model=str(picture_model(name)[0]), output=tmp_path / "bundle"))
     assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,7 @@ from text_checkpoints import V3
 from tfbatch.bundle import load_bundle
 from tfbatch.errors import ExportNotVerified
 from tfbatch.pooling import Pooling
-from tfbatch_export import export as export_module
+from tfbatch_export import graphs as graphs_module
 from tfbatch_export.export import ExportConfig, export
 from transformers import (
     AutoModel,
@@ -130,7 +130,7 @@ def test_embeddings_equal_those_of_torch(name: str, tmp_path: Path) -> None:
 def test_an_attention_that_knows_no_distances_or_no_padding_is_refused(
     name: str, place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = export_module.fuse
+    whole = graphs_module.fuse
 
     def tampered(graph: onnx_ir.Model) -> onnx_ir.Model:
         fused = whole(graph)
@@ -138,7 +138,7 @@ def test_an_attention_that_knows_no_distances_or_no_padding_is_refused(
         node.replace_input_with(place, None)
         return fused
 
-    monkeypatch.setattr(export_module, "fuse", tampered)
+    monkeypatch.setattr(graphs_module, "fuse", tampered)
     with pytest.raises(ExportNotVerified, match="differs from PyTorch by"):
         export(ExportConfig(model=str(MAKERS[name](tmp_path / name)), output=tmp_path / "bundle"))
     assert not (tmp_path / "bundle").exists()

@@ -18,11 +18,12 @@ from text_checkpoints import LONGEST, SIZES, TOKENIZERS, make_config, make_text_
 from text_comparisons import COMPARISONS
 from tfbatch.bundle import load_bundle
 from tfbatch.errors import ExportNotVerified
-from tfbatch_export import export as export_module
+from tfbatch_export import graphs as graphs_module
 from tfbatch_export.checkpoint import auto_class
-from tfbatch_export.export import ExportConfig, build_graph, export
+from tfbatch_export.export import ExportConfig, export
 from tfbatch_export.families import family_names, load_family, tasks_of
 from tfbatch_export.families._text import TextFamily
+from tfbatch_export.graphs import build_graph
 from tfbatch_export.heads import head_names
 from tfbatch_export.precision import write_fp32
 from transformers import AutoTokenizer
@@ -88,14 +89,14 @@ def forget_padding(graph: onnx_ir.Model) -> None:
 def test_a_modernbert_that_sees_too_much_is_refused(
     tamper: Callable[[onnx_ir.Model], None], batch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = export_module.fuse
+    whole = graphs_module.fuse
 
     def tampered(graph: onnx_ir.Model) -> onnx_ir.Model:
         fused = whole(graph)
         tamper(fused)
         return fused
 
-    monkeypatch.setattr(export_module, "fuse", tampered)
+    monkeypatch.setattr(graphs_module, "fuse", tampered)
     checkpoint = make_text_checkpoint("modernbert", "text-classification", tmp_path / "checkpoint")
     with pytest.raises(ExportNotVerified, match=f"on a batch of .*{batch}.* differs from PyTorch by"):
         export(ExportConfig(model=str(checkpoint), output=tmp_path / "bundle"))

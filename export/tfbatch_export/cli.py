@@ -9,9 +9,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 from tfbatch.bundle import Bundle
-from tfbatch.cli import read_labels
 from tfbatch.errors import ExportNotVerified
 from tfbatch.manifest import Graph, mean, way_of
+from tfbatch.run_command import read_labels
 from tfbatch.tasks import task_names
 
 from tfbatch_export.export import ExportConfig

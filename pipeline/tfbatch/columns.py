@@ -43,9 +43,7 @@ def choose_column(schema: pa.Schema, kind: str, asked: str | None) -> str:
     if not fitting:
         raise UsageError(f"no column holds {kind}; the input has: {describe_columns(schema)}")
     if len(fitting) > 1:
-        raise UsageError(
-            f"{len(fitting)} columns hold {kind}: {', '.join(fitting)}. Choose one: --input-column {fitting[0]}"
-        )
+        raise UsageError(f"{len(fitting)} columns hold {kind}: {', '.join(fitting)}. Choose one with --input-column")
     return fitting[0]
 
 

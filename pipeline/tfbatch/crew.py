@@ -10,18 +10,12 @@ however that ends: each waits for the end of a pipe that this one alone can writ
 """
 
 import os
-import signal
-import tempfile
-import time
 from collections import Counter
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection, wait
-from subprocess import Popen, TimeoutExpired
-from typing import IO, Any
+from dataclasses import replace
+from multiprocessing.connection import wait
+from typing import Any
 
-from tfbatch.child import ending, start_child
+from tfbatch.child import ending
 from tfbatch.contact_sheet import ContactSheet
 from tfbatch.errors import TryAgain, of_exit_code
 from tfbatch.job import Job
@@ -33,34 +27,11 @@ from tfbatch.plan import Part
 from tfbatch.progress import Watcher, warn
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally, check_errors
+from tfbatch.worker_process import Worker, start_worker
 
 SEARCHED = 10  # times as many rows as a contact sheet has, should some have errors
 LIVES = 2  # workers that a part may cost
 SECONDS_BETWEEN_LOOKS = 0.5  # at whether a stop was asked for
-SECONDS_TO_END = 5.0  # that a process has for its last steps
-SECONDS_TO_SAY = 1.0  # that one has to say where it stands
-
-
-@dataclass(eq=False)
-class Worker:
-    """One of them: the parts it has, and how much of those is scored.
-
-    It writes to `stacks` where it stands when it crashes or is asked, which once it is over is in
-    `stood`; `heard` is when it last said anything or was given something to do, by the monotonic clock.
-    """
-
-    name: str
-    device: str
-    process: Popen[bytes]
-    pipe: "Connection[Any, Any]"
-    stacks: IO[bytes]
-    heard: float = field(default_factory=time.monotonic)
-    is_silent: bool = False
-    stood: str = ""
-    parts: list[Part] = field(default_factory=list)
-    rows: int = 0
-    errors: int = 0
-    is_free: bool = False
 
 
 class Crew:
@@ -91,15 +62,16 @@ class Crew:
             for pipe in wait([worker.pipe for worker in self._workers], SECONDS_BETWEEN_LOOKS):
                 worker = next(worker for worker in self._workers if worker.pipe is pipe)
                 try:
-                    message = worker.pipe.recv()
+                    message = worker.hear()
                 except (EOFError, OSError):
                     stop.check()  # which may be why
                     self._bury(worker)
                 else:
-                    worker.heard, worker.is_silent = time.monotonic(), False
                     self._hear(worker, message)
             stop.beat()  # how long workers may stand still is looked at here
-            self._end_the_silent()
+            if (limit := self._job.config.stall_timeout) is not None:
+                for worker in self._workers:
+                    worker.end_if_silent(limit)
             self._call_the_free()
 
     def draw(self, sheet: ContactSheet) -> None:
@@ -124,15 +96,11 @@ class Crew:
             self._started += 1
         self._workers += started
         for worker in started:  # all at once: they read a long plan when they have come up
-            tell(worker, self._orders(worker))
+            worker.tell(self._orders(worker))
 
     def _start(self, number: int) -> Worker:
         device = self._job.devices[number % len(self._job.devices)]
-        ours, theirs = Pipe()
-        stacks = tempfile.TemporaryFile()  # noqa: SIM115 -- closed when the process is over
-        process = start_child("worker", theirs.fileno(), self._life, stacks.fileno(), keep=self._output.descriptors)
-        theirs.close()
-        return Worker(name=f"worker-{number}", device=device.name, process=process, pipe=ours, stacks=stacks)
+        return start_worker(f"worker-{number}", device.name, self._life, self._output.descriptors)
 
     def _orders(self, worker: Worker) -> Orders:
         job, threads = self._job, self._job.config.threads or available_threads()
@@ -152,7 +120,7 @@ class Crew:
             case More():
                 lot = next_lot(self._queue, self._size, self._deaths)
                 worker.parts += lot
-                tell(worker, lot)
+                worker.tell(lot)
             case Scored():
                 self._count(worker, message)
             case Complete():
@@ -191,31 +159,7 @@ class Crew:
             free = []
         for worker in free:
             worker.is_free = False
-            worker.heard = time.monotonic()
-            tell(worker, bool(self._queue))
-
-    def _end_the_silent(self) -> None:
-        """Have those that get nothing done say where they stand, and then end them.
-
-        Raises:
-            TryAgain: one stands where nothing ends it.
-        """
-        limit, now = self._job.config.stall_timeout, time.monotonic()
-        for worker in self._workers:
-            if limit is None or worker.is_free or now - worker.heard <= limit:
-                continue
-            over = now - worker.heard - limit
-            if not worker.is_silent:
-                worker.is_silent = True
-                worker.process.send_signal(signal.SIGUSR1)
-            elif over > SECONDS_TO_SAY + SECONDS_TO_END:
-                raise TryAgain(
-                    f"{worker.name} on {worker.device} got nothing done in {limit:g} s (--stall-timeout) and cannot be "
-                    f"ended: a disk or driver does not answer; finished parts are kept, the same command goes on from "
-                    f"there"
-                )
-            elif over > SECONDS_TO_SAY:
-                worker.process.kill()
+            worker.tell(bool(self._queue))
 
     def _bury(self, worker: Worker) -> None:
         """Give the parts of a worker that died back.
@@ -259,27 +203,8 @@ class Crew:
         return f"as another did before it, at rows {part.first:,} to {part.stop - 1:,} of {source}"
 
     def _dismiss(self, worker: Worker) -> int:
-        """Wait for the end of a process that has nothing more to say; its exit status.
-
-        One that nothing ends is left behind: nobody records what it may write yet.
-        """
-        worker.pipe.close()
-        status = -signal.SIGKILL
-        try:
-            status = worker.process.wait(SECONDS_TO_END)
-        except TimeoutExpired:
-            worker.process.kill()
-            with suppress(TimeoutExpired):
-                status = worker.process.wait(SECONDS_TO_END)
-        with worker.stacks as stacks:
-            stacks.seek(0)
-            worker.stood = stacks.read().decode(errors="replace").strip()
+        """Let one go that has nothing more to say, and what it left unfinished; its exit status."""
+        status = worker.end()
         self._workers.remove(worker)
         self._output.clear_spool(worker.name)
         return status
-
-
-def tell(worker: Worker, message: object) -> None:
-    """Send a message; one that is gone is found to be when it is listened to."""
-    with suppress(OSError):
-        worker.pipe.send(message)

@@ -8,7 +8,7 @@ from tfbatch.job import Job
 from tfbatch.output import Output
 from tfbatch.plan import Part
 from tfbatch.progress import Watcher
-from tfbatch.shown import sheet_of, show
+from tfbatch.sheet_rows import sheet_of, show
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally, check_errors, summary
 

@@ -4,27 +4,24 @@ refused here, before a row is read or a folder made."""
 import hashlib
 import json
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from tfbatch import __version__
-from tfbatch.bundle import Bundle, load_bundle
-from tfbatch.cells import KINDS
-from tfbatch.columns import choose_columns, describe_columns, image_sink, output_schema, side_columns
+from tfbatch.bundle import Bundle
+from tfbatch.bundle_choice import choose_bundle
+from tfbatch.columns import choose_columns, image_sink, output_schema, side_columns
 from tfbatch.config import RunConfig, option_of
 from tfbatch.device import arithmetic, choose_precision, find_devices
-from tfbatch.errors import BadConfiguration, OutputRefused, UsageError
-from tfbatch.foreign import open_bundle
+from tfbatch.errors import UsageError
 from tfbatch.image_files import ImageSink
 from tfbatch.manifest import graph_of
+from tfbatch.output_choice import choose_output
 from tfbatch.plan import Plan, make_plan
 from tfbatch.session import Device
-from tfbatch.sources import input_folders, local_path, place_of, scheme_of
 from tfbatch.stages import meanwhile
-from tfbatch.storage import is_one_file
 from tfbatch.tasks import Task, load_task, task_names
 
 
@@ -161,77 +158,3 @@ def refuse_options(config: RunConfig, name: str) -> None:
             f"{', '.join(unfit)}: not for {name}, which has {', '.join(map(option_of, own)) or 'none'}; "
             f"`tfbatch tasks` lists those of the others, --task or -m chooses one"
         )
-
-
-def choose_bundle(config: RunConfig, schema: pa.Schema) -> Bundle:
-    """The bundle named, or the default model of the one task that fits the columns."""
-    if config.bundle is not None:
-        bundle = open_bundle(config.bundle)
-        if config.task not in (None, bundle.manifest.task):
-            raise UsageError(f"bundle {config.bundle} is for {bundle.manifest.task}, not for --task {config.task}")
-        return bundle
-    name = config.task or default_task(schema, config.input_column)
-    model = load_task(name).default_model
-    if model is None:
-        raise UsageError(f"task {name} has no default model: name a bundle with -m BUNDLE")
-    path = config.models / model
-    if not path.is_dir():
-        raise BadConfiguration(
-            f"no bundle was named, and the default for {name}, {path}, is not there. "
-            f"Name one with -m BUNDLE, or build the defaults with `make export` "
-            f"and say where they are with TFBATCH_MODELS."
-        )
-    return load_bundle(path)
-
-
-def default_task(schema: pa.Schema, asked: str | None) -> str:
-    """The task with a default model whose kind of column the input has. An image column decides:
-    tables of images have strings beside them, labels and names."""
-    tasks = {name: task for name in task_names() if (task := load_task(name)).default_model}
-    if asked is not None and asked not in schema.names:
-        raise UsageError(f"there is no column {asked}; the input has: {describe_columns(schema)}")
-    columns = schema if asked is None else [schema.field(asked)]
-    for kind, fits in KINDS.items():
-        for name, task in tasks.items():
-            if task.kind == kind and any(fits(field.type) for field in columns):
-                return name
-    raise UsageError(
-        f"{'no column of the input' if asked is None else f'column {asked}'} fits any of {', '.join(tasks)}; "
-        f"the input has: {describe_columns(schema)}. Name a bundle with -m BUNDLE."
-    )
-
-
-def choose_output(config: RunConfig, plan: Plan) -> str:
-    """The output folder or address, or the single file that was asked for.
-
-    Raises:
-        UsageError: a file was asked for where it cannot be had.
-        OutputRefused: the output would lie in the input, or the input in the output.
-    """
-    output = local_path(config.output) if config.output else default_output(config, plan)
-    if scheme_of(output) and output.endswith(".parquet"):
-        raise UsageError(f"-o {output} is one file; in an object store name a folder, or join its parts later")
-    if scheme_of(output) and set(output) & set("?#%"):
-        raise UsageError(f"-o {output}: an output's address holds no ?, # or %")
-    if is_one_file(output) and len(plan.files) > 1:
-        raise UsageError(f"-o {output} is one file, but the input is {len(plan.files)} files; name a folder")
-    if is_one_file(output) and config.images != "column":
-        raise UsageError(
-            f"--images {config.images} puts files beside the parts; -o {output} is one file, name a folder"
-        )
-    place = place_of(output)
-    folders = [folder for text in config.inputs for folder in input_folders(text)]
-    for source in [*folders, *(file.source.place for file in plan.files)]:
-        if place == source or place in source.parents or (source in folders and place.is_relative_to(source)):
-            raise OutputRefused(f"output {output} and input {source} lie in one another; choose another with -o")
-    if any(fnmatch(output, text) for text in config.inputs):
-        raise OutputRefused(f"output {output} would be input the next time; choose another with -o")
-    return output
-
-
-def default_output(config: RunConfig, plan: Plan) -> str:
-    """`<name>-predictions` in the working directory, by the name of the input's file or folder."""
-    first, place = place_of(config.inputs[0]), plan.files[0].source.place
-    if first in place.parents:
-        return f"{first.name}-predictions"
-    return f"{place.stem if len(plan.files) == 1 else place.parent.name}-predictions"

@@ -22,7 +22,7 @@ from tfbatch.output import open_storage
 from tfbatch.plan import Part
 from tfbatch.report import what_failed
 from tfbatch.session import Session
-from tfbatch.shown import show
+from tfbatch.sheet_rows import show
 from tfbatch.stages import every, start_thread
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally

@@ -1,4 +1,4 @@
-"""What of a run is drawn on its contact sheet."""
+"""Which rows of a run are drawn on its contact sheet."""
 
 from tfbatch.batches import NO_RESULT
 from tfbatch.contact_sheet import ContactSheet

@@ -1,0 +1,219 @@
+"""`tfbatch run`: words in, a RunConfig out, and what comes of it reported."""
+
+import csv
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tfbatch.config import (
+    AGGREGATIONS,
+    EMBEDDING_TYPES,
+    IMAGE_FORMATS,
+    IMAGE_SINKS,
+    LOG_FORMATS,
+    OVERFLOWS,
+    PRECISIONS,
+    RunConfig,
+)
+from tfbatch.errors import BadConfiguration, Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from tfbatch.report import Report
+
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Make the settings of a TOML file the defaults of the command line."""
+    if path is None:
+        return
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadConfiguration(f"--config {path} cannot be read: {error}") from error
+    settings = {name.replace("-", "_"): value for name, value in content.items()}
+    known = {option.name for option in ctx.command.params if isinstance(option, click.Option)} - {"config"}
+    if unknown := sorted(set(settings) - known):
+        raise BadConfiguration(f"--config {path} has no such setting: {', '.join(unknown)}")
+    if isinstance(columns := settings.get("keep_columns"), list):
+        settings["keep_columns"] = ",".join(map(str, columns))
+    ctx.default_map = settings
+
+
+class Tokens(click.IntRange):
+    """A number, or `auto`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
+def read_labels(value: Any) -> tuple[str, ...]:
+    """Names with commas between them, in double quotes where they hold one; or a list in a config file."""
+    if not isinstance(value, str):
+        return tuple(map(str, value))
+    try:
+        return tuple(name.strip() for row in csv.reader([value], skipinitialspace=True, strict=True) for name in row)
+    except csv.Error as error:
+        raise UsageError(f"--labels {value} is no list of labels: {error}") from error
+
+
+def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """An option of `run`: its default is RunConfig's, its variable TFBATCH_<NAME>."""
+    name = next((name for name in names if not name.startswith("-")), names[-1].lstrip("-").replace("-", "_"))
+    default = RunConfig.__dataclass_fields__[name].default
+    shown = default not in (None, "", False)
+    return click.option(*names, default=default, envvar=f"TFBATCH_{name.upper()}", show_default=shown, **attributes)
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@setting("-m", "--bundle", "bundle", type=click.Path(path_type=Path), help="The bundle to run; the default "
+         "is `sentiment` for a text column and `fashion` for an image column, of the models folder.")  # fmt: skip
+@setting("--models", type=click.Path(path_type=Path), help="Where the default bundles are.")
+@setting("-o", "--output", "output",
+         help="A folder, an address such as s3://bucket/name, or one .parquet file for one input file; "
+              "the default is <input>-predictions.")  # fmt: skip
+@setting("--input-column", help="The column to read, where more than one fits.")
+@setting("--task", help="What to do, where no bundle is named; see `tfbatch tasks`.")
+@setting("--device", help="auto, cpu, cuda, cuda:N, openvino, or several GPUs such as cuda:0,1.")
+@setting(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    help="How to compute; int8 and fp16 need a graph of the bundle's, bf16 --device openvino.",
+)
+@setting("--text-pair-column", help="The second text of each pair; the input column holds the first.")
+@setting("--max-length", type=click.IntRange(min=1), help="Cut texts at so many tokens; default: the model's most.")
+@setting("--overflow", type=click.Choice(OVERFLOWS),
+         help="Of texts over that length: cut them, or read them in windows and average what comes out.")  # fmt: skip
+@setting("--stride", type=click.IntRange(min=0), help="Tokens that neighbouring windows share; default: 128 or half.")
+@setting("--aggregation", type=click.Choice(AGGREGATIONS),
+         help="How tokens become entities: each its own; neighbours of a label; or whole words, by their first token, "
+              "their average or their best.")  # fmt: skip
+@setting("--question-column", help="What is asked of each text; the input column holds the texts.")
+@setting("--handle-impossible", is_flag=True, help="Give no answer where the model finds none likelier than any.")
+@setting("--max-answer-length", type=click.IntRange(min=1), metavar="TOKENS", help="The most that an answer has.")
+@setting("--batch-tokens", type=Tokens(min=1), metavar="N|auto",
+         help="Rows x padded length of a batch; auto tries out what is fastest, once. Default: by device.")  # fmt: skip
+@setting("--keep-columns", metavar="A,B|all|none", help="Input columns that the output repeats.")
+@setting("--all-scores", is_flag=True, help="Add predicted_scores, with every label.")
+@setting("--top-k", type=click.IntRange(min=1), help="Add predicted_scores, with the best K labels.")
+@setting("--threshold", type=click.FloatRange(), help="Add predicted_labels: those that score so much or more.")
+@setting("--dimensions", type=click.IntRange(min=1), help="Keep the first N numbers of an embedding.")
+@setting("--embedding-type", type=click.Choice(EMBEDDING_TYPES), help="Of an embedding's numbers.")
+@setting("--labels", type=read_labels, metavar="A,B", help="What to choose from, where the model is for any labels.")
+@setting(
+    "--label-template", metavar="TEXT", help="The text that a label is put into, at {}; the default is the task's."
+)
+@setting("--multi-label", is_flag=True, help="Score each of --labels by itself: several may be true, or none.")
+@setting("--exact-decoding", is_flag=True, help="Decode large JPEGs whole before they are made smaller.")
+@setting("--mask-ratio", type=click.FloatRange(0, 1, min_open=True),
+         help="Share of a picture to hide; default: the model's own.")  # fmt: skip
+@setting("--mask-column", help="What to hide: an image (all but black is made anew), or a list with an entry a patch.")
+@setting("--seed", type=click.IntRange(min=0), help="Of the random choice of what is hidden.")
+@setting("--keep-mask", is_flag=True, help="Add masked_image, what the model saw.")
+@setting("--original-size", is_flag=True, help="Paste what was made into the full picture.")
+@setting("--images", type=click.Choice(IMAGE_SINKS), help="Pictures in the column, or in files with their paths in it.")
+@setting("--image-format", type=click.Choice(IMAGE_FORMATS), help="How pictures are encoded.")
+@setting("--image-quality", type=click.IntRange(1, 100), help="Of jpeg and webp; default: 90.")
+@setting("--contact-sheet", type=click.IntRange(1, 100), metavar="N",
+         help="Draw the first N rows in OUTPUT/_tfbatch/contact_sheet.png.")  # fmt: skip
+@setting("--prefix", help="Put before the names of the new columns.")
+@setting("--rows-per-part", type=click.IntRange(min=1), help="Rows of an output file.")
+@setting("--max-errors", metavar="N|P%", help="Fail with exit code 3 when more rows than this have errors.")
+@setting("--limit", type=click.IntRange(min=1), help="Only the first N rows.")
+@setting("--threads", type=click.IntRange(min=1), help="Processor threads; default: all this process may use.")
+@setting("--workers", type=click.IntRange(min=1), metavar="N",
+         help="Processes that share the parts and the threads, each with a model; default: one a GPU.")  # fmt: skip
+@setting("--gpu-memory", type=click.FloatRange(min=0, min_open=True), metavar="GIB",
+         help="The most that a process takes of a GPU; what does not fit is run in smaller batches.")  # fmt: skip
+@setting("--overwrite", is_flag=True, help="Start the output anew.")
+@setting("--verify", is_flag=True, help="Hash finished parts again; those that changed are made anew.")
+@setting("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+         help="End with exit code 75 when the whole run takes longer.")  # fmt: skip
+@setting("--stall-timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+         help="End with exit code 75 when nothing gets done for so long, and say where it stands.")  # fmt: skip
+@setting("--dry-run", is_flag=True, help="Say what would be done, and stop.")
+@setting("--metrics-file", type=click.Path(path_type=Path), help="Write what the run came to for Prometheus.")
+@setting("--log-format", type=click.Choice(LOG_FORMATS), help="Lines on standard error.")
+@setting("--quiet", is_flag=True, help="No progress on standard error.")
+@click.option("--config", type=click.Path(path_type=Path), callback=read_config, is_eager=True, expose_value=False,
+              envvar="TFBATCH_CONFIG", help="A TOML file with any of these settings.")  # fmt: skip
+def run(**settings: Any) -> None:
+    """Score the rows of Parquet files.
+
+    INPUT is a file, several, a pattern or a folder, of this machine or of an object store
+    (s3://bucket/folder). Each row comes out once, in order, with its own columns and the prediction's;
+    a row that cannot be scored has nulls and a reason in `error`.
+    Run the same command again after a crash: it goes on where it was.
+
+    Every option can be set by an environment variable too (TFBATCH_BATCH_TOKENS=1024) and in the
+    --config file (batch-tokens = 1024); the command line comes first, then the environment.
+    """
+    from tfbatch.machine import return_freed_memory
+
+    return_freed_memory()  # before there is a second thread
+    if settings["bundle"] is not None:
+        from tfbatch.bundle import hash_ahead
+
+        hash_ahead(settings["bundle"], settings["precision"])  # the imports that follow take as long
+    from tfbatch.report import Report, what_failed
+
+    report = Report(settings["metrics_file"], settings["log_format"])
+    try:
+        report.check()
+        report.done(score_files(RunConfig(**settings), report))
+    except Exception as error:  # noqa: BLE001 -- whatever it is, a scheduler is told
+        exit_code, reason = what_failed(error)
+        report.failed(exit_code, reason)
+        sys.exit(exit_code)
+
+
+def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
+    """Settle the job and do it; what is imported here is what `tfbatch --help` does without."""
+    from tfbatch.decoders import DECODERS
+    from tfbatch.execution import output_of
+    from tfbatch.execution import run as run_job
+    from tfbatch.job import make_job
+    from tfbatch.machine import available_threads, do_without_pandas, limit_threads
+    from tfbatch.progress import choose_watcher, warn
+    from tfbatch.signals import Signals
+    from tfbatch.stages import every
+    from tfbatch.stop import Stop, Watchdog
+
+    # As long as the job is not begun nothing is held, and a signal ends the process where it is.
+    signals = Signals(lambda number: report.give_up(Interrupted(number)))
+    limit_threads(config.threads or available_threads())
+    DECODERS.limit(config.threads or available_threads())
+    do_without_pandas()
+    stop = Stop()
+    watchdog = Watchdog(stop, config.timeout, config.stall_timeout, report.say_stacks, report.give_up)
+    every(SECONDS_BETWEEN_LOOKS, watchdog.look)
+    job = make_job(config)
+    if not job.bundle.is_verified:
+        unverified = (
+            f"{job.bundle.path} is unverified: not made by `tfbatch export`, which proves a graph equal to PyTorch"
+        )
+        warn(unverified, quiet=config.quiet, log_format=config.log_format)
+    if (parts := len(job.plan.parts)) < job.workers:
+        idle = (
+            f"{parts} part(s) for {job.workers} workers: the others have nothing to do; fewer --rows-per-part make more"
+        )
+        warn(idle, quiet=config.quiet, log_format=config.log_format)
+    if config.dry_run:
+        output_of(job, stop).check(overwrite=config.overwrite)
+        click.echo(job.describe(), err=True)
+        return {"status": "planned", "rows": job.plan.rows, "parts": len(job.plan.parts), "output": job.output}
+    signals.ask_first(lambda number: stop.ask(Interrupted(number)))
+    return run_job(job, choose_watcher(quiet=config.quiet, log_format=config.log_format), report.tally, stop)
+
+
+def report_asked_for(words: list[str]) -> "Report":
+    """The report that a command line, the environment or a config file asks for, as far as they can be read."""
+    from tfbatch.report import Report
+
+    context = run.make_context("run", words, resilient_parsing=True, ignore_unknown_options=True)
+    return Report(context.params["metrics_file"], context.params["log_format"] or "text")
