@@ -14,14 +14,14 @@ from tfbatch.tasks import load_task, task_names
 HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "tfbatch_export")
 LAYERS = [
     ["errors", "metaspace", "thrift", "clock", "nvidia", "framing", "child"],
-    ["protobuf", "stages", "manifest"],
+    ["protobuf", "stages", "manifest", "word_ends"],
     ["tiny_graph", "hashes", "small_files"],
     ["pooling"],
     ["signature", "mapped_weights", "processor"],
     ["candidates", "config", "bundle", "machine", "stop", "sources", "holder", "pages"],
     ["plan", "storage", "lease", "signals", "scaled"],
     ["batches", "writer", "lots", "worker_process"],
-    ["top"],
+    ["top", "tokens"],
     ["folder", "bucket", "reader", "session", "claim", "cells", "images", "foreign", "openvino_model"],
     ["decoder", "decoders", "joined", "onnxruntime_session", "openvino_session", "reduced_session"],
     ["bound_session"],

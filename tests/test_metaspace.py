@@ -10,7 +10,8 @@ from text_checkpoints import TOKENIZERS, real_texts, roberta_tokenizer
 from tfbatch.bundle import Bundle
 from tfbatch.manifest import Manifest
 from tfbatch.metaspace import BLANK_BETWEEN_LETTERS, ends_words_at_blanks
-from tfbatch.tokenizer import PIECE, Tokenizer, find_word_end
+from tfbatch.tokenizer import PIECE, Tokenizer
+from tfbatch.word_ends import find_word_end
 from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Rust
 

@@ -14,7 +14,8 @@ from tfbatch.errors import UsageError
 from tfbatch.machine import available_threads
 from tfbatch.stages import overlap
 from tfbatch.text import Inputs
-from tfbatch.tokenizer import Ids, Tokenizer
+from tfbatch.tokenizer import Tokenizer
+from tfbatch.tokens import Ids
 
 SIDE_GRAPH = "text"
 TEMPLATE = "This is a photo of {}."

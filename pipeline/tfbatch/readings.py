@@ -10,7 +10,7 @@ import numpy as np
 from tfbatch.batches import Feeds, Floats, Indices, Work
 from tfbatch.bundle import Bundle
 from tfbatch.text import Inputs
-from tfbatch.tokenizer import Encoded, Frame, Tokens
+from tfbatch.tokens import Encoded, Frame, Tokens
 
 
 @dataclass(frozen=True, kw_only=True)

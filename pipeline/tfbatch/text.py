@@ -11,7 +11,8 @@ from tfbatch.bundle import Bundle
 from tfbatch.cells import distinct, distinct_pairs, keep_valid
 from tfbatch.config import RunConfig
 from tfbatch.errors import UsageError
-from tfbatch.tokenizer import Encoded, Ids, Tokenizer
+from tfbatch.tokenizer import Tokenizer
+from tfbatch.tokens import Encoded, Ids
 
 INVALID_UTF8 = "invalid_utf8: the text is not valid UTF-8"
 

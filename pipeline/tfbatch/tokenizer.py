@@ -4,23 +4,20 @@ A long text is tokenized only as far as it is needed where it is to be cut, and 
 all of it is wanted: a string of 10 MB, tokenized whole, takes half a minute and 4 GB.
 """
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from tfbatch.batches import Indices
 from tfbatch.bundle import Bundle
 from tfbatch.errors import BadConfiguration, UsageError, first_line
 from tfbatch.machine import available_threads
-from tfbatch.metaspace import BLANK_BETWEEN_LETTERS, ends_words_at_blanks, steps
+from tfbatch.tokens import Encoded, Frame, Ids, Tokens, ids_of, join, tokens_of
+from tfbatch.word_ends import find_run, find_word_end, first_holds_blank
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
-    from tokenizers import Tokenizer as Rust
 
 CHARACTERS_PER_TOKEN = 8  # a first guess at how long a prefix must be
 AT_ONCE = 1 << 15  # characters a thread that are tokenized together: while they are, a token takes a hundred bytes
@@ -28,64 +25,7 @@ MOST_AT_ONCE = 8 * AT_ONCE
 PIECE = 1 << 16  # characters that are tokenized at once of a text that is wanted whole
 PIECES = 32  # that are tokenized side by side
 STRIDE = 128  # tokens that neighbouring windows share, or half of a window
-SPACE = re.compile(r"[ \t\r\n]")  # white space to Python and to BERT's normalizer alike
-SPACE_OR_HAN = re.compile(r"[ \t\r\n\u4e00-\u9fff]")  # with Chinese characters, which it makes words of their own
-# A blank after what is none to Python, and so none to Unicode (nor to older tables, which had U+180E).
-BLANK_AFTER_WORD = re.compile(r"(?<=[^\s\u180e]) ")
-BLANK_BETWEEN_WORDS = re.compile(r"(?<=[^\s\u180e]) (?=[^\s\u180e])")  # where tokens may be runs of blanks
 LONG = 1 << 14  # characters of a prefix from which on runs are shortened
-
-Flags = npt.NDArray[np.bool_]
-Ids = npt.NDArray[np.int32] | Indices  # int32 where they are a text's: millions of them wait
-
-
-@dataclass(frozen=True, kw_only=True)
-class Encoded:
-    """N inputs: their token ids, special tokens included, and of pairs the type of each token (else
-    None: all are of the first type); `is_cut` (N,) says where there was more text than went in."""
-
-    ids: Sequence[Ids]
-    types: Sequence[Indices] | None
-    is_cut: Flags
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tokens:
-    """All tokens of a text, without special ones: `ids` (L,), `offsets` (L, 2) where each lies in it, in
-    characters, the end exclusive, and `words` (L,), rising, the number of the word that each is of."""
-
-    ids: Ids
-    offsets: Indices
-    words: Indices
-
-
-@dataclass(frozen=True, kw_only=True)
-class Frame:
-    """The tokens around a text: special ones, and before or behind it maybe another text, whole.
-
-    `before` (P,) and `after` (S,) are ids, `type_before` (P,) and `type_after` (S,) their types, `type_within`
-    that of the text.
-    """
-
-    before: Indices
-    after: Indices
-    type_before: Indices
-    type_within: int
-    type_after: Indices
-
-    @property
-    def size(self) -> int:
-        """How many tokens are not the text's."""
-        return len(self.before) + len(self.after)
-
-    def around(self, tokens: Ids) -> Indices:
-        """The ids of an input that holds these tokens (L,) of the text."""
-        return np.concatenate([self.before, tokens, self.after])
-
-    def types(self, length: int) -> Indices:
-        """The type of each token of an input of `length` tokens in all."""
-        within = np.full(length - self.size, self.type_within)
-        return np.concatenate([self.type_before, within, self.type_after])
 
 
 class Tokenizer:
@@ -288,108 +228,3 @@ def at_once(sizes: list[int]) -> Iterator[slice]:
         held += size
     if first < len(sizes):
         yield slice(first, len(sizes))
-
-
-def ids_of(found: "Encoding") -> Ids:
-    """Token ids (L,)."""
-    return np.array(found.ids, np.int32)
-
-
-def tokens_of(found: "Encoding", start: int, *, skips_blank: bool) -> Tokens:
-    """The tokens of a piece that begins at `start` of its text; the blank that a piece may begin with is
-    none of its first token's where `skips_blank`."""
-    offsets = np.array(found.offsets, np.int64).reshape(-1, 2)
-    if skips_blank:
-        offsets[:1] = np.maximum(offsets[:1], 1)
-    words = [0 if word is None else word for word in found.word_ids]
-    return Tokens(
-        ids=ids_of(found),
-        offsets=offsets + start,
-        words=np.maximum.accumulate(np.array(words, np.int64)),
-    )
-
-
-def join(parts: list[Tokens]) -> Tokens:
-    """The tokens of a text from those of its pieces, which end between words."""
-    words, count = [np.zeros(0, np.int64)], 0
-    for part in parts:
-        words.append(part.words + count)
-        count = int(words[-1][-1]) + 1 if len(part.words) else count
-    return Tokens(
-        ids=np.concatenate([np.zeros(0, np.int32), *(part.ids for part in parts)]),
-        offsets=np.concatenate([np.zeros((0, 2), np.int64), *(part.offsets for part in parts)]),
-        words=np.concatenate(words),
-    )
-
-
-def find_word_end(tokenizer: "Rust") -> re.Pattern[str] | None:
-    """What no token of this tokenizer reaches across from the left, so that the tokens of a prefix
-    that ends before it are the whole's first tokens; None where that is not known.
-
-    BERT's word pieces: white space is dropped, and Chinese characters stand alone. GPT-2's byte
-    pairs: a token may begin with a blank, but none that began before it holds one, and a blank is
-    a boundary of canonical composition (NFC). Unigrams behind Metaspace: see `metaspace`. An added
-    token may hold no blank, or be one of nothing else, nor take those on its right.
-    """
-    added = added_tokens(tokenizer)
-    if any(token.rstrip for token in tokenizer.get_added_tokens_decoder().values()):
-        return None
-    if is_byte_pairs(tokenizer):
-        blank = [content for content in added if SPACE_OR_HAN.search(content)]
-        if all(re.fullmatch(" {2,}", content) for content in blank):
-            return BLANK_BETWEEN_WORDS if blank else BLANK_AFTER_WORD
-    elif ends_words_at_blanks(tokenizer):
-        return BLANK_BETWEEN_LETTERS
-    elif is_bert(tokenizer) and not any(map(SPACE_OR_HAN.search, added)):
-        return SPACE_OR_HAN if tokenizer.normalizer.handle_chinese_chars else SPACE
-    return None
-
-
-def find_run(tokenizer: "Rust") -> re.Pattern[str] | None:
-    """What may be shortened to its groups and leaves the tokens as they are; None where that is not
-    known. To BERT's word pieces white space is one or many, and a word of more than so many letters
-    is unknown whatever follows them. No added token may lie across what is taken out.
-    """
-    if not is_bert(tokenizer):
-        return None
-    most = tokenizer.model.max_input_chars_per_word
-    for content in added_tokens(tokenizer):
-        if len(content) > most or SPACE.search(content) or re.search(r"^[0-9A-Za-z]|[0-9A-Za-z]$", content):
-            return None
-    return re.compile(rf"([0-9A-Za-z]{{{most + 1}}})[0-9A-Za-z]+|([ \t\r\n])[ \t\r\n]+")
-
-
-def is_byte_pairs(tokenizer: "Rust") -> bool:
-    """Whether a tokenizer makes byte pairs of words as GPT-2 does."""
-    from tokenizers import models, normalizers, pre_tokenizers
-
-    normalizer, splitter = tokenizer.normalizer, tokenizer.pre_tokenizer
-    return (
-        isinstance(tokenizer.model, models.BPE)
-        and not tokenizer.model.dropout
-        and isinstance(splitter, pre_tokenizers.ByteLevel)
-        and splitter.use_regex
-        and (normalizer is None or isinstance(normalizer, normalizers.NFC))
-    )
-
-
-def is_bert(tokenizer: "Rust") -> bool:
-    """Whether a tokenizer makes word pieces as BERT does."""
-    from tokenizers import models, normalizers, pre_tokenizers
-
-    return (
-        isinstance(tokenizer.model, models.WordPiece)
-        and isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
-        and isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
-    )
-
-
-def first_holds_blank(tokenizer: "Rust") -> bool:
-    """Whether tokens lie where their word does but a text's first, with which the blank before it counts."""
-    processors = steps(tokenizer.post_processor, "processors")
-    return any(step.get("trim_offsets") and step.get("add_prefix_space") for step in processors)
-
-
-def added_tokens(tokenizer: "Rust") -> list[str]:
-    """Tokens that are found in a text before it is split."""
-    return [token.content for token in tokenizer.get_added_tokens_decoder().values()]

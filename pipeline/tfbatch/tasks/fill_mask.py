@@ -12,7 +12,8 @@ from tfbatch.cells import keep_valid
 from tfbatch.config import RunConfig
 from tfbatch.tasks._text import TextTask
 from tfbatch.text import Inputs, distinct_texts
-from tfbatch.tokenizer import Encoded, Tokenizer
+from tfbatch.tokenizer import Tokenizer
+from tfbatch.tokens import Encoded
 from tfbatch.top import Top
 
 NO_MASK = "no_mask: the text has no mask, or none in the tokens that are read"

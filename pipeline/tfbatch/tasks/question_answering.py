@@ -12,7 +12,8 @@ from tfbatch.config import RunConfig
 from tfbatch.readings import Reading, read
 from tfbatch.tasks._reading import READING_OPTIONS, ReadingTask
 from tfbatch.text import distinct_texts
-from tfbatch.tokenizer import Frame, Tokenizer, Tokens
+from tfbatch.tokenizer import Tokenizer
+from tfbatch.tokens import Frame, Tokens
 
 LONGEST = 384  # tokens of an input, as in the Hub's pipeline and in most models' training
 EMPTY_QUESTION = "empty: there are no words in the question"

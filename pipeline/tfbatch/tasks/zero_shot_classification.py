@@ -16,7 +16,8 @@ from tfbatch.errors import BadConfiguration, UsageError
 from tfbatch.scores import SCORE_OPTIONS, Scores, score_columns, sigmoid
 from tfbatch.tasks._text import TextTask
 from tfbatch.text import Inputs, distinct_texts
-from tfbatch.tokenizer import Encoded, Flags, Frame, Ids, Tokenizer
+from tfbatch.tokenizer import Tokenizer
+from tfbatch.tokens import Encoded, Flags, Frame, Ids
 
 TEMPLATE = "This example is {}."
 
