@@ -15,7 +15,7 @@ HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "t
 LAYERS = [
     ["errors", "metaspace", "thrift", "clock", "nvidia", "framing", "child"],
     ["protobuf", "stages", "manifest", "word_ends"],
-    ["tiny_graph", "hashes", "small_files"],
+    ["tiny_graph", "hashes", "durable"],
     ["pooling"],
     ["signature", "mapped_weights", "processor"],
     ["candidates", "config", "bundle", "machine", "stop", "sources", "holder", "pages"],

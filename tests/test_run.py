@@ -208,7 +208,7 @@ def test_every_refusal_says_what_was_found_and_what_to_type(
     m = ["-m", text_bundle]
     cases: list[tuple[int, list[object], list[str]]] = [
         (2, [reviews, *m, "--input-column", "body"], ["no column body", "text (string)"]),
-        (2, [two, *m], ["title, body", "--input-column title"]),
+        (2, [two, *m], ["title, body", "Choose one of them: --input-column NAME"]),
         (2, [reviews, *m, "--input-column", "id"], ["id is int64", "text"]),
         (2, [reviews, "-m", image_bundle], ["no column holds image", "text (string)"]),
         (2, [taken, *m, "--input-column", "text"], ["a column error already", "--prefix"]),

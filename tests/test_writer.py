@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT
 from tfbatch.hashes import sha256
 from tfbatch.writer import ROW_GROUP_BYTES, PartWriter
 
@@ -71,32 +73,50 @@ def compressions(file: pq.ParquetFile, group: int = 0) -> dict[str, str]:
 
 
 def test_bytes_that_compression_does_not_shorten_stay_as_they_are(tmp_path: Path) -> None:
-    """By the first rows of a file, for all of it; whatever is no bytes is compressed."""
+    """By the first row group, for all of the file; whatever is no bytes is compressed."""
     random = np.random.default_rng(5)
     noise = [random.bytes(2_000) for _ in range(100)]
-    table = pa.table(
-        {
-            "photo.jpg": pa.array([{"bytes": cell, "path": "a"} for cell in noise]),
-            "photos": pa.array([[cell] for cell in noise]),
-            "bitmap": pa.array([bytes(2_000)] * 100),
-            "mostly_none": pa.array([None] * 99 + noise[:1], pa.binary()),
-            "text": pa.array([cell.hex() for cell in noise]),
-            "number": pa.array(random.integers(0, 1 << 62, 100)),
-        }
-    )
-    file = write([table] * 40, tmp_path / "part.parquet")
-    expected = {
-        "photo.jpg.bytes": "UNCOMPRESSED",
-        "photo.jpg.path": "ZSTD",
-        "photos.list.element": "UNCOMPRESSED",
-        "bitmap": "ZSTD",
-        "mostly_none": "ZSTD",
-        "text": "ZSTD",
-        "number": "ZSTD",
+    columns = {
+        "photo.jpg": pa.array([{"bytes": cell, "path": "a"} for cell in noise]),
+        "with a long head": pa.array([bytes(50_000) + random.bytes(50_000) for _ in range(100)]),
+        "mostly_none": pa.array([None] * 99 + noise[:1], pa.large_binary()),
+        "bitmap": pa.array([bytes(2_000)] * 100),
+        "some": pa.array([bytes(2_000)] * 10 + noise[:90]),
+        "none": pa.array([None] * 100, pa.binary()),
+        "photos": pa.array([[cell] for cell in noise]),
+        "text": pa.array([cell.hex() for cell in noise]),
+        "number": pa.array(random.integers(0, 1 << 62, 100)),
     }
-    assert file.num_row_groups > 1
-    assert all(compressions(file, group) == expected for group in range(file.num_row_groups))
-    assert file.read().equals(pa.concat_tables([table] * 40))
+    first = pa.table(columns)
+    other = first.set_column(0, first.schema.field(0), pa.array([{"bytes": bytes(2_000), "path": "b"}] * 100))
+    file = write([first, other, other], tmp_path / "part.parquet")
+    assert file.num_row_groups == 3
+    for group in range(3):
+        assert [path for path, codec in compressions(file, group).items() if codec != "ZSTD"] == [
+            "photo.jpg.bytes",
+            "with a long head",
+            "mostly_none",
+        ]
+    assert file.read().equals(pa.concat_tables([first, other, other]))
+
+
+@pytest.mark.parametrize("rows", [100, 250, 2_000])
+def test_small_pngs_are_compressed_however_many_a_part_has(rows: int, tmp_path: Path) -> None:
+    """They become a tenth shorter: where a part begins and ends must not decide."""
+    clothes = pq.read_table(ROOT / "build" / "data" / "fashion.parquet", columns=["image"])
+    for first in range(0, 2_000, rows):
+        file = write([clothes.slice(first, rows)], tmp_path / f"{first}.parquet")
+        assert compressions(file)["image.bytes"] == "ZSTD"
+
+
+def test_a_part_can_be_dropped_at_any_time(tmp_path: Path) -> None:
+    table = pa.table({"id": range(3)})
+    for appended in ([], [table], [table] * 9_000):
+        writer = PartWriter(tmp_path / "part.parquet", table.schema)
+        for each in appended:
+            writer.append(each)
+        writer.drop()
+        assert not list(tmp_path.iterdir())
 
 
 def test_a_file_of_no_rows_has_its_columns(tmp_path: Path) -> None:

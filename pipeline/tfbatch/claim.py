@@ -5,8 +5,8 @@ import re
 from pathlib import PurePosixPath
 from typing import Any
 
+from tfbatch.durable import to_json
 from tfbatch.errors import BadConfiguration, OutputRefused
-from tfbatch.small_files import to_json
 from tfbatch.storage import STATE, Storage
 
 SUCCESS = "_SUCCESS"

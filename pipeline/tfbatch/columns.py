@@ -43,7 +43,9 @@ def choose_column(schema: pa.Schema, kind: str, asked: str | None) -> str:
     if not fitting:
         raise UsageError(f"no column holds {kind}; the input has: {describe_columns(schema)}")
     if len(fitting) > 1:
-        raise UsageError(f"{len(fitting)} columns hold {kind}: {', '.join(fitting)}. Choose one with --input-column")
+        raise UsageError(
+            f"{len(fitting)} columns hold {kind}: {', '.join(fitting)}. Choose one of them: --input-column NAME"
+        )
     return fitting[0]
 
 

@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tfbatch.durable import make_folder, replace_file, sync_folder
 from tfbatch.errors import OutputRefused, TryAgain
 from tfbatch.hashes import sha256
 from tfbatch.holder import describe
-from tfbatch.small_files import make_folder, replace_file, sync_folder
 from tfbatch.storage import STATE
 
 LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tfbatch.durable import sync_folder, to_json
 from tfbatch.folder import Folder
 from tfbatch.hashes import sha256
-from tfbatch.small_files import sync_folder, to_json
 from tfbatch.storage import STATE
 from tfbatch.writer import PartWriter
 

@@ -27,12 +27,12 @@ import pyarrow as pa
 from tfbatch.claim import CONTACT_SHEET, DONE, SUCCESS, Claim, Record
 from tfbatch.contact_sheet import ContactSheet
 from tfbatch.drafts import Drafts, failing_as_output
+from tfbatch.durable import to_json
 from tfbatch.errors import OutputFailed, OutputRefused
 from tfbatch.folder import Folder
 from tfbatch.image_files import ImageSink, are_there
 from tfbatch.joined import JoinedFile
 from tfbatch.plan import Part, Plan
-from tfbatch.small_files import to_json
 from tfbatch.sources import scheme_of
 from tfbatch.stages import overlap
 from tfbatch.storage import Storage, is_one_file

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from tfbatch.batches import Batch, Indices, Work, cut
+from tfbatch.durable import replace_file
 from tfbatch.job import Job
 from tfbatch.machine import processor_flags
 from tfbatch.session import OutOfMemory, Session
-from tfbatch.small_files import replace_file
 from tfbatch.stages import overlap
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally

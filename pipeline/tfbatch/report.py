@@ -19,9 +19,9 @@ from typing import NoReturn
 import click
 
 from tfbatch.claim import Record
+from tfbatch.durable import replace_file
 from tfbatch.errors import OutputFailed, TfbatchError, TryAgain, UsageError
 from tfbatch.progress import log
-from tfbatch.small_files import replace_file
 from tfbatch.tally import Tally, so_far
 
 SECONDS_TO_WAIT = 0.5  # for another thread's last word

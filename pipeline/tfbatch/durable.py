@@ -1,4 +1,4 @@
-"""Small files that are there whole or not at all, and names that are durable."""
+"""What outlives a crash: small files that are there whole or not at all, and names in folders."""
 
 import json
 import os
