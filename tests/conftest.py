@@ -131,7 +131,8 @@ def make_picture_model(name: str, folder: Path) -> Path:
             config = SwinConfig(**windows, num_heads=[2, 4], patch_size=2, window_size=4, encoder_stride=4)
             model = SwinForMaskedImageModeling(config)
         case "swin2sr":
-            config = Swin2SRConfig(**windows, num_heads=[2, 2], window_size=8, upsampler="pixelshuffledirect")
+            windows["depths"] = [2]  # windows and shifted ones; each more takes seconds to trace
+            config = Swin2SRConfig(**windows, num_heads=[2], window_size=8, upsampler="pixelshuffledirect")
             model = Swin2SRForImageSuperResolution(config)
     model.save_pretrained(folder)
     if name == "swin2sr":
