@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 BLOCK = 16 << 20  # bytes: smaller ones take turns with imports more often
-WRITTEN_AT_ONCE = 1 << 20  # bytes at least
 
 State = tuple[int, ...]
 
@@ -21,7 +20,7 @@ class HashedFile(io.BufferedWriter):
     """A file that is written from its beginning to its end, and its SHA-256 with it."""
 
     def __init__(self, descriptor: int) -> None:
-        super().__init__(io.FileIO(descriptor, "wb"), WRITTEN_AT_ONCE)
+        super().__init__(io.FileIO(descriptor, "wb"))
         self._found = hashlib.sha256()
 
     def write(self, data: Any) -> int:

@@ -13,8 +13,8 @@ from tfbatch.batches import Indices
 from tfbatch.bundle import Bundle
 from tfbatch.errors import BadConfiguration, UsageError, first_line
 from tfbatch.machine import available_threads
-from tfbatch.tokens import Encoded, Frame, Ids, Tokens, ids_of, join, tokens_of
-from tfbatch.word_ends import find_run, find_word_end, first_holds_blank
+from tfbatch.tokens import Encoded, Frame, Ids, Tokens, first_holds_blank, ids_of, join, tokens_of
+from tfbatch.word_ends import find_run, find_word_end
 
 if TYPE_CHECKING:
     from tokenizers import Encoding

@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tfbatch.batches import Indices
+from tfbatch.metaspace import steps
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
+    from tokenizers import Tokenizer as Rust
 
 Flags = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.int32] | Indices  # int32 where they are a text's: millions of them wait
@@ -82,6 +84,12 @@ def tokens_of(found: "Encoding", start: int, *, skips_blank: bool) -> Tokens:
         offsets=offsets + start,
         words=np.maximum.accumulate(np.array(words, np.int64)),
     )
+
+
+def first_holds_blank(tokenizer: "Rust") -> bool:
+    """Whether tokens lie where their word does but a text's first, with which the blank before it counts."""
+    processors = steps(tokenizer.post_processor, "processors")
+    return any(step.get("trim_offsets") and step.get("add_prefix_space") for step in processors)
 
 
 def join(parts: list[Tokens]) -> Tokens:

@@ -6,7 +6,7 @@ What is said of a kind of tokenizer here is proved of it: what is not known is N
 import re
 from typing import TYPE_CHECKING
 
-from tfbatch.metaspace import BLANK_BETWEEN_LETTERS, ends_words_at_blanks, steps
+from tfbatch.metaspace import BLANK_BETWEEN_LETTERS, ends_words_at_blanks
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Rust
@@ -78,12 +78,6 @@ def is_bert(tokenizer: "Rust") -> bool:
         and isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
         and isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
     )
-
-
-def first_holds_blank(tokenizer: "Rust") -> bool:
-    """Whether tokens lie where their word does but a text's first, with which the blank before it counts."""
-    processors = steps(tokenizer.post_processor, "processors")
-    return any(step.get("trim_offsets") and step.get("add_prefix_space") for step in processors)
 
 
 def added_tokens(tokenizer: "Rust") -> list[str]:
