@@ -73,7 +73,7 @@ bench-gpu: setup export-minilm data ## Compare with torch and torch.compile in f
 	$(BIN)/python -m benchmarks.gpu $(BENCH)
 
 test: setup check export export-minilm data ## Check and test everything
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-long: setup ## Thousands of pictures of all sizes: minutes, and a gigabyte of disk
 	$(BIN)/python -m pytest -m long -s
