@@ -2,6 +2,7 @@ import threading
 import time
 import weakref
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePath
 
@@ -18,7 +19,7 @@ from tfbatch.plan import Part
 from tfbatch.probe import Budget
 from tfbatch.scoring import Scoring
 from tfbatch.session import Session
-from tfbatch.stages import Room, after, meanwhile, overlap
+from tfbatch.stages import Lanes, Room, after, meanwhile, overlap
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally
 
@@ -249,3 +250,20 @@ def test_a_timed_source_gives_its_items_and_is_closed() -> None:
 def test_what_is_busiest_for_its_workers_is_the_bottleneck() -> None:
     clock = Clock(prepare=Stage(workers=4, busy=8), compute=Stage(workers=1, busy=6))
     assert clock.shares(10) == {"load": 0, "read": 0, "prepare": 0.2, "compute": 0.6, "finish": 0, "write": 0}
+
+
+def test_a_kind_of_work_stays_with_two_threads() -> None:
+    lanes, beside = Lanes(4), threading.Barrier(2)
+    found: dict[int, set[str]] = {kind: set() for kind in range(6)}
+
+    def work(kind: int) -> None:
+        found[kind].add(threading.current_thread().name)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: lanes.do(0, lambda: beside.wait(10)), range(2)))  # at once, or this fails
+        list(pool.map(lambda kind: lanes.do(kind, lambda: work(kind)), [0, 0, 1, 2, 3, 4, 5] * 20))
+    assert max(map(len, found.values())) <= 2
+    assert len(set.union(*found.values())) == 4
+    with pytest.raises(ZeroDivisionError):
+        lanes.do("wrong", lambda: 1 // 0)
+    assert lanes.do("right", lambda: 3) == 3

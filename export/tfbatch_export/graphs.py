@@ -25,13 +25,14 @@ def make_graph(
     fused: Path, folder: Path, precision: str, expected: dict[str, int], samples: Samples, layers: int
 ) -> Graph:
     """The graph of a precision, made of the fused one and found equal to the checkpoint."""
-    path, kept = folder / GRAPH_FILES[precision], []
+    path, kept = folder / GRAPH_FILES[precision], list[str]()
     if precision == "fp32":
         expected = expected | write_fp32(fused, path)
     elif precision == "int8":
         expected = expected | write_int8(fused, path)
     else:
-        kept = write_fp16(fused, path, samples.batches)
+        changed, kept = write_fp16(fused, path, samples.batches)
+        expected = expected | changed
     counts = count_operators(onnx_ir.load(path))
     check_fusion(counts, expected)
     graph = prove_graph(path, precision, counts, expected, samples=samples, layers=layers)

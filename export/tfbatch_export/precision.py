@@ -13,7 +13,8 @@ key and value are such products too, `Attention` is taken apart where it has no 
 fp16: weights and activations, not inputs and outputs. What float16 does not hold or do well stays
 float32, by name: sums over many numbers, what guards a division, the angles of sines, what is ranked,
 and every node that was seen to read or make a number too large. On GPUs LayerNormalization and the
-fused attentions do their own sums in float32.
+fused attentions do their own sums in float32. What is in float16 is put as GPUs compute it fastest, see
+`gpu_graph`.
 """
 
 import logging
@@ -30,6 +31,7 @@ from tfbatch.errors import ExportNotVerified
 from tfbatch_export.attention import has_row_lengths, is_plain_attention, take_apart, taken_apart
 from tfbatch_export.families import Tensors
 from tfbatch_export.fuse import count_operators
+from tfbatch_export.gpu_graph import suit_gpus
 from tfbatch_export.ranges import find_overflowing
 from tfbatch_export.values import is_weights
 
@@ -106,11 +108,13 @@ def is_product_with_weights(node: ir.Node) -> bool:
     return node.op_type == "MatMul" and is_weights(node.inputs[1])
 
 
-def write_fp16(source: Path, target: Path, batches: Mapping[str, Tensors]) -> list[str]:
-    """Make the graph in float16 of a fused one; how large its numbers become is seen on some batches.
+def write_fp16(source: Path, target: Path, batches: Mapping[str, Tensors]) -> tuple[dict[str, int], list[str]]:
+    """Make the graph in float16 of a fused one, as GPUs compute it fastest; how large its numbers become is seen on
+    some batches.
 
     Returns:
-        The names of its nodes that stay in float32.
+        How many fused operators there must be of those that become more or fewer; the names of nodes that stay
+        in float32.
     """
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -124,9 +128,11 @@ def write_fp16(source: Path, target: Path, batches: Mapping[str, Tensors]) -> li
     halved = ir.from_proto(proto)
     halved.graph.sort()  # what was added lies at the end
     remove_detours(halved.graph)
+    changed = suit_gpus(halved)
+    halved.graph.sort()
     RemoveUnusedNodesPass()(halved)
     ir.save(halved, target)
-    return kept
+    return changed, kept
 
 
 def find_kept(graph: ir.Graph, overflowing: set[str]) -> list[str]:

@@ -1,10 +1,15 @@
-"""A graph on a GPU: while a batch is computed, the next one is copied there, and the last one's results back.
+"""A graph on a GPU: while batches are computed, the next one is copied there, and the last one's results back.
 
-Two threads call it, each with memory of its own that the GPU copies from directly. One batch at a time is
-computed, so that there need be room for no more than one; what lies ready beside it is small. Where even
-that leaves too little, a batch is tried again with nothing beside it.
+Several threads call it, each with memory of its own that the GPU copies from directly. Batches are computed
+beside one another: what one leaves idle between its kernels another takes. Where there is no room for that, a
+batch is tried again with nothing beside it.
+
+A shape that is new costs more than its computing: cuDNN compiles attention for it, 0.2 seconds on an H100, once
+for each thread. So a shape stays with two threads of `Lanes`, and a batch of fewer rows than one that was
+computed is filled up to that.
 """
 
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
@@ -16,9 +21,11 @@ from tfbatch.batches import Array, Feeds, Floats, Pictures
 from tfbatch.nvidia import allocate_pinned
 from tfbatch.onnxruntime_session import open_graph, run_options, told_apart
 from tfbatch.session import GPU_CALLERS, Device, OutOfMemory, Reduction
+from tfbatch.stages import Lanes
 from tfbatch.stop import Stop
 from tfbatch.tiny_graph import level_table
 
+LANES = 8
 SHARE = 8  # of the memory a session may take one part of so many is for what is not the model
 PIXELS, OUTPUTS, MADE = "pixels", "outputs", "made"  # of `level_table` and a `Reduction`
 
@@ -34,16 +41,18 @@ class Staging:
         self._device = device
         self._held: dict[str, Array] = {}
 
-    def hold(self, name: str, values: Array) -> Array:
-        """A copy of an input, until the next one of that name."""
-        place = self._place(name, values.shape, values.dtype)
-        np.copyto(place, values)
+    def hold(self, name: str, values: Array | Pictures, rows: int) -> Array:
+        """A copy of an input (B, ...), of pictures their bytes (B, H, W, 3), until the next one of that name; as so
+        many rows, where there are fewer with the first one again and again."""
+        count, shape = len(values), (rows, *shape_of_row(values))
+        if isinstance(values, Pictures):
+            place = self._place(name, shape, np.dtype(np.uint8))
+            np.stack(values.pixels, out=place[:count])
+        else:
+            place = self._place(name, shape, values.dtype)
+            np.copyto(place[:count], values)
+        place[count:] = place[:1]
         return place
-
-    def hold_pixels(self, name: str, pictures: Pictures) -> Array:
-        """The bytes of pictures of one size, (B, H, W, 3)."""
-        place = self._place(name, (len(pictures.pixels), *pictures.pixels[0].shape), np.dtype(np.uint8))
-        return np.stack(pictures.pixels, out=place)
 
     def _place(self, name: str, shape: tuple[int, ...], kind: np.dtype[Any]) -> Array:
         size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
@@ -54,6 +63,49 @@ class Staging:
     def _allocate(self, size: int) -> Array:
         pinned = allocate_pinned(size, self._device.index) if self._device.is_cuda else None
         return np.empty(size, np.uint8) if pinned is None else np.ctypeslib.as_array(pinned)
+
+
+def shape_of_row(values: Array | Pictures) -> tuple[int, ...]:
+    return values.shape[1:] if isinstance(values, np.ndarray) else values.pixels[0].shape
+
+
+class Shapes:
+    """The shapes that a graph was computed in, for batches of fewer rows to be filled up to.
+
+    Rows are counted by the inputs whose first dimension has the name that the first one's has: what is for the
+    batch as a whole has another.
+    """
+
+    def __init__(self, session: Any) -> None:
+        self._leading = {value.name: value.shape[0] for value in session.get_inputs() if value.shape}
+        self._known: dict[Hashable, set[int]] = {}
+
+    def count(self, feeds: Feeds) -> int:
+        return len(next(iter(feeds.values())))
+
+    def fill(self, feeds: Feeds) -> dict[str, int]:
+        """How long each input is to be: with the fewest rows that all its rows are part of, or just these."""
+        rows = self.count(feeds)
+        filled = min((known for known in self._known.get(self._kind(feeds), ()) if known >= rows), default=rows)
+        return {name: filled if self._is_by_row(name, feeds) else len(values) for name, values in feeds.items()}
+
+    def add(self, feeds: Feeds, rows: int) -> None:
+        kind = self._kind(feeds)
+        self._known[kind] = self._known.get(kind, set()) | {rows}
+
+    def leave_out(self, feeds: Feeds) -> None:
+        """Forget those of more rows."""
+        kind, rows = self._kind(feeds), self.count(feeds)
+        self._known[kind] = {known for known in self._known.get(kind, ()) if known <= rows}
+
+    def _kind(self, feeds: Feeds) -> Hashable:
+        """All of the inputs' shapes but how many rows there are."""
+        shapes = {name: (len(values), *shape_of_row(values)) for name, values in feeds.items()}
+        return tuple((name, shape[self._is_by_row(name, feeds) :]) for name, shape in shapes.items())
+
+    def _is_by_row(self, name: str, feeds: Feeds) -> bool:
+        first = self._leading.get(next(iter(feeds)))
+        return isinstance(first, str) and self._leading.get(name) == first
 
 
 class BoundSession:
@@ -74,7 +126,8 @@ class BoundSession:
         self._reduction = reduction
         self._reduced = reduction and open_graph(reduction.graph(), self._device, "what reduces its outputs")
         self._tables: dict[bytes, Any] = {}
-        self._computing, self._opening, self._alone = Lock(), Lock(), Lock()
+        self._opening, self._alone = Lock(), Lock()
+        self._lanes, self._shapes = Lanes(LANES), Shapes(self._session)
         self._places: SimpleQueue[Staging] = SimpleQueue()
         for _ in range(GPU_CALLERS):
             self._places.put(Staging(device))
@@ -97,28 +150,41 @@ class BoundSession:
                     self._places.put(place)
 
     def _run(self, feeds: Feeds, place: Staging) -> Floats:
-        with told_apart(self._stop):
-            bound = self._bind(self._session, self._output)
-            reduced = self._bind(self._reduced, MADE) if self._reduced else None
-            shared = self._reduction.takes if self._reduction else ()
-            pictures = {}
-            for name, values in feeds.items():
-                if isinstance(values, Pictures):
-                    pictures[name] = self._bind(self._table(values.levels), MADE)
-                    pictures[name].take(PIXELS, place.hold_pixels(name, values))
-                    continue
-                held = place.hold(name, values)
-                bound.take(name, held)
-                if reduced and name in shared:
-                    reduced.take(name, held)
-            with self._computing:
-                for name, pixels in pictures.items():
-                    bound.take(name, pixels.compute())
-                found = bound.compute()
-                if reduced:
-                    reduced.take(OUTPUTS, found)
-                    reduced.compute()
-            return (reduced or bound).fetch()
+        sizes = self._shapes.fill(feeds)
+        try:
+            with told_apart(self._stop):
+                made = self._compute(feeds, place, sizes)
+        except OutOfMemory:
+            self._shapes.leave_out(feeds)
+            raise
+        self._shapes.add(feeds, len(made))
+        return made[: self._shapes.count(feeds)]
+
+    def _compute(self, feeds: Feeds, place: Staging, sizes: Mapping[str, int]) -> Floats:
+        bound = self._bind(self._session, self._output)
+        reduced = self._bind(self._reduced, MADE) if self._reduced else None
+        shared = self._reduction.takes if self._reduction else ()
+        pictures = {}
+        for name, values in feeds.items():
+            held = place.hold(name, values, sizes[name])
+            if isinstance(values, Pictures):
+                pictures[name] = self._bind(self._table(values.levels), MADE)
+                pictures[name].take(PIXELS, held)
+                continue
+            bound.take(name, held)
+            if reduced and name in shared:
+                reduced.take(name, held)
+
+        def compute() -> None:
+            for name, pixels in pictures.items():
+                bound.take(name, pixels.compute())
+            found = bound.compute()
+            if reduced:
+                reduced.take(OUTPUTS, found)
+                reduced.compute()
+
+        self._lanes.do((tuple(sizes.values()), *map(shape_of_row, feeds.values())), compute)
+        return (reduced or bound).fetch()
 
     def _bind(self, graph: Any, output: str) -> "Binding":
         return Binding(graph, output, self._memory, self._device.index, self._options)

@@ -8,7 +8,7 @@ from tfbatch.batches import Feeds, Floats
 
 Runtime = Literal["cpu", "cuda", "openvino"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "openvino": "OpenVINO"}
-GPU_CALLERS = 2  # one batch is computed while another is on its way there or back
+GPU_CALLERS = 3  # two batches fill the gaps in one another's computing, and one is on its way there or back
 
 
 class OutOfMemory(Exception):
@@ -21,8 +21,9 @@ class Device:
 
     `batch_tokens` is the default budget of a batch, `length_multiple` what lengths are padded to a
     multiple of: small batches stay in a processor's caches; a GPU wants large ones and few shapes,
-    since its arena keeps what each new shape took. `window_scale` is how many times as many rows are
-    gathered to find those of like length among: many large batches, or they would be half padding.
+    since its arena keeps what each new shape took, and cuDNN compiles its attention for each.
+    `window_scale` is how many times as many rows are gathered to find those of like length among:
+    many large batches, or they would be half padding.
     `memory` bounds the arena, in bytes, where it is not None.
     """
 

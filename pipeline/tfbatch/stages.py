@@ -2,10 +2,10 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import TypeVar
 
 from tfbatch.clock import Stage
@@ -100,6 +100,31 @@ def after(ready: Callable[[], object], items: Generator[Item, None, None]) -> Ge
         for item in items:
             ready()
             yield item
+
+
+class Lanes:
+    """A few threads, each for some kinds of work: for what every thread sets up for itself, once for each kind.
+
+    A kind has two of them, so that two of it can be under way.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._lanes = [ThreadPoolExecutor(1) for _ in range(count)]
+        self._waiting = [0] * count
+        self._first: dict[Hashable, int] = {}
+        self._lock = Lock()
+
+    def do(self, kind: Hashable, work: Callable[[], Result]) -> Result:
+        """The result of some work, once a thread for its kind has done it."""
+        with self._lock:
+            first = self._first.setdefault(kind, len(self._first) % len(self._lanes))
+            lane = min((first, (first + 1) % len(self._lanes)), key=self._waiting.__getitem__)
+            self._waiting[lane] += 1
+        try:
+            return self._lanes[lane].submit(work).result()
+        finally:
+            with self._lock:
+                self._waiting[lane] -= 1
 
 
 class Room:
