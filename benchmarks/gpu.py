@@ -1,9 +1,9 @@
 """`python -m benchmarks.gpu`: tfbatch on a GPU beside PyTorch, in fp16, and how far both are from the GPU's limit.
 
 For each model and shape the same batches go, round by round, through the session that `tfbatch run`
-opens, through PyTorch with sdpa and through `torch.compile`. The limit is a product of two large
-matrices. Then whole jobs: `tfbatch run` on files of texts and of photographs, and PyTorch from the same
-texts to its logits.
+opens, through PyTorch with sdpa and through `torch.compile` layer by layer, its fastest way. The limit is
+a product of two large matrices. Then whole jobs: `tfbatch run` on files of texts and of photographs, and
+PyTorch from the same token ids to its logits.
 """
 
 import json
@@ -29,10 +29,9 @@ from tfbatch.doctor import DEBUG
 from tfbatch.machine import available_threads
 
 from benchmarks.data import input_of
-from benchmarks.gpu_jobs import BUDGET, text_job, whole_job
-from benchmarks.gpu_models import CASES, Case, Shape, make_bundle, make_checkpoint, make_feeds
+from benchmarks.gpu_jobs import BUDGET, EXACT, text_job, whole_job
+from benchmarks.gpu_models import CASES, GRAPHS, Case, Shape, make_bundle, make_checkpoint, make_feeds
 from benchmarks.gpu_torch import Pass, by_torch, synchronise
-from benchmarks.texts import extended, mixed, reviews
 from benchmarks.workloads import BY_NAME
 
 GEMM = 8192  # rows and columns of the matrices whose product is the limit
@@ -70,12 +69,15 @@ def by_session(graph: Path, feeds: list[Feeds], device: str, precision: str) -> 
 
 def operations(case: Case, feeds: Feeds) -> float:
     """Multiplications and additions of a row, as PyTorch counts those of the whole model's products and convolutions:
-    what tfbatch leaves out of a last layer is counted too."""
+    what tfbatch leaves out of a last layer is counted too. Nothing is computed: tensors have shapes alone."""
     from torch.utils.flop_counter import FlopCounterMode
+    from transformers import AutoConfig
 
     eager = {"attn_implementation": "eager"} if case.family.attention else {}
-    model = case.model_class().from_pretrained(case.checkpoint, **eager).eval()
-    inputs = {name: torch.from_numpy(array) for name, array in arrays(feeds).items()}
+    with torch.device("meta"):
+        model = case.model_class()._from_config(AutoConfig.from_pretrained(case.checkpoint), **eager).eval()
+    inputs = {name: torch.from_numpy(array).to("meta") for name, array in arrays(feeds).items()}
+    inputs.pop("attention_mask", None)  # whether it hides something would be looked up
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         model(**inputs) if case.is_text else case.family.reference(model, inputs)
     return float(counter.get_total_flops()) / len(feeds[case.family.inputs[0]])
@@ -107,7 +109,7 @@ def kernels(graph: Path, feeds: Feeds, device: str, precision: str) -> list[str]
 def measure(case: Case, shape: Shape, device: str, seconds: float, rounds: int, peak: float) -> dict[str, Any]:
     """One row of the table: medians of interleaved rounds; ratios are tfbatch's rate over the other's."""
     precision = "fp32" if device == "cpu" else "fp16"
-    graph = case.bundle / ("model.onnx" if device == "cpu" else "model_fp16.onnx")
+    graph = case.bundle / GRAPHS[precision]
     feeds = make_feeds(case, shape)
     ways = {
         "tfbatch": by_session(graph, feeds, device, precision),
@@ -129,6 +131,19 @@ def measure(case: Case, shape: Shape, device: str, seconds: float, rounds: int, 
         "share": flops / peak,
         "kernels": ", ".join(kernels(graph, feeds[0], device, precision)),
     }
+
+
+def show_jobs(jobs: dict[str, dict[str, Any]]) -> None:
+    """A table of whole jobs."""
+    table = Table(title="whole jobs")
+    for heading in ("rows", "rows/s", "a core", "of the session", "torch.compile", "GPU busy", "padding", "bottleneck"):
+        table.add_column(heading, justify="right")
+    for name, job in jobs.items():
+        ratios = [f"{job[key]:.2f}x" if key in job else "" for key in ("over_session", "over_torch_compile")]
+        busy = "" if job["gpu_busy_percent"] is None else f"{job['gpu_busy_percent']:.0f} %"
+        rates = [f"{job[key]:,.0f}" for key in ("rows_per_second", "rows_per_second_and_core")]
+        table.add_row(name, *rates, *ratios, busy, f"{job['padding_ratio']:.2f}", job["bottleneck"])
+    Console(stderr=True).print(table)
 
 
 @click.command()
@@ -158,10 +173,11 @@ def main(device: str, models: str, rounds: int, seconds: float, rows: int, pictu
     Console(stderr=True).print(table)
     jobs = {}
     if reader := next((case for case in cases if case.is_text), None):
-        for name, source in (("reviews", reviews), ("mixed", mixed)):
-            jobs[name] = text_job(reader, extended(source(), rows), device)
+        for name in (EXACT, "mixed", "reviews"):
+            jobs[name] = text_job(reader, name, rows, device)
     if viewer := next((case for case in cases if case.task == "image-classification"), None):
         jobs["photos500"] = whole_job(viewer, input_of(BY_NAME["photos500"], pictures), device)
+    show_jobs(jobs)
     print(json.dumps({"gemm_tflops": peak / 1e12, "models": found, "jobs": jobs}))
 
 

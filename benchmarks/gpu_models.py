@@ -17,7 +17,9 @@ from benchmarks.models import save_processor
 from benchmarks.race import output_of
 from benchmarks.workloads import HERE, MINILM
 
+GRAPHS = {"fp32": "model.onnx", "fp16": "model_fp16.onnx"}
 MOST = 256  # pictures of a batch
+BATCHES = 8  # of a shape, one after another
 MIXED = (512, 384, 256, 192, 128, 96, 64, 48, 32, 24, 16, 8)  # lengths of one row each, again and again
 BERT = ("BertConfig", "BertForSequenceClassification")
 VIT = ("ViTConfig", "ViTForImageClassification")
@@ -65,9 +67,10 @@ class Case:
         """Lengths 32, 128, 512 and mixed for texts, so many tokens a batch; one batch of pictures."""
         if not self.is_text:
             rows = max(1, min(self.rows, budget // 128))
-            return [Shape(name=f"{rows} pictures", batches=((rows, 0),) * 2)]
+            return [Shape(name=f"{rows} pictures", batches=((rows, 0),) * BATCHES)]
         plain = [
-            Shape(name=str(length), batches=((max(1, budget // length), length),) * 2) for length in (32, 128, 512)
+            Shape(name=str(length), batches=((max(1, budget // length), length),) * BATCHES)
+            for length in (32, 128, 512)
         ]
         lengths = np.array(MIXED * max(1, 4 * budget // sum(MIXED)))
         batches = cut(lengths, np.zeros(len(lengths), np.int64), budget, 8)
@@ -111,7 +114,7 @@ def make_checkpoint(case: Case) -> None:
 
 def make_bundle(case: Case, device: str) -> None:
     """Export one that has not been; in half precision too, for a GPU."""
-    graph = case.bundle / ("model.onnx" if device == "cpu" else "model_fp16.onnx")
+    graph = case.bundle / GRAPHS["fp32" if device == "cpu" else "fp16"]
     if not graph.is_file():
         words = [sys.executable, "-m", "tfbatch", "export", case.checkpoint, "-o", case.bundle, "--overwrite"]
         output_of([*map(str, words), *([] if device == "cpu" else ["--fp16"])])

@@ -51,8 +51,9 @@ def run_tfbatch(*words: object, cwd: Path | None = None, env: dict[str, str] | N
 def tfbatch_env(more: dict[str, str] | None = None) -> dict[str, str]:
     """This environment without settings of tfbatch's own, and with its sources."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TFBATCH_")}
-    sources = os.pathsep.join(str(ROOT / folder) for folder in ("pipeline", "export"))
-    return clean | {"PYTHONPATH": sources} | (more or {})
+    sources = [str(ROOT / folder) for folder in ("pipeline", "export")]
+    path = [*sources, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return clean | {"PYTHONPATH": os.pathsep.join(path)} | (more or {})
 
 
 @pytest.fixture(scope="session")

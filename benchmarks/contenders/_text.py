@@ -36,10 +36,10 @@ def encode(tokenizer: Tokenizer, rows: pa.Table) -> list[list[int]]:
     return [found.ids for found in tokenizer.encode_batch_fast(rows["text"].to_pylist())]
 
 
-def pad(ids: list[list[int]]) -> dict[str, np.ndarray]:
-    """Model inputs (rows, longest), int64."""
+def pad(ids: list[list[int]], length: int = 0) -> dict[str, np.ndarray]:
+    """Model inputs (rows, the longest or more), int64."""
     longest = max(map(len, ids))
-    found = np.zeros((len(ids), longest), np.int64)
+    found = np.zeros((len(ids), max(longest, length)), np.int64)
     mask = np.zeros_like(found)
     for row, each in enumerate(ids):
         found[row, : len(each)] = each

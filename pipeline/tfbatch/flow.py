@@ -80,7 +80,7 @@ def work(
 def score(job: Job, lots: Iterable[list[Part]], tally: Tally, stop: Stop, opened: Opened) -> Iterator[Finished]:
     """The windows of some lots of parts, in order, each with the table it became."""
     threads, clock = job.config.threads or available_threads(), tally.clock
-    preparing = 1 if job.task.prepares_in_parallel else threads
+    preparing = job.device.windows_prepared if job.task.prepares_in_parallel else threads
     computing = job.device.callers(threads)
     room, caps = Room(threads * ROOM_A_THREAD), Caps()
 

@@ -63,6 +63,12 @@ class Device:
     def window_scale(self) -> int:
         return 8 if self.is_cuda else 1
 
+    @property
+    def windows_prepared(self) -> int:
+        """How many windows are prepared at once where each takes all threads: tokenizers leave them idle while a
+        window's tokens become arrays, for which a processor, but no GPU, has other work."""
+        return 2 if self.is_cuda else 1
+
 
 class Reduction(Protocol):
     """What little is made of outputs that are many times as large: states of all tokens to one embedding, all

@@ -5,6 +5,8 @@ all of it is wanted: a string of 10 MB, tokenized whole, takes half a minute and
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,6 +48,7 @@ class Tokenizer:
             ) from error
         self._rust.no_padding()
         self._rust.enable_truncation(self.max_length)
+        self._lock = Lock()  # windows are prepared at once, and whether it cuts is a state of its own
         self._settings = bundle.read_json("tokenizer_config.json")
         self._has_types = bool(bundle.manifest.settings.get("token_types", True))
         self._word_end = find_word_end(self._rust)
@@ -84,7 +87,9 @@ class Tokenizer:
         for few in at_once(list(map(sum, zip(*sizes, strict=True)))):
             some = firsts[few], seconds[few]
             pieces = [[self._far_enough(text) for text in texts] for texts in some]
-            found = self._rust.encode_batch_fast(list(zip(*pieces, strict=True)))
+            pairs = list(zip(*pieces, strict=True))
+            with self._lock:
+                found = self._rust.encode_batch_fast(pairs)
             is_cut += [
                 bool(one.overflowing) or len(left) + len(right) > len(start) + len(other)
                 for one, left, right, start, other in zip(found, *some, *pieces, strict=True)
@@ -103,11 +108,8 @@ class Tokenizer:
         """What stands around a text that is alone, or that comes after `first` or before `second`, which
         are not cut."""
         left, right = ("a" if text is None else self._shorten(text) for text in (first, second))
-        self._rust.no_truncation()
-        try:
+        with self._whole():
             found = self._rust.encode("a") if first is None and second is None else self._rust.encode(left, right)
-        finally:
-            self._rust.enable_truncation(self.max_length)
         places = np.flatnonzero([part == (first is not None) for part in found.sequence_ids])
         start, stop = int(places[0]), int(places[-1]) + 1
         ids, types = np.array(found.ids, np.int64), np.array(found.type_ids, np.int64) * self._has_types
@@ -120,15 +122,12 @@ class Tokenizer:
         """All tokens of each text."""
         pieces = [(index, *piece) for index, text in enumerate(texts) for piece in self._pieces(text)]
         parts: list[list[Tokens]] = [[] for _ in texts]
-        self._rust.no_truncation()
-        try:
-            for first in range(0, len(pieces), PIECES):
-                some = pieces[first : first + PIECES]
+        for first in range(0, len(pieces), PIECES):
+            some = pieces[first : first + PIECES]
+            with self._whole():
                 found = self._rust.encode_batch([piece for _, _, piece in some], add_special_tokens=False)
-                for (index, start, _), encoding in zip(some, found, strict=True):
-                    parts[index].append(tokens_of(encoding, start, skips_blank=start > 0 and self._first_holds_blank))
-        finally:
-            self._rust.enable_truncation(self.max_length)
+            for (index, start, _), encoding in zip(some, found, strict=True):
+                parts[index].append(tokens_of(encoding, start, skips_blank=start > 0 and self._first_holds_blank))
         return [join(part) for part in parts]
 
     def whole(self, text: str) -> tuple[Ids, Indices]:
@@ -204,7 +203,19 @@ class Tokenizer:
         return self._encode_far_enough([text])[0][0] if len(text) > PIECE else text
 
     def _encode(self, pieces: list[str]) -> "list[Encoding]":
-        return self._rust.encode_batch_fast([self._shorten(piece) for piece in pieces])
+        shortened = [self._shorten(piece) for piece in pieces]
+        with self._lock:
+            return self._rust.encode_batch_fast(shortened)
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Within, texts are not cut."""
+        with self._lock:
+            self._rust.no_truncation()
+            try:
+                yield
+            finally:
+                self._rust.enable_truncation(self.max_length)
 
     def _prefix(self, text: str, characters: int) -> str:
         """The text up to the first end of a word at or after so many characters."""
