@@ -30,10 +30,12 @@ from tfbatch.machine import available_threads
 
 from benchmarks.data import input_of
 from benchmarks.gpu_jobs import BUDGET, EXACT, text_job, whole_job
-from benchmarks.gpu_models import CASES, GRAPHS, Case, Shape, make_bundle, make_checkpoint, make_feeds
+from benchmarks.gpu_models import BATCHES, CASES, GRAPHS, SHAPES, Case, Shape, make_bundle, make_checkpoint, make_feeds
 from benchmarks.gpu_torch import Pass, by_torch, synchronise
 from benchmarks.workloads import BY_NAME
 
+PHOTOGRAPHS = "photos500"
+JOBS = (EXACT, "mixed", "reviews", PHOTOGRAPHS)
 GEMM = 8192  # rows and columns of the matrices whose product is the limit
 COLUMNS = (
     ("model, shape", "{name}"), ("tfbatch rows/s", "{tfbatch:,.0f}"), ("torch sdpa", "{torch:.2f}x"),
@@ -124,13 +126,23 @@ def measure(case: Case, shape: Shape, device: str, seconds: float, rounds: int, 
     ours = statistics.median(found["tfbatch"])
     flops = ours * statistics.mean(operations(case, batch) for batch in feeds)
     return {
-        "name": f"{case.name} {shape.name}",
+        "name": f"{case.name} {shape.name}" if case.is_text else f"{case.name} {rows // BATCHES} pictures",
         "tfbatch": ours,
         **{name: ours / statistics.median(rates) for name, rates in found.items() if name != "tfbatch"},
         "tflops": flops / 1e12,
         "share": flops / peak,
         "kernels": ", ".join(kernels(graph, feeds[0], device, precision)),
     }
+
+
+def show(name: str, peak: float, rows: list[dict[str, Any]]) -> None:
+    """A table of models alone."""
+    table = Table(title=f"{name}, {peak / 1e12:,.1f} TFLOP/s")
+    for heading, _ in COLUMNS:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(*(shown.format(**row) for _, shown in COLUMNS))
+    Console(stderr=True).print(table)
 
 
 def show_jobs(jobs: dict[str, dict[str, Any]]) -> None:
@@ -146,39 +158,55 @@ def show_jobs(jobs: dict[str, dict[str, Any]]) -> None:
     Console(stderr=True).print(table)
 
 
+def names(_context: click.Context, _option: click.Parameter, value: str) -> list[str]:
+    return [name for name in value.split(",") if name]
+
+
 @click.command()
 @click.option("--device", default="cuda", show_default=True, help="cpu tries out whether all of it runs, in fp32.")
-@click.option("--models", default=",".join(CASES), help="Some of them, with commas between.", show_default=True)
+@click.option("--models", default=",".join(CASES), callback=names, help="Some of them.", show_default=True)
+@click.option("--shapes", default=",".join(SHAPES), callback=names, help="Some of them.", show_default=True)
+@click.option("--jobs", default=",".join(JOBS), callback=names, help="Some of them.", show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--seconds", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Of each measurement.")
-@click.option("--rows", type=click.IntRange(min=1), default=200_000, show_default=True, help="Of the whole job.")
-@click.option("--pictures", type=click.IntRange(min=1), default=5_000, show_default=True, help="Of the whole job.")
+@click.option("--rows", type=click.IntRange(min=1), default=200_000, show_default=True, help="Of a job of texts.")
+@click.option("--pictures", type=click.IntRange(min=1), default=20_000, show_default=True, help="Of a job of pictures.")
 @click.option("--budget", type=click.IntRange(min=1), default=BUDGET, show_default=True, help="Tokens of a batch.")
-def main(device: str, models: str, rounds: int, seconds: float, rows: int, pictures: int, budget: int) -> None:
-    """Measure models alone, then jobs of the first one for texts and of the first one for pictures."""
-    cases = [CASES[name] for name in models.split(",")]
+def main(
+    device: str,
+    models: list[str],
+    shapes: list[str],
+    jobs: list[str],
+    rounds: int,
+    seconds: float,
+    rows: int,
+    pictures: int,
+    budget: int,
+) -> None:
+    """Measure models alone, then jobs of BERT-base for texts and of ViT-B for pictures. What is found is printed at
+    once, and all of it at the end."""
     peak = gemm_peak(device, GEMM if device != "cpu" else 1024, seconds)
-    found = []
-    for case in cases:
+    measured, done = [], {}
+    for case in (CASES[name] for name in models):
         make_checkpoint(case)
         make_bundle(case, device)
-        found += [measure(case, shape, device, seconds, rounds, peak) for shape in case.shapes(budget)]
-    table = Table(
-        title=f"{torch.cuda.get_device_name() if device != 'cpu' else 'processor'}, {peak / 1e12:,.1f} TFLOP/s"
-    )
-    for heading, _ in COLUMNS:
-        table.add_column(heading, justify="right")
-    for row in found:
-        table.add_row(*(shown.format(**row) for _, shown in COLUMNS))
-    Console(stderr=True).print(table)
-    jobs = {}
-    if reader := next((case for case in cases if case.is_text), None):
-        for name in (EXACT, "mixed", "reviews"):
-            jobs[name] = text_job(reader, name, rows, device)
-    if viewer := next((case for case in cases if case.task == "image-classification"), None):
-        jobs["photos500"] = whole_job(viewer, input_of(BY_NAME["photos500"], pictures), device)
-    show_jobs(jobs)
-    print(json.dumps({"gemm_tflops": peak / 1e12, "models": found, "jobs": jobs}))
+        for shape in case.shapes(budget):
+            if shape.name in shapes:
+                measured.append(measure(case, shape, device, seconds, rounds, peak))
+                click.echo(json.dumps(measured[-1]), err=True)
+    for name in jobs:
+        case = CASES["vit-base" if name == PHOTOGRAPHS else "bert-base"]
+        make_checkpoint(case)
+        make_bundle(case, device)
+        done[name] = (
+            whole_job(case, input_of(BY_NAME[name], pictures), device)
+            if name == PHOTOGRAPHS
+            else text_job(case, name, rows, device)
+        )
+        click.echo(json.dumps({name: done[name]}), err=True)
+    show(torch.cuda.get_device_name() if device != "cpu" else "processor", peak, measured)
+    show_jobs(done)
+    print(json.dumps({"gemm_tflops": peak / 1e12, "models": measured, "jobs": done}))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Whole jobs on a GPU, from Parquet to Parquet, beside the session alone and PyTorch on the same texts."""
 
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -50,19 +49,22 @@ def watched() -> Iterator[list[int]]:
 
 
 def text_job(case: Case, name: str, rows: int, device: str) -> dict[str, Any]:
-    """A whole job of so many texts; and of the first ones the session alone and PyTorch, sorted and compiled."""
+    """A whole job of so many texts; and of the first ones the session alone and, of several lengths, PyTorch, sorted
+    and compiled."""
     file = text_file(case, name, rows)
     options = ["--max-length", str(LENGTH)] if name == EXACT else []
     done = whole_job(case, file, device, *options)
     first = encode(load_tokenizer(case), pq.read_table(file).slice(0, FIRST))
     ids = [each[:LENGTH] if name == EXACT else each for each in first]
     tokens = sum(map(len, ids)) / len(ids)
-    return {
+    found = {
         **done,
         "tokens_per_second": done["rows_per_second"] * tokens,
         "over_session": done["rows_per_second"] / session_rate(case, ids, device),
-        "over_torch_compile": done["rows_per_second"] / torch_rate(case, ids, device),
     }
+    if name != EXACT:  # of one length the model alone is compared
+        found["over_torch_compile"] = done["rows_per_second"] / torch_rate(case, ids, device)
+    return found
 
 
 def text_file(case: Case, name: str, rows: int) -> Path:
@@ -95,11 +97,11 @@ def whole_job(case: Case, file: Path, device: str, *options: str) -> dict[str, A
     summary = json.loads(done.splitlines()[-1])
     work = summary["seconds"] - summary["waited_seconds"]["load"]
     rate = summary["rows"] / work
-    active = [share for share in busy if share]
+    at_work = np.flatnonzero(busy)  # samples, of which those before the first and behind the last are not of the job
     return {
         "rows_per_second": rate,
         "rows_per_second_and_core": rate / available_threads(),
-        "gpu_busy_percent": statistics.median(active) if active else None,
+        "gpu_busy_percent": float(np.mean(busy[at_work[0] : at_work[-1] + 1])) if len(at_work) else None,
         "bottleneck": summary["bottleneck"],
         "busy_seconds": summary["busy_seconds"],
         "seconds": summary["seconds"],

@@ -19,6 +19,8 @@ from benchmarks.workloads import HERE, MINILM
 
 GRAPHS = {"fp32": "model.onnx", "fp16": "model_fp16.onnx"}
 MOST = 256  # pictures of a batch
+PICTURES = "pictures"
+SHAPES = ("32", "128", "512", "mixed", PICTURES)
 BATCHES = 8  # of a shape, one after another
 MIXED = (512, 384, 256, 192, 128, 96, 64, 48, 32, 24, 16, 8)  # lengths of one row each, again and again
 BERT = ("BertConfig", "BertForSequenceClassification")
@@ -67,7 +69,7 @@ class Case:
         """Lengths 32, 128, 512 and mixed for texts, so many tokens a batch; one batch of pictures."""
         if not self.is_text:
             rows = max(1, min(self.rows, budget // 128))
-            return [Shape(name=f"{rows} pictures", batches=((rows, 0),) * BATCHES)]
+            return [Shape(name=PICTURES, batches=((rows, 0),) * BATCHES)]
         plain = [
             Shape(name=str(length), batches=((max(1, budget // length), length),) * BATCHES)
             for length in (32, 128, 512)

@@ -26,7 +26,7 @@ from tfbatch_export.attention import PROJECTIONS, is_plain_attention, take_apart
 from tfbatch_export.fuse import count_operators
 from tfbatch_export.values import add_constant, is_weights
 
-MICROSOFT = "com.microsoft"
+MICROSOFT, PLACES = "com.microsoft", "places"
 BIAS = 3  # the input of MultiHeadAttention that takes it, (3 x hidden)
 RESIDUAL = 3  # the output of SkipLayerNormalization that is the sum itself
 TO_TOKENS = (0, 2, 1)  # (B, C, patches) to patches first
@@ -130,7 +130,7 @@ def join_residual(graph: ir.Graph, normalisation: ir.Node) -> ir.Node | None:
     is normalised."""
     hidden = normalisation.inputs[0]
     total = None if hidden is None else hidden.producer()
-    if total is None or total.op_type != "Add" or normalisation.attributes["axis"].as_int() != -1:
+    if total is None or total.op_type != "Add" or normalisation.attributes.get_int("axis", -1) != -1:
         return None
     for value, rest in (total.inputs, total.inputs[::-1]):
         inner = None if value is None or is_weights(rest) else biased(value.producer())
@@ -140,7 +140,7 @@ def join_residual(graph: ir.Graph, normalisation: ir.Node) -> ir.Node | None:
         node = ir.node(
             "SkipLayerNormalization",
             [inner.product.outputs[0], rest, *normalisation.inputs[1:], inner.bias],
-            {"epsilon": normalisation.attributes["epsilon"].as_float()},
+            {"epsilon": normalisation.attributes.get_float("epsilon", 1e-5)},
             domain=MICROSOFT,
             num_outputs=RESIDUAL + 1 if is_read else 1,
         )
@@ -157,21 +157,24 @@ def join_residual(graph: ir.Graph, normalisation: ir.Node) -> ir.Node | None:
 def join_embeddings(graph: ir.Graph, normalisation: ir.Node) -> ir.Node | None:
     """Let one operator gather the embeddings of words, types and places and normalise their sum; None where these
     are not what is normalised."""
+    parts = list(summands(normalisation.inputs[0]))
     found = {}
-    for gather in summands(normalisation.inputs[0]):
-        table, indices = gather.inputs if gather.op_type == "Gather" else (None, None)
-        if indices is None or not (is_weights(table) and is_half(table)):
+    for gather in parts:
+        table, indices = gather.inputs if gather is not None and gather.op_type == "Gather" else (None, None)
+        if gather is None or indices is None or not (is_weights(table) and is_half(table)):
             return None
-        name = indices.name if indices.is_graph_input() else "places" if counts_up(indices) else None
+        if gather.attributes.get_int("axis", 0):
+            return None
+        name = indices.name if indices.is_graph_input() else PLACES if counts_up(indices) else None
         found[name] = table, indices
-    if set(found) != {"input_ids", "token_type_ids", "places"}:
+    if len(parts) != len(found) or set(found) != {"input_ids", "token_type_ids", PLACES}:
         return None
-    (words, ids), (types, kinds), (places, _) = (found[name] for name in ("input_ids", "token_type_ids", "places"))
+    (words, ids), (types, kinds), (places, _) = (found[name] for name in ("input_ids", "token_type_ids", PLACES))
     casts = [ir.node("Cast", [value], {"to": ir.DataType.INT32}) for value in (ids, kinds)]
     node = ir.node(
         "EmbedLayerNormalization",
         [*(cast.outputs[0] for cast in casts), words, places, types, *normalisation.inputs[1:]],
-        {"epsilon": normalisation.attributes["epsilon"].as_float()},
+        {"epsilon": normalisation.attributes.get_float("epsilon", 1e-5)},
         domain=MICROSOFT,
         num_outputs=2,
     )
@@ -180,12 +183,10 @@ def join_embeddings(graph: ir.Graph, normalisation: ir.Node) -> ir.Node | None:
     return node
 
 
-def summands(value: ir.Value | None) -> Iterator[ir.Node]:
-    """The nodes that make what is added up to a value; nothing where it is read otherwise too."""
-    node = None if value is None or len(list(value.uses())) != 1 else value.producer()
-    if node is None:
-        return
-    if node.op_type != "Add":
+def summands(value: ir.Value | None) -> Iterator[ir.Node | None]:
+    """The nodes that make what is added up to a value; None for what no node makes."""
+    node = None if value is None else value.producer()
+    if value is None or node is None or node.op_type != "Add" or only_user(value) is None:
         yield node
         return
     for part in node.inputs:
@@ -209,7 +210,8 @@ def multiply_patches(graph: ir.Graph, convolution: ir.Node) -> None:
     pixels, weights, *biases = convolution.inputs
     reshape = only_user(convolution.outputs[0])
     transpose = only_user(reshape.outputs[0]) if reshape is not None and reshape.op_type == "Reshape" else None
-    if transpose is None or transpose.op_type != "Transpose" or transpose.attributes["perm"].as_ints() != TO_TOKENS:
+    turned = transpose.attributes.get_ints("perm", ()) if transpose and transpose.op_type == "Transpose" else ()
+    if transpose is None or tuple(turned) != TO_TOKENS:
         return
     if pixels is None or weights is None or not (is_weights(weights) and is_half(weights)):
         return

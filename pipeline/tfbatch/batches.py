@@ -1,7 +1,8 @@
 """Rows on their way through the model: windows of rows, their distinct inputs, batches of those."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -176,6 +177,18 @@ def spread(batches: list[Batch]) -> list[Batch]:
         (others if shape in shapes else firsts).append(batch)
         shapes.add(shape)
     return firsts + others
+
+
+def rising(windows: Iterable[Window], share: int) -> Iterator[Window]:
+    """The same rows, those of the first window in pieces, of one part in so many and then twice as many each time:
+    who waits for the first rows need not wait for all of them."""
+    iterator = iter(windows)
+    for window in islice(iterator, 1):
+        start, size = 0, max(1, window.rows.num_rows // share)
+        while start == 0 or start < window.rows.num_rows:
+            yield replace(window, first=window.first + start, rows=window.rows.slice(start, size))
+            start, size = start + size, 2 * size
+    yield from iterator
 
 
 def evenly(window: Window) -> Indices:

@@ -25,7 +25,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from tfbatch.batches import Batch, Window, Work, cut, divide, spread
+from tfbatch.batches import Batch, Window, Work, cut, divide, rising, spread
 from tfbatch.claim import Record
 from tfbatch.device import open_session
 from tfbatch.job import Job
@@ -132,10 +132,14 @@ def session_of(job: Job, threads: int, stop: Stop) -> Session:
 
 def read_lots(job: Job, lots: Iterable[list[Part]]) -> Generator[Window, None, None]:
     """The rows of some lots of parts; the parts of one are read together."""
-    rows = job.task.window_rows * job.device.window_scale
-    size = job.task.window_bytes if job.device.window_scale == 1 else WINDOW
-    for parts in lots:
-        yield from read_windows(job.plan, parts, job.input_columns, rows, size, carried=job.carried_columns)
+    scale = job.device.window_scale
+    rows, size = job.task.window_rows * scale, job.task.window_bytes if scale == 1 else WINDOW
+    windows = (
+        window
+        for parts in lots
+        for window in read_windows(job.plan, parts, job.input_columns, rows, size, carried=job.carried_columns)
+    )
+    yield from rising(windows, scale)
 
 
 def light_windows(job: Job, lots: Iterable[list[Part]], room: Room) -> Generator[Window, None, None]:

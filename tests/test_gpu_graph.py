@@ -1,0 +1,115 @@
+"""A float16 graph of fewer passes over memory gives what the plain one gives."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+from tfbatch_export.fuse import count_operators
+from tfbatch_export.gpu_graph import suit_gpus
+from tfbatch_export.values import add_constant
+
+HIDDEN, HEADS = 32, 4
+RANDOM = np.random.default_rng(0)
+STATES = RANDOM.normal(0, 1, (2, 5, HIDDEN)).astype("f2")
+LENGTHS = np.array([5, 3], np.int32)
+
+
+class Layer:
+    """A graph that is put together in one type of number."""
+
+    def __init__(self, kind: ir.DataType, *inputs: ir.Value) -> None:
+        self.kind = kind
+        opsets = {"": 18, "com.microsoft": 1}
+        self.graph = ir.Graph(inputs, [], nodes=[], name="layer", opset_imports=opsets)
+
+    def weights(self, name: str, *shape: int) -> ir.Value:
+        return add_constant(self.graph, name, RANDOM.normal(0, 0.5, shape).astype(self.kind.numpy()))
+
+    def add(self, operator: str, *inputs: ir.Value | None, domain: str = "", **attributes: object) -> ir.Value:
+        node = ir.node(operator, inputs, attributes, domain=domain)
+        node.outputs[0].type, node.outputs[0].shape = ir.TensorType(self.kind), ir.Shape(["batch", "tokens", HIDDEN])
+        self.graph.append(node)
+        return node.outputs[0]
+
+    def give(self, **outputs: ir.Value) -> ir.Model:
+        for name, value in outputs.items():
+            value.name = name
+            self.graph.outputs.append(value)
+        return ir.Model(self.graph, ir_version=10)
+
+
+def make_layer(kind: ir.DataType, *, read_twice: bool = False) -> ir.Model:
+    """Attention with biases that matter, a product behind it, a residual sum that is given out too, and its norm."""
+    states = ir.Value(name="states", type=ir.TensorType(kind), shape=ir.Shape(["batch", "tokens", HIDDEN]))
+    lengths = ir.Value(name="lengths", type=ir.TensorType(ir.DataType.INT32), shape=ir.Shape(["batch"]))
+    layer = Layer(kind, states, lengths)
+    weights, bias = layer.weights("qkv", HIDDEN, 3 * HIDDEN), layer.weights("qkv_bias", 3 * HIDDEN)
+    attended = layer.add("Attention", states, weights, bias, lengths, domain="com.microsoft", num_heads=HEADS)
+    product = layer.add("MatMul", attended, layer.weights("out", HIDDEN, HIDDEN))
+    projected = layer.add("Add", product, layer.weights("out_bias", HIDDEN))
+    total = layer.add("Add", states, projected)
+    norm = [layer.weights(name, HIDDEN) for name in ("scale", "shift")]
+    normalised = layer.add("LayerNormalization", total, *norm, axis=-1, epsilon=1e-5)
+    more = {"attended": attended} if read_twice else {}
+    return layer.give(normalised=normalised, total=total, **more)
+
+
+def compute(model: ir.Model, path: Path, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    ir.save(model, path)
+    return list(onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feeds))
+
+
+def suited(model: ir.Model) -> dict[str, int]:
+    changed = suit_gpus(model)
+    model.graph.sort()
+    RemoveUnusedNodesPass()(model)
+    counts = count_operators(model)
+    assert {name: counts.get(name, 0) for name in changed} == changed
+    return counts
+
+
+@pytest.mark.parametrize("read_twice", [False, True])
+def test_a_layer_of_fewer_passes_gives_the_same(read_twice: bool, tmp_path: Path) -> None:
+    model, feeds = make_layer(ir.DataType.FLOAT16, read_twice=read_twice), {"states": STATES, "lengths": LENGTHS}
+    plain = compute(model, tmp_path / "plain.onnx", feeds)
+    counts = suited(model)
+    assert counts["SkipLayerNormalization"] == 1
+    assert "LayerNormalization" not in counts
+    (attention,) = (node for node in model.graph if node.op_type == "MultiHeadAttention")
+    assert (attention.inputs[3] is None) is not read_twice
+    assert counts.get("Add", 0) == (0 if read_twice else 1)  # the query's bias
+    for found, wanted in zip(compute(model, tmp_path / "suited.onnx", feeds), plain, strict=True):
+        for row, length in enumerate(LENGTHS):
+            np.testing.assert_allclose(found[row, :length], wanted[row, :length], atol=0.03)
+
+
+def test_what_is_in_float32_stays_as_it_is() -> None:
+    model = make_layer(ir.DataType.FLOAT)
+    before = count_operators(model)
+    assert suit_gpus(model) == {}
+    assert count_operators(model) == before
+
+
+@pytest.mark.parametrize(
+    ("attributes", "products"),
+    [({"strides": (2, 3)}, 1), ({"strides": (2, 2)}, 0), ({"strides": (2, 3), "pads": (0, 0, 0, 3)}, 0)],
+)
+def test_patches_side_by_side_become_a_product(
+    attributes: dict[str, tuple[int, ...]], products: int, tmp_path: Path
+) -> None:
+    kind = ir.DataType.FLOAT16
+    pixels = ir.Value(name="pixels", type=ir.TensorType(kind), shape=ir.Shape(["batch", 3, 8, 12]))
+    layer = Layer(kind, pixels)
+    weights, bias = layer.weights("patches", HIDDEN, 3, 2, 3), layer.weights("bias", HIDDEN)
+    found = layer.add("Conv", pixels, weights, bias, kernel_shape=(2, 3), group=1, **attributes)
+    flat = layer.add("Reshape", found, add_constant(layer.graph, "flat", np.array([0, HIDDEN, -1])))
+    model = layer.give(tokens=layer.add("Transpose", flat, perm=(0, 2, 1)))
+    feeds = {"pixels": RANDOM.normal(0, 1, (2, 3, 8, 12)).astype("f2")}
+    (plain,) = compute(model, tmp_path / "plain.onnx", feeds)
+    counts = suited(model)
+    assert counts.get("MatMul", 0) == products
+    (patches,) = compute(model, tmp_path / "suited.onnx", feeds)
+    np.testing.assert_allclose(patches, plain, atol=0.02)
