@@ -40,7 +40,7 @@ def main(device: str, rows: int) -> None:
     exact = score(file, EXACT, "cpu", "fp32")
     found = score(file, HERE / "outputs" / f"gpu-labels-{device}-fp16", device, "fp16")
     same = np.array(exact["predicted_label"]) == np.array(found["predicted_label"])
-    apart = np.abs(np.array(exact["score"]) - np.array(found["score"])).max()
+    apart = np.abs(np.array(exact["predicted_score"]) - np.array(found["predicted_score"])).max()
     print(json.dumps({"rows": len(same), "same_labels": float(same.mean()), "scores_apart": float(apart)}))
 
 
