@@ -74,7 +74,7 @@ class Case:
             Shape(name=str(length), batches=((max(1, budget // length), length),) * BATCHES)
             for length in (32, 128, 512)
         ]
-        lengths = np.array(MIXED * max(1, 4 * budget // sum(MIXED)))
+        lengths = np.array(MIXED * max(1, 16 * budget // sum(MIXED)))
         batches = cut(lengths, np.zeros(len(lengths), np.int64), budget, 8)
         mixed = tuple((len(batch.inputs), batch.length) for batch in batches)
         return [*plain, Shape(name="mixed", batches=mixed)]

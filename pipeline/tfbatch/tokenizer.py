@@ -71,7 +71,7 @@ class Tokenizer:
                 len(one.ids) == self.max_length and (len(piece) < len(text) or bool(one.overflowing))
                 for one, piece, text in zip(found, pieces, some, strict=True)
             ]
-            ids += map(ids_of, found)
+            ids += ids_of(found)
         return Encoded(ids=ids, types=None, is_cut=np.array(is_cut, bool))
 
     def encode_pairs(self, firsts: list[str], seconds: list[str]) -> Encoded:
@@ -94,7 +94,7 @@ class Tokenizer:
                 bool(one.overflowing) or len(left) + len(right) > len(start) + len(other)
                 for one, left, right, start, other in zip(found, *some, *pieces, strict=True)
             ]
-            ids += map(ids_of, found)
+            ids += ids_of(found)
             types += [np.array(one.type_ids, np.int64) for one in found] if self._has_types else []
         return Encoded(ids=ids, types=types if self._has_types else None, is_cut=np.array(is_cut, bool))
 

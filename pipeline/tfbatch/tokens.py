@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,9 +68,11 @@ class Frame:
         return np.concatenate([self.type_before, within, self.type_after])
 
 
-def ids_of(found: "Encoding") -> Ids:
-    """Token ids (L,)."""
-    return np.array(found.ids, np.int32)
+def ids_of(found: "Sequence[Encoding]") -> list[Ids]:
+    """Token ids (L,) of each, in one array of all: an array of each would take a third more time."""
+    ends = np.cumsum(list(map(len, found))).tolist()
+    every = np.fromiter(chain.from_iterable(one.ids for one in found), np.int32, ends[-1] if ends else 0)
+    return [every[start:stop] for start, stop in pairwise([0, *ends])]
 
 
 def tokens_of(found: "Encoding", start: int, *, skips_blank: bool) -> Tokens:
@@ -80,7 +83,7 @@ def tokens_of(found: "Encoding", start: int, *, skips_blank: bool) -> Tokens:
         offsets[:1] = np.maximum(offsets[:1], 1)
     words = [0 if word is None else word for word in found.word_ids]
     return Tokens(
-        ids=ids_of(found),
+        ids=np.array(found.ids, np.int32),
         offsets=offsets + start,
         words=np.maximum.accumulate(np.array(words, np.int64)),
     )
