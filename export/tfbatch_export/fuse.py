@@ -63,7 +63,7 @@ def split_skip_layer_normalization(node: ir.Node) -> None:
     """Take the residual sum out of the normalisation again.
 
     onnxruntime's kernel for the two in one takes eight times as long on a processor as those for
-    each. On a GPU, where it is the faster one, onnxruntime puts them together when it loads a graph.
+    each. On a GPU it is the faster one, and `gpu_graph` puts them together again.
     """
     hidden, skip, scale, shift, bias = [*node.inputs, None, None][:5]
     normalised, residual = node.outputs[0], node.outputs[3] if len(node.outputs) > RESIDUAL else None
