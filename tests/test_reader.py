@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tfbatch.batches import cut, spread
+from tfbatch.batches import cut, padded, spread
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadInput
 from tfbatch.flow import WINDOW, light_windows
@@ -87,12 +87,26 @@ def test_batches_hold_every_input_once_longest_first_within_the_budget() -> None
         batches = cut(lengths, np.zeros(500, np.int64), 512, multiple)
         assert sorted(index for batch in batches for index in batch.inputs) == list(range(500))
         for batch in batches:
-            assert batch.length == -(-lengths[batch.inputs].max() // multiple) * multiple
+            assert batch.length == padded(lengths[batch.inputs].max(), multiple)
             assert batch.tokens <= 512 or len(batch.inputs) == 1
         longest = [batch.length for batch in batches]
         assert longest == sorted(longest, reverse=True)
     computed = sum(batch.tokens for batch in cut(lengths, np.zeros(500, np.int64), 512))
     assert computed < 1.05 * lengths.sum()
+
+
+def test_lengths_are_padded_to_few_but_not_beyond_the_model() -> None:
+    found = sorted({padded(length, 8) for length in range(1, 513)})
+    assert found == [*range(8, 129, 8), *range(144, 257, 16), *range(288, 513, 32)]
+    assert all(padded(length, 1) == length <= padded(length, 8) < 1.125 * length + 8 for length in range(1, 2000))
+    for length, most in [
+        (77, 77),
+        (75, 77),
+        (60, 64),
+        (80, 80),
+    ]:  # of 77 places
+        (batch,) = cut(np.array([length]), np.zeros(1, np.int64), 512, 8, longest=77)
+        assert batch.length == most
 
 
 def test_the_first_batch_of_each_shape_comes_before_all_others() -> None:

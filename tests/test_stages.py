@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tfbatch.batches import Feeds, Indices, Window, Work, divide, one_result_each, rising
+from tfbatch.batches import Feeds, Indices, Window, Work, divide, one_result_each
 from tfbatch.clock import Clock, Stage
 from tfbatch.config import RunConfig
 from tfbatch.flow import Step, complete, cut_windows, light_windows
@@ -129,19 +129,6 @@ def works(rows: int) -> Work:
         return {}
 
     return one_result_each(np.ones(rows, np.int64), np.arange(rows), {}, collate)
-
-
-def test_the_first_window_comes_in_pieces_that_double() -> None:
-    table = pa.table({"row": range(50)})
-    part = Part(file=0, first=0, stop=100, folder=PurePath(), identity="")
-    windows = [Window(part=part, first=first, rows=table) for first in (0, 50)]
-    pieces = list(rising(windows, 8))
-    assert [piece.rows.num_rows for piece in pieces] == [6, 12, 24, 8, 50]
-    assert [piece.first for piece in pieces] == [0, 6, 18, 42, 50]
-    assert [row for piece in pieces[:-1] for row in piece.rows["row"].to_pylist()] == list(range(50))
-    empty = [Window(part=part, first=0, rows=table.slice(0, 0))]
-    for unchanged in (windows, empty, []):
-        assert list(rising(unchanged, 1)) == unchanged
 
 
 def test_a_window_is_complete_after_its_last_batch_and_nothing_is_before() -> None:

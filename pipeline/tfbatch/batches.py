@@ -1,8 +1,7 @@
 """Rows on their way through the model: windows of rows, their distinct inputs, batches of those."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -139,16 +138,20 @@ class Batch:
         return len(self.inputs) * self.length
 
 
-def cut(lengths: Indices, groups: Indices, budget: int, multiple: int = 1) -> list[Batch]:
+def cut(lengths: Indices, groups: Indices, budget: int, multiple: int = 1, longest: int | None = None) -> list[Batch]:
     """Cut inputs into batches of one group and like length: longest first, rows x padded length <= `budget`.
 
-    `multiple` is what lengths are padded to, see `padded`. An input longer than the budget is a
+    `multiple` is what lengths are padded to, see `padded`, but not to more than `longest`, which a model
+    may have no places for. An input longer than the budget is a
     batch of its own. The order is stable, so that the same lengths always give the same batches.
     """
     order = np.lexsort((groups, -lengths)) if groups.any() else np.argsort(-lengths, kind="stable")
     batches, start = [], 0
     while start < len(order):
-        length = padded(int(lengths[order[start]]), multiple)
+        exact = max(1, int(lengths[order[start]]))
+        length = padded(exact, multiple)
+        if longest is not None:
+            length = min(length, max(exact, longest))
         inputs = order[start : start + max(1, budget // length)]
         alike = groups[inputs] == groups[inputs[0]]
         if not alike.all():
@@ -163,7 +166,7 @@ def padded(length: int, multiple: int) -> int:
     the next power of two. So there are few lengths, 8 of them from 64 to 128 and 8 again from 128 to 256."""
     coarse = 1 << max(0, (length - 1).bit_length() - 4) if multiple > 1 else 1
     step = max(multiple, coarse)
-    return max(1, -(-length // step)) * step
+    return -(-length // step) * step
 
 
 def spread(batches: list[Batch]) -> list[Batch]:
@@ -177,18 +180,6 @@ def spread(batches: list[Batch]) -> list[Batch]:
         (others if shape in shapes else firsts).append(batch)
         shapes.add(shape)
     return firsts + others
-
-
-def rising(windows: Iterable[Window], share: int) -> Iterator[Window]:
-    """The same rows, those of the first window in pieces, of one part in so many and then twice as many each time:
-    who waits for the first rows need not wait for all of them."""
-    iterator = iter(windows)
-    for window in islice(iterator, 1):
-        start, size = 0, max(1, window.rows.num_rows // share)
-        while start == 0 or start < window.rows.num_rows:
-            yield replace(window, first=window.first + start, rows=window.rows.slice(start, size))
-            start, size = start + size, 2 * size
-    yield from iterator
 
 
 def evenly(window: Window) -> Indices:

@@ -102,6 +102,12 @@ class Bundle:
             raise BadConfiguration(f"bundle {self.path}: {MANIFEST} has no number `{name}` in its settings")
         return value
 
+    @property
+    def longest(self) -> int | None:
+        """The most tokens of an input that the model has places for; None where that is no setting of its task's."""
+        length = self.manifest.settings.get("max_length")
+        return length if isinstance(length, int) else None
+
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON file of the bundle, or an empty mapping where it holds none of that name.
 

@@ -25,7 +25,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from tfbatch.batches import Batch, Window, Work, cut, divide, rising, spread
+from tfbatch.batches import Batch, Window, Work, cut, divide, spread
 from tfbatch.claim import Record
 from tfbatch.device import open_session
 from tfbatch.job import Job
@@ -132,14 +132,10 @@ def session_of(job: Job, threads: int, stop: Stop) -> Session:
 
 def read_lots(job: Job, lots: Iterable[list[Part]]) -> Generator[Window, None, None]:
     """The rows of some lots of parts; the parts of one are read together."""
-    scale = job.device.window_scale
-    rows, size = job.task.window_rows * scale, job.task.window_bytes if scale == 1 else WINDOW
-    windows = (
-        window
-        for parts in lots
-        for window in read_windows(job.plan, parts, job.input_columns, rows, size, carried=job.carried_columns)
-    )
-    yield from rising(windows, scale)
+    rows = job.task.window_rows * job.device.window_scale
+    size = job.task.window_bytes if job.device.window_scale == 1 else WINDOW
+    for parts in lots:
+        yield from read_windows(job.plan, parts, job.input_columns, rows, size, carried=job.carried_columns)
 
 
 def light_windows(job: Job, lots: Iterable[list[Part]], room: Room) -> Generator[Window, None, None]:
@@ -160,16 +156,16 @@ def cut_windows(
     """The batches of each window in turn. Nothing here holds its work, which goes when the window is finished."""
     with closing(scorings):
         for scoring in scorings:
-            batches = batches_of(scoring.work, budget, job.device.length_multiple)
+            batches = batches_of(scoring.work, budget.of(scoring.work), job)
             tally.count_work(scoring.work, batches)
             for batch in batches[:-1]:
                 yield Step(scoring=scoring, batch=batch, is_last=False)
             yield Step(scoring=scoring, batch=batches[-1] if batches else None, is_last=True)
 
 
-def batches_of(work: Work, budget: Budget, length_multiple: int) -> list[Batch]:
+def batches_of(work: Work, budget: int, job: Job) -> list[Batch]:
     """A window's work in batches, the first of each shape before all others."""
-    return spread(cut(work.lengths, work.groups, budget.of(work), length_multiple))
+    return spread(cut(work.lengths, work.groups, budget, job.device.length_multiple, job.bundle.longest))
 
 
 def complete(steps: Generator[Step, None, None]) -> Generator[Scoring | None, None, None]:

@@ -62,7 +62,8 @@ class Budget:
         seconds = dict.fromkeys(budgets, float("inf"))
         for _ in range(ROUNDS):
             for budget in budgets:
-                batches = cut(work.lengths[inputs], work.groups[inputs], budget, self._job.device.length_multiple)
+                lengths, groups, device = work.lengths[inputs], work.groups[inputs], self._job.device
+                batches = cut(lengths, groups, budget, device.length_multiple, self._job.bundle.longest)
                 whole = [Batch(inputs=inputs[batch.inputs], length=batch.length) for batch in batches]
                 seconds[budget] = min(seconds[budget], self._time(work, whole))
         return min(seconds, key=seconds.__getitem__)
