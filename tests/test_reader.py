@@ -87,7 +87,7 @@ def test_batches_hold_every_input_once_longest_first_within_the_budget() -> None
         batches = cut(lengths, np.zeros(500, np.int64), 512, multiple)
         assert sorted(index for batch in batches for index in batch.inputs) == list(range(500))
         for batch in batches:
-            assert batch.length == padded(lengths[batch.inputs].max(), multiple)
+            assert batch.length == padded(int(lengths[batch.inputs].max()), multiple)
             assert batch.tokens <= 512 or len(batch.inputs) == 1
         longest = [batch.length for batch in batches]
         assert longest == sorted(longest, reverse=True)
