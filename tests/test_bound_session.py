@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import read_output, tfbatch_env, write_reviews
 from tfbatch.batches import Feeds, Pictures, cut
-from tfbatch.bound_session import Binding, BoundSession, Shapes
+from tfbatch.bound_session import Binding, BoundSession
 from tfbatch.config import RunConfig
 from tfbatch.device import find_device, open_session
 from tfbatch.errors import Interrupted
@@ -29,7 +28,6 @@ from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem, open_g
 from tfbatch.pixels import normalised_levels
 from tfbatch.pooling import Pooling
 from tfbatch.session import GPU_CALLERS, Device, OutOfMemory
-from tfbatch.stages import Lanes
 from tfbatch.stop import Stop
 from tfbatch.tiny_graph import FLOAT, best_logits, describe, level_table, model, node, tensor
 from tfbatch.top import Top
@@ -165,46 +163,6 @@ def test_batches_are_computed_beside_one_another_two_of_a_shape(text_bundle: Pat
         list(pool.map(session.run, [texts(4, 10)] * 20))
     assert watched.most_computing == 2
     assert watched.most_bound == GPU_CALLERS
-
-
-def test_a_batch_is_filled_up_to_a_shape_that_was_computed(text_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So there are few shapes, and the results are those of its own rows."""
-    device, graph, shapes = find_device("cpu"), text_bundle / "model.onnx", list[object]()
-    plain, bound = (kind(graph, device, Stop()) for kind in (OnnxRuntimeSession, BoundSession))
-    computed = Lanes.do
-
-    def watched(lanes: Lanes, kind: tuple[object, ...], work: Callable[[], None]) -> None:
-        shapes.append(kind[0])
-        computed(lanes, kind, work)
-
-    monkeypatch.setattr(Lanes, "do", watched)
-    for rows, length in [(8, 10), (5, 10), (1, 10), (3, 12), (9, 10), (6, 10)]:
-        feeds = texts(rows, length)
-        np.testing.assert_array_equal(bound.run(feeds), plain.run(feeds))
-    assert shapes == [(8,) * 3, (8,) * 3, (8,) * 3, (3,) * 3, (9,) * 3, (8,) * 3]
-
-
-def test_what_is_for_the_whole_batch_is_not_filled_up(tmp_path: Path) -> None:
-    rows, labels = describe("rows", "float32", ["batch", 2]), describe("labels", "float32", ["labels", 2])
-    nodes = [node("Transpose", ["labels"], ["turned"], perm=[1, 0]), node("MatMul", ["rows", "turned"], ["products"])]
-    made = describe("products", "float32", ["batch", "labels"])
-    (tmp_path / "model.onnx").write_bytes(model("products", nodes, [rows, labels], made, []))
-    session = BoundSession(tmp_path / "model.onnx", find_device("cpu"), Stop())
-    values = np.arange(18, dtype=np.float32).reshape(9, 2)
-    for count, of_labels in [(9, 3), (3, 3), (2, 5)]:
-        found = session.run({"rows": values[:count], "labels": values[:of_labels]})
-        np.testing.assert_array_equal(found, values[:count] @ values[:of_labels].T)
-
-
-def test_a_shape_that_did_not_fit_is_not_filled_up_to_again(text_bundle: Path) -> None:
-    shapes = Shapes(open_graph(text_bundle / "model.onnx", find_device("cpu")))
-    shapes.add(texts(8, 10), 8)
-    shapes.add(texts(4, 10), 4)
-    assert set(shapes.fill(texts(3, 10)).values()) == {4}
-    assert set(shapes.fill(texts(5, 10)).values()) == {8}
-    shapes.leave_out(texts(5, 10))
-    assert set(shapes.fill(texts(5, 10)).values()) == {5}
-    assert set(shapes.fill(texts(3, 10)).values()) == {4}
 
 
 class Watched:

@@ -93,9 +93,21 @@ def biased(addition: ir.Node | None) -> Biased | None:
         product = None if other is None else other.producer()
         if not (is_weights(value) and is_half(value)) or product is None or product.op_type != "MatMul":
             continue
-        if is_weights(product.inputs[1]) and only_user(product.outputs[0]) is addition:
+        if width_of(value) and is_weights(product.inputs[1]) and only_user(product.outputs[0]) is addition:
             return Biased(product, addition, place)
     return None
+
+
+def width_of(value: ir.Value | None) -> int | None:
+    """How many numbers weights of one dimension are; None of others."""
+    shape = None if value is None or value.shape is None else value.shape
+    return int(shape[0]) if shape is not None and len(shape) == 1 and isinstance(shape[0], int) else None
+
+
+def rows_alike(*values: ir.Value | None) -> bool:
+    """Whether values are known to be of one shape (B, L, H)."""
+    shapes = [None if value is None or value.shape is None else tuple(map(str, value.shape)) for value in values]
+    return shapes[0] is not None and len(shapes[0]) == 3 and len(set(shapes)) == 1
 
 
 def move_biases(graph: ir.Graph, attention: ir.Node) -> None:
@@ -109,9 +121,13 @@ def move_biases(graph: ir.Graph, attention: ir.Node) -> None:
         return
     if following is None or following.product is not behind or behind.inputs[0] is not attention.outputs[0]:
         return
-    of_query, _, of_value = np.split(numbers(bias), len(PROJECTIONS))
     weights = behind.inputs[1]
-    assert weights is not None
+    width = weights.shape.numpy()[0] if weights is not None and weights.shape is not None else 0
+    if weights is None or None in attention.inputs[1:BIAS] or len(attention.outputs) > 1:
+        return
+    if width_of(bias) != len(PROJECTIONS) * width:
+        return
+    of_query, _, of_value = np.split(numbers(bias), len(PROJECTIONS))
     moved = (numbers(following.bias) + of_value @ numbers(weights)).astype(np.float16)
     if not np.isfinite(moved).all():
         return
@@ -136,10 +152,13 @@ def join_residual(graph: ir.Graph, normalisation: ir.Node) -> ir.Node | None:
         inner = None if value is None or is_weights(rest) else biased(value.producer())
         if inner is None or only_user(inner.addition.outputs[0]) is not total:
             continue
+        scale, shift = [*normalisation.inputs[1:], None][:2]
+        if not rows_alike(rest, inner.product.outputs[0]) or width_of(inner.bias) != width_of(scale):
+            continue
         is_read = only_user(total.outputs[0]) is not normalisation
         node = ir.node(
             "SkipLayerNormalization",
-            [inner.product.outputs[0], rest, *normalisation.inputs[1:], inner.bias],
+            [inner.product.outputs[0], rest, scale, shift, inner.bias],
             {"epsilon": normalisation.attributes.get_float("epsilon", 1e-5)},
             domain=MICROSOFT,
             num_outputs=RESIDUAL + 1 if is_read else 1,
@@ -157,6 +176,8 @@ def join_residual(graph: ir.Graph, normalisation: ir.Node) -> ir.Node | None:
 def join_embeddings(graph: ir.Graph, normalisation: ir.Node) -> ir.Node | None:
     """Let one operator gather the embeddings of words, types and places and normalise their sum; None where these
     are not what is normalised."""
+    if len(normalisation.inputs) != 3 or normalisation.attributes.get_int("axis", -1) != -1:
+        return None
     parts = list(summands(normalisation.inputs[0]))
     found = {}
     for gather in parts:
@@ -256,4 +277,6 @@ def size_of(pixels: ir.Value) -> tuple[int, int] | None:
 def put_in_place(old: ir.Value, new: ir.Value) -> None:
     """Have what read a value read another one, which is the same."""
     new.type, new.shape = old.type, old.shape
+    if old.is_graph_output():
+        old.name, new.name = None, old.name
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)

@@ -5,11 +5,9 @@ beside one another: what one leaves idle between its kernels another takes. Wher
 batch is tried again with nothing beside it.
 
 A shape that is new costs more than its computing: cuDNN compiles attention for it, 0.2 seconds on an H100, once
-for each thread. So a shape stays with two threads of `Lanes`, and a batch of fewer rows than one that was
-computed is filled up to that.
+for each thread. So a shape stays with two threads of `Lanes`.
 """
 
-from collections.abc import Hashable, Mapping
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
@@ -41,17 +39,13 @@ class Staging:
         self._device = device
         self._held: dict[str, Array] = {}
 
-    def hold(self, name: str, values: Array | Pictures, rows: int) -> Array:
-        """A copy of an input (B, ...), of pictures their bytes (B, H, W, 3), until the next one of that name; as so
-        many rows, where there are fewer with the first one again and again."""
-        count, shape = len(values), (rows, *shape_of_row(values))
+    def hold(self, name: str, values: Array | Pictures) -> Array:
+        """A copy of an input (B, ...), of pictures their bytes (B, H, W, 3), until the next one of that name."""
+        shape = (len(values), *shape_of_row(values))
         if isinstance(values, Pictures):
-            place = self._place(name, shape, np.dtype(np.uint8))
-            np.stack(values.pixels, out=place[:count])
-        else:
-            place = self._place(name, shape, values.dtype)
-            np.copyto(place[:count], values)
-        place[count:] = place[:1]
+            return np.stack(values.pixels, out=self._place(name, shape, np.dtype(np.uint8)))
+        place = self._place(name, shape, values.dtype)
+        np.copyto(place, values)
         return place
 
     def _place(self, name: str, shape: tuple[int, ...], kind: np.dtype[Any]) -> Array:
@@ -67,45 +61,6 @@ class Staging:
 
 def shape_of_row(values: Array | Pictures) -> tuple[int, ...]:
     return values.shape[1:] if isinstance(values, np.ndarray) else values.pixels[0].shape
-
-
-class Shapes:
-    """The shapes that a graph was computed in, for batches of fewer rows to be filled up to.
-
-    Rows are counted by the inputs whose first dimension has the name that the first one's has: what is for the
-    batch as a whole has another.
-    """
-
-    def __init__(self, session: Any) -> None:
-        self._leading = {value.name: value.shape[0] for value in session.get_inputs() if value.shape}
-        self._known: dict[Hashable, set[int]] = {}
-
-    def count(self, feeds: Feeds) -> int:
-        return len(next(iter(feeds.values())))
-
-    def fill(self, feeds: Feeds) -> dict[str, int]:
-        """How long each input is to be: with the fewest rows that all its rows are part of, or just these."""
-        rows = self.count(feeds)
-        filled = min((known for known in self._known.get(self._kind(feeds), ()) if known >= rows), default=rows)
-        return {name: filled if self._is_by_row(name, feeds) else len(values) for name, values in feeds.items()}
-
-    def add(self, feeds: Feeds, rows: int) -> None:
-        kind = self._kind(feeds)
-        self._known[kind] = self._known.get(kind, set()) | {rows}
-
-    def leave_out(self, feeds: Feeds) -> None:
-        """Forget those of more rows."""
-        kind, rows = self._kind(feeds), self.count(feeds)
-        self._known[kind] = {known for known in self._known.get(kind, ()) if known <= rows}
-
-    def _kind(self, feeds: Feeds) -> Hashable:
-        """All of the inputs' shapes but how many rows there are."""
-        shapes = {name: (len(values), *shape_of_row(values)) for name, values in feeds.items()}
-        return tuple((name, shape[self._is_by_row(name, feeds) :]) for name, shape in shapes.items())
-
-    def _is_by_row(self, name: str, feeds: Feeds) -> bool:
-        first = self._leading.get(next(iter(feeds)))
-        return isinstance(first, str) and self._leading.get(name) == first
 
 
 class BoundSession:
@@ -127,7 +82,7 @@ class BoundSession:
         self._reduced = reduction and open_graph(reduction.graph(), self._device, "what reduces its outputs")
         self._tables: dict[bytes, Any] = {}
         self._opening, self._alone = Lock(), Lock()
-        self._lanes, self._shapes = Lanes(LANES), Shapes(self._session)
+        self._lanes = Lanes(LANES)
         self._places: SimpleQueue[Staging] = SimpleQueue()
         for _ in range(GPU_CALLERS):
             self._places.put(Staging(device))
@@ -150,23 +105,16 @@ class BoundSession:
                     self._places.put(place)
 
     def _run(self, feeds: Feeds, place: Staging) -> Floats:
-        sizes = self._shapes.fill(feeds)
-        try:
-            with told_apart(self._stop):
-                made = self._compute(feeds, place, sizes)
-        except OutOfMemory:
-            self._shapes.leave_out(feeds)
-            raise
-        self._shapes.add(feeds, len(made))
-        return made[: self._shapes.count(feeds)]
+        with told_apart(self._stop):
+            return self._compute(feeds, place)
 
-    def _compute(self, feeds: Feeds, place: Staging, sizes: Mapping[str, int]) -> Floats:
+    def _compute(self, feeds: Feeds, place: Staging) -> Floats:
         bound = self._bind(self._session, self._output)
         reduced = self._bind(self._reduced, MADE) if self._reduced else None
         shared = self._reduction.takes if self._reduction else ()
         pictures = {}
         for name, values in feeds.items():
-            held = place.hold(name, values, sizes[name])
+            held = place.hold(name, values)
             if isinstance(values, Pictures):
                 pictures[name] = self._bind(self._table(values.levels), MADE)
                 pictures[name].take(PIXELS, held)
@@ -183,7 +131,7 @@ class BoundSession:
                 reduced.take(OUTPUTS, found)
                 reduced.compute()
 
-        self._lanes.do((tuple(sizes.values()), *map(shape_of_row, feeds.values())), compute)
+        self._lanes.do(tuple((len(values), *shape_of_row(values)) for values in feeds.values()), compute)
         return (reduced or bound).fetch()
 
     def _bind(self, graph: Any, output: str) -> "Binding":
