@@ -222,8 +222,14 @@ def counts_up(indices: ir.Value) -> bool:
     table, start = node.inputs[:2]
     if table is None or start is None or table.const_value is None or start.const_value is None:
         return False
-    values = table.const_value.numpy()
+    values, stop, steps = table.const_value.numpy(), node.inputs[2], [*node.inputs, None, None][4]
+    if stop is None or stop.const_value is not None or (steps is not None and not is_one(steps)):
+        return False  # not as long as the input is
     return not start.const_value.numpy().any() and np.array_equal(values, np.arange(values.size)[None])
+
+
+def is_one(value: ir.Value) -> bool:
+    return value.const_value is not None and bool((value.const_value.numpy() == 1).all())
 
 
 def multiply_patches(graph: ir.Graph, convolution: ir.Node) -> None:
@@ -237,6 +243,9 @@ def multiply_patches(graph: ir.Graph, convolution: ir.Node) -> None:
     if pixels is None or weights is None or not (is_weights(weights) and is_half(weights)):
         return
     kernel, size = numbers(weights), size_of(pixels)
+    target = reshape.inputs[1] if reshape is not None else None
+    if target is None or target.const_value is None or target.const_value.numpy()[1:2].tolist() != [len(kernel)]:
+        return
     _, channels, *patch = kernel.shape
     if size is None or not lie_side_by_side(convolution, patch) or any(np.remainder(size, patch)):
         return

@@ -141,8 +141,8 @@ class Batch:
 def cut(lengths: Indices, groups: Indices, budget: int, multiple: int = 1, longest: int | None = None) -> list[Batch]:
     """Cut inputs into batches of one group and like length: longest first, rows x padded length <= `budget`.
 
-    `multiple` is what lengths are padded to, see `padded`, but not to more than `longest`, which a model
-    may have no places for. An input longer than the budget is a
+    `multiple` is what lengths are padded to, see `padded`, but not to more than `longest`: a model may
+    have no places for more. An input longer than the budget is a
     batch of its own. The order is stable, so that the same lengths always give the same batches.
     """
     order = np.lexsort((groups, -lengths)) if groups.any() else np.argsort(-lengths, kind="stable")

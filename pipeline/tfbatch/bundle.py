@@ -104,7 +104,7 @@ class Bundle:
 
     @property
     def longest(self) -> int | None:
-        """The most tokens of an input that the model has places for; None where that is no setting of its task's."""
+        """The most tokens that an input is cut at; None where that is no setting of its task's."""
         length = self.manifest.settings.get("max_length")
         return length if isinstance(length, int) else None
 
