@@ -56,8 +56,8 @@ def return_freed_memory() -> None:
     Left alone it learns to keep blocks of up to 32 MB, in eight heaps a processor, and pictures of
     all sizes leave those full of holes. One is enough for two threads; more would wait for one another, sixteen
     thirty times as long as they work, so there are as many as processors. What small blocks take is kept, up to
-    KEPT: to give it back and take it again costs a third of the time. Arrow, imported from here on or in a child of this process,
-    would keep memory of its own; whoever has chosen its pool keeps that.
+    KEPT: to give it back and take it again costs a third of the time. Arrow, imported from here on or in a
+    child of this process, would keep memory of its own; whoever has chosen its pool keeps that.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
