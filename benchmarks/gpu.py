@@ -21,8 +21,6 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from tfbatch.batches import Feeds, arrays
 from tfbatch.device import find_device, open_session
 from tfbatch.doctor import DEBUG
@@ -31,6 +29,7 @@ from tfbatch.machine import available_threads
 from benchmarks.data import input_of
 from benchmarks.gpu_jobs import BUDGET, EXACT, text_job, whole_job
 from benchmarks.gpu_models import BATCHES, CASES, GRAPHS, SHAPES, Case, Shape, make_bundle, make_checkpoint, make_feeds
+from benchmarks.gpu_tables import show, show_jobs
 from benchmarks.gpu_torch import Pass, by_torch, synchronise
 from benchmarks.workloads import BY_NAME
 
@@ -38,11 +37,6 @@ PHOTOGRAPHS = "photos500"
 JOBS = (EXACT, "mixed", "reviews", PHOTOGRAPHS)
 WARM = 3  # passes
 GEMM = 8192  # rows and columns of the matrices whose product is the limit
-COLUMNS = (
-    ("model, shape", "{name}"), ("tfbatch rows/s", "{tfbatch:,.0f}"), ("torch sdpa", "{torch:.2f}x"),
-    ("torch.compile", "{compiled:.2f}x"), ("TFLOP/s", "{tflops:,.1f}"), ("of GEMM peak", "{share:.0%}"),
-    ("attention kernels", "{kernels}"),
-)  # fmt: skip
 
 
 def rate(compute: Pass, rows: int, seconds: float, device: str) -> float:
@@ -139,31 +133,12 @@ def measure(case: Case, shape: Shape, device: str, seconds: float, rounds: int, 
     }
 
 
-def show(name: str, peak: float, rows: list[dict[str, Any]]) -> None:
-    """A table of models alone."""
-    table = Table(title=f"{name}, {peak / 1e12:,.1f} TFLOP/s")
-    for heading, _ in COLUMNS:
-        table.add_column(heading, justify="right")
-    for row in rows:
-        table.add_row(*(shown.format(**row) for _, shown in COLUMNS))
-    Console(stderr=True).print(table)
-
-
-def show_jobs(jobs: dict[str, dict[str, Any]]) -> None:
-    """A table of whole jobs."""
-    table = Table(title="whole jobs")
-    for heading in ("rows", "rows/s", "a core", "of the session", "torch.compile", "GPU busy", "padding", "bottleneck"):
-        table.add_column(heading, justify="right")
-    for name, job in jobs.items():
-        ratios = [f"{job[key]:.2f}x" if key in job else "" for key in ("over_session", "over_torch_compile")]
-        busy = "" if job["gpu_busy_percent"] is None else f"{job['gpu_busy_percent']:.0f} %"
-        rates = [f"{job[key]:,.0f}" for key in ("rows_per_second", "rows_per_second_and_core")]
-        table.add_row(name, *rates, *ratios, busy, f"{job['padding_ratio']:.2f}", job["bottleneck"])
-    Console(stderr=True).print(table)
-
-
-def names(_context: click.Context, _option: click.Parameter, value: str) -> list[str]:
-    return [name for name in value.split(",") if name]
+def names(_context: click.Context, option: click.Parameter, value: str) -> list[str]:
+    """Names with commas between, each of them one that there is."""
+    found = [name for name in value.split(",") if name]
+    if unknown := set(found) - set(str(option.default).split(",")):
+        raise click.BadParameter(f"there is no {', '.join(sorted(unknown))}")
+    return found
 
 
 @click.command()

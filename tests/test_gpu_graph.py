@@ -15,6 +15,7 @@ HIDDEN, HEADS = 32, 4
 RANDOM = np.random.default_rng(0)
 STATES = RANDOM.normal(0, 1, (2, 5, HIDDEN)).astype("f2")
 LENGTHS = np.array([5, 3], np.int32)
+CONSTANTS = {"zero": 0, "one": 1, "two": 2}
 
 
 class Layer:
@@ -34,6 +35,12 @@ class Layer:
         self.graph.append(node)
         return node.outputs[0]
 
+    def count(self, operator: str, *inputs: ir.Value, **attributes: object) -> ir.Value:
+        """Whole numbers."""
+        value = self.add(operator, *inputs, **attributes)
+        value.type, value.shape = ir.TensorType(ir.DataType.INT64), None
+        return value
+
     def give(self, **outputs: ir.Value) -> ir.Model:
         for name, value in outputs.items():
             value.name = name
@@ -41,7 +48,7 @@ class Layer:
         return ir.Model(self.graph, ir_version=10)
 
 
-def make_layer(kind: ir.DataType, *, read_twice: bool = False) -> ir.Model:
+def make_layer(kind: ir.DataType, *, read_twice: bool = False, shifted: bool = True) -> ir.Model:
     """Attention with biases that matter, a product behind it, a residual sum that is given out too, and its norm."""
     states = ir.Value(name="states", type=ir.TensorType(kind), shape=ir.Shape(["batch", "tokens", HIDDEN]))
     lengths = ir.Value(name="lengths", type=ir.TensorType(ir.DataType.INT32), shape=ir.Shape(["batch"]))
@@ -51,7 +58,7 @@ def make_layer(kind: ir.DataType, *, read_twice: bool = False) -> ir.Model:
     product = layer.add("MatMul", attended, layer.weights("out", HIDDEN, HIDDEN))
     projected = layer.add("Add", product, layer.weights("out_bias", HIDDEN))
     total = layer.add("Add", states, projected)
-    norm = [layer.weights(name, HIDDEN) for name in ("scale", "shift")]
+    norm = [layer.weights(name, HIDDEN) for name in ("scale", "shift")[: 1 + shifted]]
     normalised = layer.add("LayerNormalization", total, *norm, axis=-1, epsilon=1e-5)
     more = {"attended": attended} if read_twice else {}
     return layer.give(normalised=normalised, total=total, **more)
@@ -71,11 +78,14 @@ def suited(model: ir.Model) -> dict[str, int]:
     return counts
 
 
+@pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("read_twice", [False, True])
-def test_a_layer_of_fewer_passes_gives_the_same(read_twice: bool, tmp_path: Path) -> None:
-    model, feeds = make_layer(ir.DataType.FLOAT16, read_twice=read_twice), {"states": STATES, "lengths": LENGTHS}
+def test_a_layer_of_fewer_passes_gives_the_same(read_twice: bool, shifted: bool, tmp_path: Path) -> None:
+    model = make_layer(ir.DataType.FLOAT16, read_twice=read_twice, shifted=shifted)
+    feeds, names = {"states": STATES, "lengths": LENGTHS}, [value.name for value in model.graph.outputs]
     plain = compute(model, tmp_path / "plain.onnx", feeds)
     counts = suited(model)
+    assert [value.name for value in model.graph.outputs] == names
     assert counts["SkipLayerNormalization"] == 1
     assert "LayerNormalization" not in counts
     (attention,) = (node for node in model.graph if node.op_type == "MultiHeadAttention")
@@ -113,3 +123,31 @@ def test_patches_side_by_side_become_a_product(
     assert counts.get("MatMul", 0) == products
     (patches,) = compute(model, tmp_path / "suited.onnx", feeds)
     np.testing.assert_allclose(patches, plain, atol=0.02)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("reader", ["places", "types"])
+def test_embeddings_are_one_operator_where_places_count_up(step: int, reader: str, tmp_path: Path) -> None:
+    """Every second place, or a second table for types, is another sum."""
+    kind, whole = ir.DataType.FLOAT16, ir.TensorType(ir.DataType.INT64)
+    ids, types = (
+        ir.Value(name=name, type=whole, shape=ir.Shape(["batch", "tokens"])) for name in ("input_ids", "token_type_ids")
+    )
+    layer = Layer(kind, ids, types)
+    constant = {name: add_constant(layer.graph, name, np.array([number])) for name, number in CONSTANTS.items()}
+    places = add_constant(layer.graph, "all", np.arange(16)[None])
+    tokens = layer.count("Shape", ids, start=1, end=2)
+    stop = tokens if step == 1 else layer.count("Mul", tokens, constant["two"])
+    given = [places, constant["zero"], stop, constant["one"], constant["one" if step == 1 else "two"]]
+    indices = {"places": layer.count("Slice", *given), "types": types}[reader]
+    gathered = [layer.add("Gather", layer.weights(name, 16, HIDDEN), index) for name, index in (
+        ("words", ids), ("kinds", types), ("positions", indices)
+    )]  # fmt: skip
+    total = layer.add("Add", layer.add("Add", gathered[0], gathered[1]), gathered[2])
+    norm = [layer.weights(name, HIDDEN) for name in ("scale", "shift")]
+    model = layer.give(states=layer.add("LayerNormalization", total, *norm, axis=-1, epsilon=1e-5))
+    feeds = {"input_ids": RANDOM.integers(0, 16, (2, 6)), "token_type_ids": RANDOM.integers(0, 2, (2, 6))}
+    (plain,) = compute(model, tmp_path / "plain.onnx", feeds)
+    counts = suited(model)
+    assert counts.get("EmbedLayerNormalization", 0) == (step == 1 and reader == "places")
+    np.testing.assert_allclose(compute(model, tmp_path / "suited.onnx", feeds)[0], plain, atol=0.02)

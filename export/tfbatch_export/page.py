@@ -22,7 +22,8 @@ Operators are those that the graph of a checkpoint in the family's default size 
 have none; an export that comes to anything else is refused. Where a head reads the first token alone, as those that
 classify texts do, an Attention of the last layer becomes MultiHeadAttention, and what follows is left out for others.
 In fp32 every Attention that is told the lengths of rows becomes MultiHeadAttention, with products of its own before
-it; in int8 every one without order and bias of places.
+it; in int8 every one without order and bias of places, and in fp16, which is for GPUs. There sums are part of
+SkipLayerNormalization and EmbedLayerNormalization, which count as LayerNormalization.
 
 | family | tasks | layers | fused operators | and none of |
 |---|---|---|---|---|

@@ -12,7 +12,7 @@ key and value are such products too, `Attention` is taken apart where it has no 
 
 fp16: weights and activations, not inputs and outputs. What float16 does not hold or do well stays
 float32, by name: sums over many numbers, what guards a division, the angles of sines, what is ranked,
-and every node that was seen to read or make a number too large. On GPUs LayerNormalization and the
+and every node that was seen to read or make a number too large. On GPUs what normalises and the
 fused attentions do their own sums in float32. What is in float16 is put as GPUs compute it fastest, see
 `gpu_graph`.
 """

@@ -23,7 +23,7 @@ from tfbatch.stages import Lanes
 from tfbatch.stop import Stop
 from tfbatch.tiny_graph import level_table
 
-LANES = 8
+LANES = 8  # threads that kernels are compiled on side by side
 SHARE = 8  # of the memory a session may take one part of so many is for what is not the model
 PIXELS, OUTPUTS, MADE = "pixels", "outputs", "made"  # of `level_table` and a `Reduction`
 
