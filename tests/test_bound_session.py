@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import read_output, tfbatch_env, write_reviews
 from tfbatch.batches import Feeds, Pictures, cut
-from tfbatch.bound_session import Binding, BoundSession
+from tfbatch.bound_session import BESIDE, Binding, BoundSession
 from tfbatch.config import RunConfig
 from tfbatch.device import find_device, open_session
 from tfbatch.errors import Interrupted
@@ -156,12 +156,12 @@ def test_states_become_one_embedding_where_they_are(tmp_path: Path) -> None:
     np.testing.assert_allclose(bound, plain, rtol=1e-6)
 
 
-def test_batches_are_computed_beside_one_another_two_of_a_shape(text_bundle: Path) -> None:
+def test_batches_are_computed_beside_one_another_a_few_of_a_shape(text_bundle: Path) -> None:
     session = BoundSession(text_bundle / "model.onnx", find_device("cpu"), Stop())
     session._session = watched = Watched(session._session)
     with ThreadPoolExecutor(GPU_CALLERS) as pool:
         list(pool.map(session.run, [texts(4, 10)] * 20))
-    assert watched.most_computing == 2
+    assert 1 < watched.most_computing <= BESIDE
     assert watched.most_bound == GPU_CALLERS
 
 

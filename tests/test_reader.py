@@ -8,10 +8,10 @@ import pytest
 from tfbatch.batches import cut, padded, spread
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadInput
-from tfbatch.flow import WINDOW, light_windows
+from tfbatch.flow import WIDE, WINDOW, light_windows
 from tfbatch.job import make_job
 from tfbatch.plan import Plan, make_plan
-from tfbatch.reader import WIDE, read_windows
+from tfbatch.reader import read_windows
 from tfbatch.session import Device
 from tfbatch.stages import Room
 
@@ -109,13 +109,18 @@ def test_lengths_are_padded_to_few_but_not_beyond_the_model() -> None:
         assert batch.length == most
 
 
-def test_the_first_batch_of_each_shape_comes_before_all_others() -> None:
-    lengths = np.array([5, 5, 5, 5, 5, 3, 3, 3, 3])
-    batches = cut(lengths, np.zeros(9, np.int64), 10)
-    shapes = [(len(batch.inputs), batch.length) for batch in spread(batches)]
-    assert len(shapes) > len(set(shapes))
-    assert len(set(shapes[: len(set(shapes))])) == len(set(shapes))
-    assert sorted(np.concatenate([batch.inputs for batch in spread(batches)])) == list(range(9))
+def test_the_first_batches_of_all_shapes_are_far_from_one_another() -> None:
+    lengths = np.repeat([9, 5, 4, 3, 2], [8, 40, 3, 30, 7])
+    batches = cut(lengths, np.zeros(len(lengths), np.int64), 10)
+    found = spread(batches)
+    shapes = [(len(batch.inputs), batch.length) for batch in found]
+    firsts = [place for place, shape in enumerate(shapes) if shape not in shapes[:place]]
+    assert len(found) > 2 * len(firsts)
+    assert firsts[0] == 0
+    assert min(np.diff(firsts)) > 1
+    assert max(np.diff([*firsts, len(found)])) <= 2 * len(found) / len(firsts)
+    assert sorted(np.concatenate([batch.inputs for batch in found])) == list(range(len(lengths)))
+    assert spread([]) == []
 
 
 def test_a_window_is_there_once(tmp_path: Path) -> None:
@@ -145,7 +150,11 @@ def test_the_windows_of_a_wide_table_are_bounded_by_what_the_task_reads_of_it(
         )
     )
     on_gpu = replace(on_processor, devices=[Device(runtime="cuda")])
-    for job, most in ((on_processor, WIDE if wide == "page" else on_processor.task.window_bytes), (on_gpu, WINDOW)):
+    own = on_processor.task.window_bytes
+    for job, most in (
+        (on_processor, WIDE if wide == "page" else own),
+        (on_gpu, WINDOW if wide == "page" else own * on_gpu.device.window_scale),
+    ):
         windows = list(light_windows(job, [job.plan.parts], Room(1 << 40)))
         assert pa.concat_tables(window.rows for window in windows).select(table.column_names).equals(table)
         assert 0.6 * most < max(window.rows.nbytes for window in windows) <= most

@@ -1,4 +1,3 @@
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -162,16 +161,3 @@ def test_a_stride_that_leaves_no_place_is_refused(text_bundle: Path) -> None:
     tokenizer = Tokenizer(load_bundle(text_bundle), 8)
     with pytest.raises(UsageError, match="has place for 6"):
         tokenizer.windows(100, tokenizer.frame(), 6)
-
-
-def test_texts_are_cut_while_others_are_read_whole(text_bundle: Path) -> None:
-    """Two windows may be prepared at once, by one tokenizer that is told whether to cut."""
-    tokenizer, text = Tokenizer(load_bundle(text_bundle), 8), " ".join(WORDS[:10] * 40)
-
-    def cut_or_read(turn: int) -> int:
-        return len(tokenizer.encode([text] * 20).ids[-1] if turn % 2 else tokenizer.read([text])[0].ids)
-
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(cut_or_read, range(200)))
-    assert set(found[1::2]) == {8}
-    assert set(found[::2]) == {400}

@@ -170,16 +170,19 @@ def padded(length: int, multiple: int) -> int:
 
 
 def spread(batches: list[Batch]) -> list[Batch]:
-    """The first batch of each shape before all others: a runtime sets a shape up once, and who needs it too
-    meanwhile would wait."""
-    shapes: set[tuple[int, int]] = set()
-    firsts: list[Batch] = []
-    others: list[Batch] = []
+    """The first batches of all shapes far from one another, and each far from the next of its shape: a runtime sets
+    a shape up once, which takes a GPU as long as ten batches; meanwhile others are computed, but none that needs it."""
+    alike: dict[tuple[int, int], list[Batch]] = {}
     for batch in batches:
-        shape = len(batch.inputs), batch.length
-        (others if shape in shapes else firsts).append(batch)
-        shapes.add(shape)
-    return firsts + others
+        alike.setdefault((len(batch.inputs), batch.length), []).append(batch)
+    shapes = sorted(alike.values(), key=len, reverse=True)
+    begun = [rank / len(shapes) for rank in range(len(shapes))]  # of all there is to compute, where a shape comes first
+    placed = [
+        (first + (1 - first) * number / len(shape), batch)
+        for first, shape in zip(begun, shapes, strict=True)
+        for number, batch in enumerate(shape)
+    ]
+    return [batch for _, batch in sorted(placed, key=lambda each: each[0])]
 
 
 def evenly(window: Window) -> Indices:

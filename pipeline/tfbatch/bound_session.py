@@ -24,6 +24,7 @@ from tfbatch.stop import Stop
 from tfbatch.tiny_graph import level_table
 
 LANES = 8  # threads that kernels are compiled on side by side
+BESIDE = 3  # batches of a shape: two fill the gaps in one another's computing, a third those of a busy host
 SHARE = 8  # of the memory a session may take one part of so many is for what is not the model
 PIXELS, OUTPUTS, MADE = "pixels", "outputs", "made"  # of `level_table` and a `Reduction`
 
@@ -82,7 +83,7 @@ class BoundSession:
         self._reduced = reduction and open_graph(reduction.graph(), self._device, "what reduces its outputs")
         self._tables: dict[bytes, Any] = {}
         self._opening, self._alone = Lock(), Lock()
-        self._lanes = Lanes(LANES)
+        self._lanes = Lanes(LANES, BESIDE)
         self._places: SimpleQueue[Staging] = SimpleQueue()
         for _ in range(GPU_CALLERS):
             self._places.put(Staging(device))

@@ -41,6 +41,7 @@ from tfbatch.tally import Tally
 from tfbatch.tasks import TakesTop
 
 WINDOW = 32 << 20  # bytes that the rows of a window take on their way at most, or one row takes more
+WIDE = 8 << 20  # bytes of all columns of those rows, where the columns that a task reads may take less
 ROOM_A_THREAD = 192 << 20  # bytes under way
 
 
@@ -79,9 +80,11 @@ def work(
 
 def score(job: Job, lots: Iterable[list[Part]], tally: Tally, stop: Stop, opened: Opened) -> Iterator[Finished]:
     """The windows of some lots of parts, in order, each with the table it became."""
-    threads, clock = job.config.threads or available_threads(), tally.clock
-    preparing = job.device.windows_prepared if job.task.prepares_in_parallel else threads
-    computing = job.device.callers(threads)
+    device, threads, clock = job.device, job.config.threads or available_threads(), tally.clock
+    preparing = 1 if job.task.prepares_in_parallel else threads
+    prepared_ahead = preparing + device.windows_ahead
+    computing = device.callers(threads)
+    computed_ahead = computing * device.batches_ahead
     room, caps = Room(threads * ROOM_A_THREAD), Caps()
 
     def prepare(window: Window) -> Scoring:
@@ -110,12 +113,12 @@ def score(job: Job, lots: Iterable[list[Part]], tally: Tally, stop: Stop, opened
     with meanwhile(load, clock.load) as session:
         windows = clock.read.timed(light_windows(job, lots, room))
         scorings = overlap(
-            prepare, windows, workers=preparing, ahead=preparing + 1, is_full=is_full, stage=clock.prepare
+            prepare, windows, workers=preparing, ahead=prepared_ahead, is_full=is_full, stage=clock.prepare
         )
         prepared = after(session, scorings)
         batches = cut_windows(job, prepared, Budget(job, session, computing, tally, stop), tally)
         steps = overlap(
-            compute, batches, workers=computing, ahead=2 * computing, is_full=ends_full_window, stage=clock.compute
+            compute, batches, workers=computing, ahead=computed_ahead, is_full=ends_full_window, stage=clock.compute
         )
         tables = overlap(finish, complete(steps), workers=threads, ahead=threads, is_full=is_full, stage=clock.finish)
         with closing(tables):
@@ -132,10 +135,12 @@ def session_of(job: Job, threads: int, stop: Stop) -> Session:
 
 def read_lots(job: Job, lots: Iterable[list[Part]]) -> Generator[Window, None, None]:
     """The rows of some lots of parts; the parts of one are read together."""
-    rows = job.task.window_rows * job.device.window_scale
-    size = job.task.window_bytes if job.device.window_scale == 1 else WINDOW
+    task, scale, carried = job.task, job.device.window_scale, job.carried_columns
+    size, wide = min(WINDOW, task.window_bytes * scale), min(WINDOW, WIDE * scale)
     for parts in lots:
-        yield from read_windows(job.plan, parts, job.input_columns, rows, size, carried=job.carried_columns)
+        yield from read_windows(
+            job.plan, parts, job.input_columns, task.window_rows * scale, size, carried=carried, wide=wide
+        )
 
 
 def light_windows(job: Job, lots: Iterable[list[Part]], room: Room) -> Generator[Window, None, None]:

@@ -14,7 +14,6 @@ from tfbatch.plan import InputFile, Part, Plan
 from tfbatch.sources import unreadable
 
 BATCH_ROWS = 64  # decoded at once, before it is known how large they are; more where each has a whole dictionary
-WIDE = 8 << 20  # bytes that rows read together may take in all columns, where those that a task reads may take less
 SHARED = 64 << 20  # bytes that the rows decoded at once may take where each holds all that they can share
 READ_BUFFER = 1 << 20
 
@@ -29,10 +28,11 @@ def read_windows(
     size: int,
     *,
     carried: Collection[str] = (),
+    wide: int = 0,
 ) -> Generator[Window, None, None]:
     """The rows of some parts in order, as windows of at most `rows` rows and about `size` bytes.
 
-    Columns that are `carried` along are read too: `size` bounds the others, and `WIDE`, where that is more,
+    Columns that are `carried` along are read too: `size` bounds the others, and `wide`, where that is more,
     all together, so that a window of a wide table has more rows to sort by length. Each file is read once,
     from its first wanted row group on. A part without rows is one empty window, so that it too is written.
 
@@ -45,7 +45,7 @@ def read_windows(
     def weigh(batch: pa.RecordBatch) -> int:
         taken: int = batch.nbytes
         own: int = taken - sum(batch.column(name).nbytes for name in carried)
-        return max(own, taken * size // max(size, WIDE))
+        return max(own, taken * size // max(size, wide))
 
     for index, group in groupby(parts, key=lambda part: part.file):
         wanted = list(group)

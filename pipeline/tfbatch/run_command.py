@@ -193,6 +193,7 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     watchdog = Watchdog(stop, config.timeout, config.stall_timeout, report.say_stacks, report.give_up)
     every(SECONDS_BETWEEN_LOOKS, watchdog.look)
     job = make_job(config)
+    limit_threads(job.device.preparing(config.threads or available_threads()))
     if not job.bundle.is_verified:
         unverified = (
             f"{job.bundle.path} is unverified: not made by `tfbatch export`, which proves a graph equal to PyTorch"

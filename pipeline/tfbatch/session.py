@@ -8,7 +8,7 @@ from tfbatch.batches import Feeds, Floats
 
 Runtime = Literal["cpu", "cuda", "openvino"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "openvino": "OpenVINO"}
-GPU_CALLERS = 3  # two batches fill the gaps in one another's computing, and one is on its way there or back
+GPU_CALLERS = 5  # three batches are computed beside one another, the others are on their way there and back
 
 
 class OutOfMemory(Exception):
@@ -23,7 +23,9 @@ class Device:
     multiple of: small batches stay in a processor's caches; a GPU wants large ones and few shapes,
     since its arena keeps what each new shape took, and cuDNN compiles its attention for each.
     `window_scale` is how many times as many rows are gathered to find those of like length among:
-    many large batches, or they would be half padding.
+    many large batches, or they would be half padding. `windows_ahead` windows are ready before they are asked for,
+    and `batches_ahead` batches for each caller, which cost little before they are computed: a GPU would be done with
+    a few while the next window is read or the last one written.
     `memory` bounds the arena, in bytes, where it is not None.
     """
 
@@ -64,10 +66,17 @@ class Device:
         return 8 if self.is_cuda else 1
 
     @property
-    def windows_prepared(self) -> int:
-        """How many windows are prepared at once where each takes all threads: tokenizers leave them idle while a
-        window's tokens become arrays, for which a processor, but no GPU, has other work."""
+    def windows_ahead(self) -> int:
         return 2 if self.is_cuda else 1
+
+    @property
+    def batches_ahead(self) -> int:
+        return 8 if self.is_cuda else 2
+
+    def preparing(self, threads: int) -> int:
+        """How many threads tokenize, where a job has `threads`: on a GPU's host a quarter is left to its callers,
+        or it waits for them as they wait for a processor."""
+        return threads - threads // 4 if self.is_cuda else threads
 
 
 class Reduction(Protocol):

@@ -1,7 +1,7 @@
 """The one place that starts threads."""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -105,26 +105,31 @@ def after(ready: Callable[[], object], items: Generator[Item, None, None]) -> Ge
 class Lanes:
     """A few threads, each for some kinds of work: for what every thread sets up for itself, once for each kind.
 
-    A kind has two of them, so that two of it can be under way.
+    A kind has one of them, and up to `beside` while it is under way several times: one more each time.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, beside: int) -> None:
         self._lanes = [ThreadPoolExecutor(1) for _ in range(count)]
+        self._beside = beside
         self._waiting = [0] * count
         self._first: dict[Hashable, int] = {}
+        self._under_way: Counter[Hashable] = Counter()
         self._lock = Lock()
 
     def do(self, kind: Hashable, work: Callable[[], Result]) -> Result:
         """The result of some work, once a thread for its kind has done it."""
         with self._lock:
             first = self._first.setdefault(kind, len(self._first) % len(self._lanes))
-            lane = min((first, (first + 1) % len(self._lanes)), key=self._waiting.__getitem__)
+            open_to_it = range(first, first + min(self._under_way[kind] + 1, self._beside))
+            lane = min((number % len(self._lanes) for number in open_to_it), key=self._waiting.__getitem__)
             self._waiting[lane] += 1
+            self._under_way[kind] += 1
         try:
             return self._lanes[lane].submit(work).result()
         finally:
             with self._lock:
                 self._waiting[lane] -= 1
+                self._under_way[kind] -= 1
 
 
 class Room:

@@ -4,10 +4,9 @@ A long text is tokenized only as far as it is needed where it is to be cut, and 
 all of it is wanted: a string of 10 MB, tokenized whole, takes half a minute and 4 GB.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -15,15 +14,18 @@ from tfbatch.batches import Indices
 from tfbatch.bundle import Bundle
 from tfbatch.errors import BadConfiguration, UsageError, first_line
 from tfbatch.machine import available_threads
+from tfbatch.stages import overlap
 from tfbatch.tokens import Encoded, Frame, Ids, Tokens, first_holds_blank, ids_of, join, tokens_of
 from tfbatch.word_ends import find_run, find_word_end
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
 
+Made = TypeVar("Made")
 CHARACTERS_PER_TOKEN = 8  # a first guess at how long a prefix must be
 AT_ONCE = 1 << 15  # characters a thread that are tokenized together: while they are, a token takes a hundred bytes
 MOST_AT_ONCE = 8 * AT_ONCE
+LOTS = 2  # of those side by side
 PIECE = 1 << 16  # characters that are tokenized at once of a text that is wanted whole
 PIECES = 32  # that are tokenized side by side
 STRIDE = 128  # tokens that neighbouring windows share, or half of a window
@@ -48,7 +50,6 @@ class Tokenizer:
             ) from error
         self._rust.no_padding()
         self._rust.enable_truncation(self.max_length)
-        self._lock = Lock()  # windows are prepared at once, and whether it cuts is a state of its own
         self._settings = bundle.read_json("tokenizer_config.json")
         self._has_types = bool(bundle.manifest.settings.get("token_types", True))
         self._word_end = find_word_end(self._rust)
@@ -64,14 +65,18 @@ class Tokenizer:
         ids: list[Ids] = []
         is_cut: list[bool] = []
         first = CHARACTERS_PER_TOKEN * self.max_length
-        for few in at_once([len(self._prefix(text, first)) for text in texts]):
+
+        def encode_few(few: slice) -> tuple[list[Ids], list[bool]]:
             some = texts[few]
             pieces, found = self._encode_far_enough(some)
-            is_cut += [
-                len(one.ids) == self.max_length and (len(piece) < len(text) or bool(one.overflowing))
+            return ids_of(found), [
+                len(one) == self.max_length and (len(piece) < len(text) or bool(one.overflowing))
                 for one, piece, text in zip(found, pieces, some, strict=True)
             ]
-            ids += ids_of(found)
+
+        for some_ids, some_cut in side_by_side(encode_few, [len(self._prefix(text, first)) for text in texts]):
+            ids += some_ids
+            is_cut += some_cut
         return Encoded(ids=ids, types=None, is_cut=np.array(is_cut, bool))
 
     def encode_pairs(self, firsts: list[str], seconds: list[str]) -> Encoded:
@@ -83,19 +88,23 @@ class Tokenizer:
         ids: list[Ids] = []
         types: list[Indices] = []
         is_cut: list[bool] = []
-        sizes = [[len(self._prefix(text, PIECE)) for text in texts] for texts in (firsts, seconds)]
-        for few in at_once(list(map(sum, zip(*sizes, strict=True)))):
+
+        def encode_few(few: slice) -> tuple[list[Ids], list[Indices], list[bool]]:
             some = firsts[few], seconds[few]
             pieces = [[self._far_enough(text) for text in texts] for texts in some]
-            pairs = list(zip(*pieces, strict=True))
-            with self._lock:
-                found = self._rust.encode_batch_fast(pairs)
-            is_cut += [
+            found = self._rust.encode_batch_fast(list(zip(*pieces, strict=True)))
+            is_cut = [
                 bool(one.overflowing) or len(left) + len(right) > len(start) + len(other)
                 for one, left, right, start, other in zip(found, *some, *pieces, strict=True)
             ]
-            ids += ids_of(found)
-            types += [np.array(one.type_ids, np.int64) for one in found] if self._has_types else []
+            types = [np.array(one.type_ids, np.int64) for one in found] if self._has_types else []
+            return ids_of(found), types, is_cut
+
+        sizes = [[len(self._prefix(text, PIECE)) for text in texts] for texts in (firsts, seconds)]
+        for some_ids, some_types, some_cut in side_by_side(encode_few, list(map(sum, zip(*sizes, strict=True)))):
+            ids += some_ids
+            types += some_types
+            is_cut += some_cut
         return Encoded(ids=ids, types=types if self._has_types else None, is_cut=np.array(is_cut, bool))
 
     def check_pairs(self) -> None:
@@ -192,7 +201,7 @@ class Tokenizer:
         found = self._encode(pieces)
         for index, text in enumerate(texts):
             longer = characters
-            while len(pieces[index]) < len(text) and len(found[index].ids) < self.max_length:
+            while len(pieces[index]) < len(text) and len(found[index]) < self.max_length:
                 longer *= 4
                 pieces[index] = self._prefix(text, longer)
                 found[index] = self._encode([pieces[index]])[0]
@@ -204,18 +213,16 @@ class Tokenizer:
 
     def _encode(self, pieces: list[str]) -> "list[Encoding]":
         shortened = [self._shorten(piece) for piece in pieces]
-        with self._lock:
-            return self._rust.encode_batch_fast(shortened)
+        return self._rust.encode_batch_fast(shortened)
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
         """Within, texts are not cut."""
-        with self._lock:
-            self._rust.no_truncation()
-            try:
-                yield
-            finally:
-                self._rust.enable_truncation(self.max_length)
+        self._rust.no_truncation()
+        try:
+            yield
+        finally:
+            self._rust.enable_truncation(self.max_length)
 
     def _prefix(self, text: str, characters: int) -> str:
         """The text up to the first end of a word at or after so many characters."""
@@ -227,6 +234,11 @@ class Tokenizer:
     def _shorten(self, text: str) -> str:
         """The text without what `find_run` proves to add no token."""
         return text if self._run is None or len(text) <= LONG else self._run.sub(r"\1\2", text)
+
+
+def side_by_side(encode: Callable[[slice], Made], sizes: list[int]) -> Iterator[Made]:
+    """What is made of texts of so many characters, in order: while some become arrays, others are tokenized."""
+    return overlap(encode, at_once(sizes), workers=LOTS, ahead=LOTS + 1)
 
 
 def at_once(sizes: list[int]) -> Iterator[slice]:
