@@ -148,7 +148,7 @@ def names(_context: click.Context, option: click.Parameter, value: str) -> list[
 @click.option("--jobs", default=",".join(JOBS), callback=names, help="Some of them.", show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--seconds", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Of each measurement.")
-@click.option("--rows", type=click.IntRange(min=1), default=200_000, show_default=True, help="Of a job of texts.")
+@click.option("--rows", type=click.IntRange(min=1), default=1_000_000, show_default=True, help="Of a job of texts.")
 @click.option("--pictures", type=click.IntRange(min=1), default=20_000, show_default=True, help="Of a job of pictures.")
 @click.option("--budget", type=click.IntRange(min=1), default=BUDGET, show_default=True, help="Tokens of a batch.")
 def main(

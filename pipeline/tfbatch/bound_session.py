@@ -5,7 +5,7 @@ beside one another: what one leaves idle between its kernels another takes. Wher
 batch is tried again with nothing beside it.
 
 A shape that is new costs more than its computing: cuDNN compiles attention for it, 0.2 seconds on an H100, once
-for each thread. So a shape stays with two threads of `Lanes`.
+for each thread and one at a time. So a shape stays with one thread of `Lanes`, or two where it is often under way.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ from tfbatch.stop import Stop
 from tfbatch.tiny_graph import level_table
 
 LANES = 8  # threads that kernels are compiled on side by side
-BESIDE = 3  # batches of a shape: two fill the gaps in one another's computing, a third those of a busy host
+BESIDE = 2  # batches of a shape: two fill the gaps in one another's computing, three take 1 % more time each
 SHARE = 8  # of the memory a session may take one part of so many is for what is not the model
 PIXELS, OUTPUTS, MADE = "pixels", "outputs", "made"  # of `level_table` and a `Reduction`
 

@@ -11,7 +11,7 @@ from pathlib import Path
 CGROUP = Path("/sys/fs/cgroup")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 KEPT = 16 << 20  # bytes
-SHARE_HEAP = 2  # threads that one heap is enough for
+SHARE_HEAP = 2  # processors that one heap is enough for
 
 
 def available_threads() -> int:
@@ -51,21 +51,22 @@ def do_without_pandas() -> None:
 
 
 def return_freed_memory() -> None:
-    """Have glibc give large blocks back when they are freed, and keep few heaps, Arrow's among them.
+    """Have glibc give large blocks back when they are freed, and on a small machine keep one heap, Arrow's too.
 
-    Left alone it learns to keep blocks of up to 32 MB, in eight heaps a processor, and pictures of
-    all sizes leave those full of holes. One is enough for two threads; more would wait for one another, sixteen
-    thirty times as long as they work, so there are as many as processors. What small blocks take is kept, up to
-    KEPT: to give it back and take it again costs a third of the time. Arrow, imported from here on or in a
-    child of this process, would keep memory of its own; whoever has chosen its pool keeps that.
+    Left alone it learns to keep blocks of up to 32 MB, in a heap for each thread, and pictures of all sizes
+    leave those full of holes. One is enough for two processors. With more its threads would wait for one another:
+    sixteen thirty times as long as they work, and with as many heaps as processors, some of which threads then
+    share, still a third longer. What small blocks take is kept, up to KEPT: to give it back and take it again costs
+    a third of the time. Arrow, imported from here on or in a child of this process, would keep memory of its own;
+    whoever has chosen its pool keeps that.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
         mallopt(M_MMAP_THRESHOLD, 1 << 20)
         mallopt(M_TRIM_THRESHOLD, KEPT)
-        threads = available_threads()
-        mallopt(M_ARENA_MAX, threads if threads > SHARE_HEAP else 1)
+        if available_threads() <= SHARE_HEAP:
+            mallopt(M_ARENA_MAX, 1)
 
 
 def cgroup_quota(root: Path) -> int | None:

@@ -8,7 +8,7 @@ from tfbatch.batches import Feeds, Floats
 
 Runtime = Literal["cpu", "cuda", "openvino"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "openvino": "OpenVINO"}
-GPU_CALLERS = 5  # three batches are computed beside one another, the others are on their way there and back
+GPU_CALLERS = 5  # two batches are computed beside one another; others are on their way, or have kernels compiled
 
 
 class OutOfMemory(Exception):
