@@ -17,7 +17,7 @@ from tfbatch.config import RunConfig
 from tfbatch.execution import output_of
 from tfbatch.flow import work
 from tfbatch.job import make_job
-from tfbatch.machine import available_threads
+from tfbatch.machine import available_threads, limit_threads
 from tfbatch.session import Device, Session
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally, summary
@@ -51,6 +51,7 @@ def measure(name: str, rows: int) -> dict[str, Any]:
         device="cpu",
     )  # fmt: skip
     job = replace(make_job(config), devices=[Device(runtime="cuda")])
+    limit_threads(job.device.tokenizing(available_threads()))
     labels = len(job.bundle.manifest.labels)
     tally, stop = Tally(), Stop()
 

@@ -14,6 +14,21 @@ return_freed_memory()
 import pyarrow
 print(pyarrow.default_memory_pool().backend_name)
 """
+HEAPS = """
+import ctypes, sys, threading
+from tfbatch import machine
+machine.available_threads = lambda: int(sys.argv[1])
+machine.return_freed_memory()
+held, beside = [], threading.Barrier(8)
+def hold():
+    beside.wait()
+    held.append(bytearray(5000))
+    beside.wait()
+threads = [threading.Thread(target=hold) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+ctypes.CDLL(None).malloc_stats()
+"""
 
 
 @pytest.mark.parametrize(("chosen", "found"), [({}, "system"), ({"ARROW_DEFAULT_MEMORY_POOL": "mimalloc"}, "mimalloc")])
@@ -32,3 +47,10 @@ def test_the_command_asks_before_it_imports_arrow() -> None:
         [sys.executable, "-c", words], env=tfbatch_env({}), capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("processors", [2, 16])
+def test_threads_share_one_heap_on_a_small_machine_alone(processors: int) -> None:
+    words = [sys.executable, "-c", HEAPS, str(processors)]
+    done = subprocess.run(words, env=tfbatch_env({}), capture_output=True, text=True, check=True)
+    assert (done.stderr.count("Arena ") == 1) == (processors == 2)

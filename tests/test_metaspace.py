@@ -95,7 +95,8 @@ def test_tokens_of_a_whole_text_lie_where_transformers_says(made: tuple[Any, Tok
     text = " ".join(real_texts() * 4)
     assert len(text) > 2 * PIECE
     expected = reference(text, add_special_tokens=False, return_offsets_mapping=True)
-    ids, offsets = tokenizer.whole(text)
+    (tokens,) = tokenizer.read([text])
+    ids, offsets = tokens.ids, tokens.offsets
     assert ids.tolist() == expected["input_ids"]
     assert offsets.tolist() == [list(place) for place in expected["offset_mapping"]]
 
@@ -120,7 +121,7 @@ def test_windows_are_framed_as_transformers_has_them(question: str | None, made:
             return_overflowing_tokens=True, return_token_type_ids=True,
         )  # fmt: skip
         frame = tokenizer.frame(question)
-        tokens, _ = tokenizer.whole(text)
+        tokens = tokenizer.read([text])[0].ids
         ids = [frame.around(tokens[window]).tolist() for window in tokenizer.windows(len(tokens), frame, 8)]
         assert ids == expected["input_ids"]
         if "token_type_ids" in reference.model_input_names:

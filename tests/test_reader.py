@@ -109,17 +109,17 @@ def test_lengths_are_padded_to_few_but_not_beyond_the_model() -> None:
         assert batch.length == most
 
 
-def test_the_first_batches_of_all_shapes_are_far_from_one_another() -> None:
-    lengths = np.repeat([9, 5, 4, 3, 2], [8, 40, 3, 30, 7])
-    batches = cut(lengths, np.zeros(len(lengths), np.int64), 10)
-    found = spread(batches)
-    shapes = [(len(batch.inputs), batch.length) for batch in found]
-    firsts = [place for place, shape in enumerate(shapes) if shape not in shapes[:place]]
-    assert len(found) > 2 * len(firsts)
-    assert firsts[0] == 0
-    assert min(np.diff(firsts)) > 1
-    assert max(np.diff([*firsts, len(found)])) <= 2 * len(found) / len(firsts)
-    assert sorted(np.concatenate([batch.inputs for batch in found])) == list(range(len(lengths)))
+def test_shapes_begin_as_far_apart_as_they_can_and_take_turns() -> None:
+    random = np.random.default_rng(0)
+    for lengths in (random.integers(8, 512, 8192), random.lognormal(4, 1, 8192).astype(np.int64) + 1):
+        batches = cut(lengths, np.zeros(len(lengths), np.int64), 8192, 8)
+        found = spread(batches)
+        shapes = [(len(batch.inputs), batch.length) for batch in found]
+        firsts = [place for place, shape in enumerate(shapes) if shape not in shapes[:place]]
+        assert firsts == [-(-rank * len(found) // len(firsts)) for rank in range(len(firsts))]
+        seconds = [shapes.index(shapes[first], first + 1) for first in firsts if shapes.count(shapes[first]) > 1]
+        assert all(np.diff(seconds) > 0)  # each has its turn before those behind it
+        assert sorted(map(id, found)) == sorted(map(id, batches))
     assert spread([]) == []
 
 

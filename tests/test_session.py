@@ -16,7 +16,7 @@ from tfbatch.machine import cgroup_quota
 from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem
 from tfbatch.plan import Part
 from tfbatch.scoring import Caps, Scoring
-from tfbatch.session import OutOfMemory, Session
+from tfbatch.session import Device, OutOfMemory, Session
 from tfbatch.stop import Stop
 from tfbatch.tiny_graph import one_operator
 
@@ -105,6 +105,12 @@ def test_a_device_is_cpu_or_cuda_or_refused() -> None:
     for word in ("gpu", "cuda:x", "cuda:-1", "CPU", ""):
         with pytest.raises(UsageError, match="auto, cpu, openvino, cuda, cuda:N or cuda:N,M"):
             find_device(word)
+
+
+def test_threads_are_left_to_who_calls_a_gpu() -> None:
+    gpu = Device(runtime="cuda")
+    assert [gpu.tokenizing(threads) for threads in (1, 2, 4, 16)] == [1, 2, 3, 12]
+    assert Device(runtime="cpu").tokenizing(16) == 16
 
 
 def test_auto_is_the_cpu_where_cuda_cannot_be_had() -> None:

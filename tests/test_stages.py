@@ -252,28 +252,72 @@ def test_what_is_busiest_for_its_workers_is_the_bottleneck() -> None:
     assert clock.shares(10) == {"load": 0, "read": 0, "prepare": 0.2, "compute": 0.6, "finish": 0, "write": 0}
 
 
-def test_a_kind_of_work_stays_with_its_threads() -> None:
-    """With one while nothing else of it is under way, even if that is busy; then with a second, and no third."""
-    lanes, begun, may_end = Lanes(2, 2), threading.Semaphore(0), threading.Event()
-    found: dict[str, list[str]] = {"often": [], "rare": []}
+class Seen:
+    """Work in `Lanes` that notes which threads do it, and goes on only when told to."""
 
-    def work(kind: str) -> None:
-        found[kind].append(threading.current_thread().name)
-        begun.release()
-        assert may_end.wait(10)
+    def __init__(self, lanes: Lanes) -> None:
+        self._lanes = lanes
+        self.threads: list[str] = []
+        self.begun, self.may_end = threading.Semaphore(0), threading.Semaphore(0)
 
-    with ThreadPoolExecutor(6) as pool:
-        doing = [pool.submit(lanes.do, "often", lambda: work("often")) for _ in range(3)]
-        assert all(begun.acquire(timeout=10) for _ in range(2))
-        assert len(set(found["often"])) == 2
-        doing.append(pool.submit(lanes.do, "rare", lambda: work("rare")))
-        may_end.set()
-        for each in doing:
+    def do(self, kind: str) -> None:
+        self._lanes.do(kind, self._work)
+
+    def _work(self) -> None:
+        self.threads.append(threading.current_thread().name)
+        self.begun.release()
+        assert self.may_end.acquire(timeout=10)
+
+
+def test_a_kind_of_work_has_one_thread_and_more_while_it_is_under_way() -> None:
+    often = Seen(Lanes(4, 2))
+    with ThreadPoolExecutor(8) as pool:
+        first = [pool.submit(often.do, "often") for _ in range(2)]
+        assert often.begun.acquire(timeout=10)
+        assert not often.begun.acquire(timeout=0.05)  # it is set up by one alone
+        often.may_end.release(2)
+        for each in first:
             each.result()
-    for _ in range(3):
-        lanes.do("rare", lambda: work("rare"))
-    assert len(set(found["often"])) == 2
-    assert len(set(found["rare"])) == 1
+        assert len(set(often.threads)) == 1
+        usual = often.threads[0]
+        assert often.begun.acquire(timeout=10)
+        again = [pool.submit(often.do, "often") for _ in range(4)]
+        assert all(often.begun.acquire(timeout=10) for _ in range(2))
+        assert not often.begun.acquire(timeout=0.05)
+        often.may_end.release(4)
+        for each in again:
+            each.result()
+        assert len(set(often.threads)) == 2
+        often.threads.clear()
+        for _ in range(10):
+            often.may_end.release()
+            often.do("often")
+        assert set(often.threads) == {usual}
+
+
+def test_a_kind_of_work_waits_for_its_thread_beside_idle_ones() -> None:
+    lanes = Lanes(3, 2)
+    kinds = {kind: Seen(lanes) for kind in ("first", "second", "third", "fourth")}
+    for kind, seen in kinds.items():
+        seen.may_end.release()
+        seen.do(kind)
+        assert seen.begun.acquire(timeout=10)
+    first, fourth = kinds["first"], kinds["fourth"]
+    assert fourth.threads == first.threads  # the threads there are, by turns
+    assert len({seen.threads[0] for seen in kinds.values()}) == 3
+    with ThreadPoolExecutor(2) as pool:
+        busy = pool.submit(fourth.do, "fourth")
+        assert fourth.begun.acquire(timeout=10)
+        waiting = pool.submit(first.do, "first")
+        assert not first.begun.acquire(timeout=0.05)
+        for seen, doing in ((fourth, busy), (first, waiting)):
+            seen.may_end.release()
+            doing.result()
+    assert len(set(first.threads)) == 1
+
+
+def test_an_error_in_a_lane_is_its_callers() -> None:
+    lanes = Lanes(1, 1)
     with pytest.raises(ZeroDivisionError):
         lanes.do("wrong", lambda: 1 // 0)
     assert lanes.do("right", lambda: 3) == 3

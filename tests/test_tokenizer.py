@@ -131,7 +131,8 @@ def test_windows_are_those_of_transformers(stride: int, text_checkpoint: Path, t
                 return_overflowing_tokens=True, return_offsets_mapping=True,
             )  # fmt: skip
             frame = tokenizer.frame(question)
-            tokens, offsets = tokenizer.whole(text)
+            (found,) = tokenizer.read([text])
+            tokens, offsets = found.ids, found.offsets
             windows = tokenizer.windows(len(tokens), frame, stride)
             ids = [frame.around(tokens[window]).tolist() for window in windows]
             assert ids == expected["input_ids"]
@@ -145,7 +146,8 @@ def test_a_long_text_is_tokenized_in_pieces_to_the_same_tokens(text_bundle: Path
     tokenizer = Tokenizer(load_bundle(text_bundle))
     random = np.random.default_rng(0)
     text = "".join(random.choice(["good", " film", "电影", " ", "\n", "é", "a"], PIECE))
-    ids, offsets = tokenizer.whole(text)
+    (tokens,) = tokenizer.read([text])
+    ids, offsets = tokens.ids, tokens.offsets
     rust = Rust.from_file(str(text_bundle / "tokenizer.json"))
     rust.no_truncation()
     found = rust.encode(text, add_special_tokens=False)

@@ -1,5 +1,6 @@
 """Rows on their way through the model: windows of rows, their distinct inputs, batches of those."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -170,19 +171,24 @@ def padded(length: int, multiple: int) -> int:
 
 
 def spread(batches: list[Batch]) -> list[Batch]:
-    """The first batches of all shapes far from one another, and each far from the next of its shape: a runtime sets
-    a shape up once, which takes a GPU as long as ten batches; meanwhile others are computed, but none that needs it."""
-    alike: dict[tuple[int, int], list[Batch]] = {}
+    """The same batches; their shapes begin one after another, the commonest first, as far apart as there are batches
+    for. In between those that have begun take turns. A runtime sets each shape up once, which takes a GPU as
+    long as ten batches: those of shapes that are set up can be computed meanwhile."""
+    alike: dict[tuple[int, int], deque[Batch]] = {}
     for batch in batches:
-        alike.setdefault((len(batch.inputs), batch.length), []).append(batch)
-    shapes = sorted(alike.values(), key=len, reverse=True)
-    begun = [rank / len(shapes) for rank in range(len(shapes))]  # of all there is to compute, where a shape comes first
-    placed = [
-        (first + (1 - first) * number / len(shape), batch)
-        for first, shape in zip(begun, shapes, strict=True)
-        for number, batch in enumerate(shape)
-    ]
-    return [batch for _, batch in sorted(placed, key=lambda each: each[0])]
+        alike.setdefault((len(batch.inputs), batch.length), deque()).append(batch)
+    shapes = deque(sorted(alike.values(), key=len, reverse=True))
+    count = len(shapes)
+    begun: deque[deque[Batch]] = deque()  # never empty: of so many the commonest hold enough
+    found: list[Batch] = []
+    for place in range(len(batches)):
+        if shapes and place * count >= (count - len(shapes)) * len(batches):
+            begun.appendleft(shapes.popleft())
+        shape = begun.popleft()
+        found.append(shape.popleft())
+        if shape:
+            begun.append(shape)
+    return found
 
 
 def evenly(window: Window) -> Indices:

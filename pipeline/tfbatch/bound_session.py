@@ -4,7 +4,7 @@ Several threads call it, each with memory of its own that the GPU copies from di
 beside one another: what one leaves idle between its kernels another takes. Where there is no room for that, a
 batch is tried again with nothing beside it.
 
-A shape that is new costs more than its computing: cuDNN compiles attention for it, 0.2 seconds on an H100, once
+A shape that is new costs more than its computing: cuDNN compiles attention for it, 0.16 seconds on an H100, once
 for each thread and one at a time. So a shape stays with one thread of `Lanes`, or two where it is often under way.
 """
 
@@ -23,8 +23,10 @@ from tfbatch.stages import Lanes
 from tfbatch.stop import Stop
 from tfbatch.tiny_graph import level_table
 
-LANES = 8  # threads that kernels are compiled on side by side
-BESIDE = 2  # batches of a shape: two fill the gaps in one another's computing, three take 1 % more time each
+LANES = 8  # threads that batches are computed on
+BESIDE = (
+    2  # batches of one shape at once: they fill the gaps in one another's computing; with a third all took 1 % more
+)
 SHARE = 8  # of the memory a session may take one part of so many is for what is not the model
 PIXELS, OUTPUTS, MADE = "pixels", "outputs", "made"  # of `level_table` and a `Reduction`
 

@@ -41,7 +41,7 @@ from tfbatch.tally import Tally
 from tfbatch.tasks import TakesTop
 
 WINDOW = 32 << 20  # bytes that the rows of a window take on their way at most, or one row takes more
-WIDE = 8 << 20  # bytes of all columns of those rows, where the columns that a task reads may take less
+WIDE = 8 << 20  # bytes of a window's columns together, on a processor, where those that a task reads may take less
 ROOM_A_THREAD = 192 << 20  # bytes under way
 
 
@@ -169,7 +169,7 @@ def cut_windows(
 
 
 def batches_of(work: Work, budget: int, job: Job) -> list[Batch]:
-    """A window's work in batches, the first of each shape before all others."""
+    """A window's work in batches, in the order of `spread`."""
     return spread(cut(work.lengths, work.groups, budget, job.device.length_multiple, job.bundle.longest))
 
 

@@ -186,14 +186,15 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
 
     # As long as the job is not begun nothing is held, and a signal ends the process where it is.
     signals = Signals(lambda number: report.give_up(Interrupted(number)))
-    limit_threads(config.threads or available_threads())
-    DECODERS.limit(config.threads or available_threads())
+    threads = config.threads or available_threads()
+    limit_threads(threads)
+    DECODERS.limit(threads)
     do_without_pandas()
     stop = Stop()
     watchdog = Watchdog(stop, config.timeout, config.stall_timeout, report.say_stacks, report.give_up)
     every(SECONDS_BETWEEN_LOOKS, watchdog.look)
     job = make_job(config)
-    limit_threads(job.device.preparing(config.threads or available_threads()))
+    limit_threads(job.device.tokenizing(threads))  # now that this is known, and before there is a text to tokenize
     if not job.bundle.is_verified:
         unverified = (
             f"{job.bundle.path} is unverified: not made by `tfbatch export`, which proves a graph equal to PyTorch"

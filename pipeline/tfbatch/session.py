@@ -8,7 +8,7 @@ from tfbatch.batches import Feeds, Floats
 
 Runtime = Literal["cpu", "cuda", "openvino"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "openvino": "OpenVINO"}
-GPU_CALLERS = 5  # two batches are computed beside one another; others are on their way, or have kernels compiled
+GPU_CALLERS = 5  # some batches are computed beside one another, some are on their way, one has kernels compiled
 
 
 class OutOfMemory(Exception):
@@ -24,8 +24,8 @@ class Device:
     since its arena keeps what each new shape took, and cuDNN compiles its attention for each.
     `window_scale` is how many times as many rows are gathered to find those of like length among:
     many large batches, or they would be half padding. `windows_ahead` windows are ready before they are asked for,
-    and `batches_ahead` batches for each caller, which cost little before they are computed: a GPU would be done with
-    a few while the next window is read or the last one written.
+    and `batches_ahead` batches for each caller, which cost little besides the windows they are of: a GPU would be
+    done with a few while the next window is read or the last one written.
     `memory` bounds the arena, in bytes, where it is not None.
     """
 
@@ -73,7 +73,7 @@ class Device:
     def batches_ahead(self) -> int:
         return 8 if self.is_cuda else 2
 
-    def preparing(self, threads: int) -> int:
+    def tokenizing(self, threads: int) -> int:
         """How many threads tokenize, where a job has `threads`: on a GPU's host a quarter is left to its callers,
         or it waits for them as they wait for a processor."""
         return threads - threads // 4 if self.is_cuda else threads

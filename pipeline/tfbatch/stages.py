@@ -105,7 +105,8 @@ def after(ready: Callable[[], object], items: Generator[Item, None, None]) -> Ge
 class Lanes:
     """A few threads, each for some kinds of work: for what every thread sets up for itself, once for each kind.
 
-    A kind has one of them, and up to `beside` while it is under way several times: one more each time.
+    A kind has one of them. Once that has done it, so that it is set up, it has up to `beside` while it is under way
+    several times: one more each time.
     """
 
     def __init__(self, count: int, beside: int) -> None:
@@ -113,6 +114,7 @@ class Lanes:
         self._beside = beside
         self._waiting = [0] * count
         self._first: dict[Hashable, int] = {}
+        self._done: set[Hashable] = set()
         self._under_way: Counter[Hashable] = Counter()
         self._lock = Lock()
 
@@ -120,8 +122,9 @@ class Lanes:
         """The result of some work, once a thread for its kind has done it."""
         with self._lock:
             first = self._first.setdefault(kind, len(self._first) % len(self._lanes))
-            open_to_it = range(first, first + min(self._under_way[kind] + 1, self._beside))
-            lane = min((number % len(self._lanes) for number in open_to_it), key=self._waiting.__getitem__)
+            most = min(self._under_way[kind] + 1, self._beside) if kind in self._done else 1
+            numbers = [number % len(self._lanes) for number in range(first, first + most)]
+            lane = min(numbers, key=self._waiting.__getitem__)
             self._waiting[lane] += 1
             self._under_way[kind] += 1
         try:
@@ -130,6 +133,7 @@ class Lanes:
             with self._lock:
                 self._waiting[lane] -= 1
                 self._under_way[kind] -= 1
+                self._done.add(kind)
 
 
 class Room:

@@ -86,8 +86,8 @@ class TextInput:
         results: list[Any] = []
         slots: list[int] = []
         weights: list[float] = []
-        for index, text in enumerate(texts):
-            tokens, _ = self._tokenizer.whole(text)
+        for index, found in enumerate(self._tokenizer.read(texts)):
+            tokens = found.ids
             windows = self._tokenizer.windows(len(tokens), frame, self._stride)
             encoded += [frame.around(tokens[window]) for window in windows]
             sizes = np.array([len(tokens[window]) for window in windows], np.float64)

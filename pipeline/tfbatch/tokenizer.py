@@ -25,15 +25,17 @@ Made = TypeVar("Made")
 CHARACTERS_PER_TOKEN = 8  # a first guess at how long a prefix must be
 AT_ONCE = 1 << 15  # characters a thread that are tokenized together: while they are, a token takes a hundred bytes
 MOST_AT_ONCE = 8 * AT_ONCE
-LOTS = 2  # of those side by side
+LOTS = 2  # of such texts that are on their way side by side
 PIECE = 1 << 16  # characters that are tokenized at once of a text that is wanted whole
-PIECES = 32  # that are tokenized side by side
 STRIDE = 128  # tokens that neighbouring windows share, or half of a window
 LONG = 1 << 14  # characters of a prefix from which on runs are shortened
 
 
 class Tokenizer:
-    """The tokenizer of a bundle. `max_length` is the most tokens of an input, special ones included."""
+    """The tokenizer of a bundle. `max_length` is the most tokens of an input, special ones included.
+
+    One thread at a time calls it, since whether it cuts is a state of its own; `word` may be called by any.
+    """
 
     def __init__(self, bundle: Bundle, max_length: int | None = None) -> None:
         from tokenizers import Tokenizer as Rust
@@ -93,12 +95,11 @@ class Tokenizer:
             some = firsts[few], seconds[few]
             pieces = [[self._far_enough(text) for text in texts] for texts in some]
             found = self._rust.encode_batch_fast(list(zip(*pieces, strict=True)))
-            is_cut = [
+            cut = [
                 bool(one.overflowing) or len(left) + len(right) > len(start) + len(other)
                 for one, left, right, start, other in zip(found, *some, *pieces, strict=True)
             ]
-            types = [np.array(one.type_ids, np.int64) for one in found] if self._has_types else []
-            return ids_of(found), types, is_cut
+            return ids_of(found), [np.array(one.type_ids, np.int64) for one in found if self._has_types], cut
 
         sizes = [[len(self._prefix(text, PIECE)) for text in texts] for texts in (firsts, seconds)]
         for some_ids, some_types, some_cut in side_by_side(encode_few, list(map(sum, zip(*sizes, strict=True)))):
@@ -131,18 +132,20 @@ class Tokenizer:
         """All tokens of each text."""
         pieces = [(index, *piece) for index, text in enumerate(texts) for piece in self._pieces(text)]
         parts: list[list[Tokens]] = [[] for _ in texts]
-        for first in range(0, len(pieces), PIECES):
-            some = pieces[first : first + PIECES]
-            with self._whole():
-                found = self._rust.encode_batch([piece for _, _, piece in some], add_special_tokens=False)
-            for (index, start, _), encoding in zip(some, found, strict=True):
-                parts[index].append(tokens_of(encoding, start, skips_blank=start > 0 and self._first_holds_blank))
-        return [join(part) for part in parts]
 
-    def whole(self, text: str) -> tuple[Ids, Indices]:
-        """The ids and offsets of all tokens of a text."""
-        tokens = self.read([text])[0]
-        return tokens.ids, tokens.offsets
+        def read_few(few: slice) -> list[tuple[int, Tokens]]:
+            some = pieces[few]
+            found = self._rust.encode_batch([piece for _, _, piece in some], add_special_tokens=False)
+            return [
+                (index, tokens_of(encoding, start, skips_blank=start > 0 and self._first_holds_blank))
+                for (index, start, _), encoding in zip(some, found, strict=True)
+            ]
+
+        with self._whole():
+            for some in side_by_side(read_few, [len(piece) for _, _, piece in pieces]):
+                for index, tokens in some:
+                    parts[index].append(tokens)
+        return [join(part) for part in parts]
 
     def written_sizes(self) -> Indices | None:
         """How many characters each token of the vocabulary (V,) is written with, those that say that it

@@ -97,7 +97,7 @@ def settle(orders: Orders) -> Job:
     return_freed_memory()
     do_without_pandas()
     job = make_job(orders.config, orders.plan)
-    limit_threads(job.device.preparing(threads))
+    limit_threads(job.device.tokenizing(threads))
     if job.fingerprint != orders.fingerprint:
         raise BadConfiguration(f"bundle {job.bundle.path} was changed as the job began; run it again")
     return job

@@ -24,7 +24,7 @@ class Task(Protocol):
     the bundle to use when none is named; `side_columns` the options that name further columns, with
     the kind of each; `options` the fields of RunConfig that are this task's
     own; `window_rows` and `window_bytes`, of the columns that it reads, how much is prepared at once, and
-    `prepares_in_parallel` says that this uses several threads by itself.
+    `prepares_in_parallel` says that this uses several threads by itself; its windows are prepared one at a time.
     """
 
     kind: ClassVar[str]
