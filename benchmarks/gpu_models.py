@@ -76,7 +76,7 @@ class Case:
         ]
         lengths = np.array(MIXED * max(1, 16 * budget // sum(MIXED)))
         batches = cut(lengths, np.zeros(len(lengths), np.int64), budget, 8)
-        mixed = tuple((len(batch.inputs), batch.length) for batch in batches)
+        mixed = tuple(batch.shape for batch in batches)
         return [*plain, Shape(name="mixed", batches=mixed)]
 
 

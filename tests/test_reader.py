@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tfbatch.batches import cut, padded, spread
+from tfbatch.batches import cut, firsts_first, padded, turn_by_turn
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadInput
 from tfbatch.flow import WIDE, WINDOW, light_windows
@@ -109,18 +109,27 @@ def test_lengths_are_padded_to_few_but_not_beyond_the_model() -> None:
         assert batch.length == most
 
 
+def test_the_first_batch_of_each_shape_comes_before_all_others() -> None:
+    lengths = np.array([5, 5, 5, 5, 5, 3, 3, 3, 3])
+    batches = cut(lengths, np.zeros(9, np.int64), 10)
+    shapes = [batch.shape for batch in firsts_first(batches)]
+    assert len(shapes) > len(set(shapes))
+    assert len(set(shapes[: len(set(shapes))])) == len(set(shapes))
+    assert sorted(np.concatenate([batch.inputs for batch in firsts_first(batches)])) == list(range(9))
+
+
 def test_shapes_begin_as_far_apart_as_they_can_and_take_turns() -> None:
     random = np.random.default_rng(0)
     for lengths in (random.integers(8, 512, 8192), random.lognormal(4, 1, 8192).astype(np.int64) + 1):
         batches = cut(lengths, np.zeros(len(lengths), np.int64), 8192, 8)
-        found = spread(batches)
-        shapes = [(len(batch.inputs), batch.length) for batch in found]
+        found = turn_by_turn(batches)
+        shapes = [batch.shape for batch in found]
         firsts = [place for place, shape in enumerate(shapes) if shape not in shapes[:place]]
         assert firsts == [-(-rank * len(found) // len(firsts)) for rank in range(len(firsts))]
         seconds = [shapes.index(shapes[first], first + 1) for first in firsts if shapes.count(shapes[first]) > 1]
         assert all(np.diff(seconds) > 0)  # each has its turn before those behind it
         assert sorted(map(id, found)) == sorted(map(id, batches))
-    assert spread([]) == []
+    assert turn_by_turn([]) == []
 
 
 def test_a_window_is_there_once(tmp_path: Path) -> None:

@@ -134,6 +134,11 @@ class Batch:
         return [Batch(inputs=self.inputs[start : start + most], length=self.length) for start in starts]
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Inputs and tokens of each, padding included."""
+        return len(self.inputs), self.length
+
+    @property
     def tokens(self) -> int:
         """Tokens computed, padding included."""
         return len(self.inputs) * self.length
@@ -170,13 +175,24 @@ def padded(length: int, multiple: int) -> int:
     return -(-length // step) * step
 
 
-def spread(batches: list[Batch]) -> list[Batch]:
-    """The same batches; their shapes begin one after another, the commonest first, as far apart as there are batches
-    for. In between those that have begun take turns. A runtime sets each shape up once, which takes a GPU as
-    long as ten batches: those of shapes that are set up can be computed meanwhile."""
+def firsts_first(batches: list[Batch]) -> list[Batch]:
+    """The first batch of each shape before all others: OpenVINO sets a shape up once, and who needs it too meanwhile
+    would wait. The others stay as they are, so that one shape often follows itself, which costs it least."""
+    shapes: set[tuple[int, int]] = set()
+    firsts: list[Batch] = []
+    others: list[Batch] = []
+    for batch in batches:
+        (others if batch.shape in shapes else firsts).append(batch)
+        shapes.add(batch.shape)
+    return firsts + others
+
+
+def turn_by_turn(batches: list[Batch]) -> list[Batch]:
+    """Shapes begin one after another, the commonest first, as far apart as there are batches for, and take turns once
+    they have begun. To set one up takes a GPU as long as ten batches, which can be computed meanwhile."""
     alike: dict[tuple[int, int], deque[Batch]] = {}
     for batch in batches:
-        alike.setdefault((len(batch.inputs), batch.length), deque()).append(batch)
+        alike.setdefault(batch.shape, deque()).append(batch)
     shapes = deque(sorted(alike.values(), key=len, reverse=True))
     count = len(shapes)
     begun: deque[deque[Batch]] = deque()  # never empty: of so many the commonest hold enough

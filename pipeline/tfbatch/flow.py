@@ -25,7 +25,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from tfbatch.batches import Batch, Window, Work, cut, divide, spread
+from tfbatch.batches import Batch, Window, Work, cut, divide, firsts_first, turn_by_turn
 from tfbatch.claim import Record
 from tfbatch.device import open_session
 from tfbatch.job import Job
@@ -169,8 +169,9 @@ def cut_windows(
 
 
 def batches_of(work: Work, budget: int, job: Job) -> list[Batch]:
-    """A window's work in batches, in the order of `spread`."""
-    return spread(cut(work.lengths, work.groups, budget, job.device.length_multiple, job.bundle.longest))
+    """A window's work in batches, in an order that suits who sets their shapes up."""
+    batches = cut(work.lengths, work.groups, budget, job.device.length_multiple, job.bundle.longest)
+    return turn_by_turn(batches) if job.device.is_cuda else firsts_first(batches)
 
 
 def complete(steps: Generator[Step, None, None]) -> Generator[Scoring | None, None, None]:
