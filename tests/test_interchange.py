@@ -19,7 +19,7 @@ from conftest import ROOT, SPECIAL, WORDS, export_once, read_output, run_tfbatch
 from peers import CLASSES
 from PIL import Image
 from test_feature_extraction import STEPS, TEXTS, make_embedder, say_how
-from tfbatch.batches import Feeds, Window
+from tfbatch.batches import Feeds, Window, arrays
 from tfbatch.config import RunConfig
 from tfbatch.device import find_device, open_session
 from tfbatch.foreign import open_bundle
@@ -94,14 +94,14 @@ def encoded(seed: int) -> bytes:
     return buffer.getvalue()
 
 
-def feeds_of(model: Path, cells: list[Any]) -> Feeds:
+def feeds_of(model: Path, cells: list[Any]) -> dict[str, npt.NDArray[np.generic]]:
     """All cells as one padded batch of model inputs, as `run` makes them."""
     bundle = open_bundle(model)
     table = pa.table({"cell": cells})
     task = load_task(bundle.manifest.task)(bundle, RunConfig(inputs=()), "cell")
     part = Part(file=0, first=0, stop=len(table), folder=PurePath(), identity="")
     work = task.prepare(Window(part=part, first=0, rows=table))
-    return work.collate(np.arange(len(work.lengths)), int(work.lengths.max()))
+    return arrays(work.collate(np.arange(len(work.lengths)), int(work.lengths.max())))
 
 
 def outputs_of(model: Path, task: str, feeds: Feeds, folder: Path) -> tuple[Array, Array]:
