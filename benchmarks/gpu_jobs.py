@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from tfbatch.batches import Feeds, cut
+from tfbatch.batches import Feeds
+from tfbatch.cutting import cut
 from tfbatch.device import find_device, open_session
 from tfbatch.machine import available_threads
 

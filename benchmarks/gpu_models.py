@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import transformers
 from numpy import ones_like as ones
-from tfbatch.batches import Feeds, Pictures, cut
+from tfbatch.batches import Feeds, Pictures
+from tfbatch.cutting import cut
 from tfbatch.pixels import normalised_levels
 from tfbatch_export.families import Family, load_family
 

@@ -19,8 +19,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
-from tfbatch.batches import Feeds, Window, Work, cut
+from tfbatch.batches import Feeds, Window, Work
 from tfbatch.config import RunConfig
+from tfbatch.cutting import cut
 from tfbatch.device import find_device, open_session
 from tfbatch.job import Job, make_job
 from tfbatch.plan import Part

@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import read_output, tfbatch_env, write_reviews
-from tfbatch.batches import Feeds, Pictures, cut
+from tfbatch.batches import Feeds, Pictures
 from tfbatch.bound_session import BESIDE, Binding, BoundSession
 from tfbatch.config import RunConfig
+from tfbatch.cutting import cut
 from tfbatch.device import find_device, open_session
 from tfbatch.errors import Interrupted
 from tfbatch.flow import read_lots

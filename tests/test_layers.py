@@ -21,7 +21,7 @@ LAYERS = [
     ["candidates", "config", "bundle", "machine", "stop", "sources", "holder", "pages"],
     ["plan", "storage", "lease", "signals", "scaled"],
     ["batches", "writer", "lots", "worker_process"],
-    ["top", "tokens"],
+    ["top", "tokens", "cutting"],
     ["folder", "bucket", "reader", "session", "claim", "cells", "images", "foreign", "openvino_model"],
     ["decoder", "decoders", "joined", "onnxruntime_session", "openvino_session", "reduced_session"],
     ["bound_session"],

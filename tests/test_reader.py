@@ -5,8 +5,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tfbatch.batches import cut, firsts_first, padded, turn_by_turn
 from tfbatch.config import RunConfig
+from tfbatch.cutting import cut, firsts_first, padded, turn_by_turn
 from tfbatch.errors import BadInput
 from tfbatch.flow import WIDE, WINDOW, light_windows
 from tfbatch.job import make_job

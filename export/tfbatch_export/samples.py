@@ -6,10 +6,11 @@ from pathlib import Path, PurePath
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from tfbatch.batches import Window, arrays, cut
+from tfbatch.batches import Window, arrays
 from tfbatch.bundle import Bundle
 from tfbatch.columns import choose_columns, side_columns
 from tfbatch.config import RunConfig
+from tfbatch.cutting import cut
 from tfbatch.errors import UsageError
 from tfbatch.plan import Part, open_input
 from tfbatch.sources import find_sources

@@ -25,8 +25,9 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from tfbatch.batches import Batch, Window, Work, cut, divide, firsts_first, turn_by_turn
+from tfbatch.batches import Batch, Window, Work, divide
 from tfbatch.claim import Record
+from tfbatch.cutting import cut, firsts_first, turn_by_turn
 from tfbatch.device import open_session
 from tfbatch.job import Job
 from tfbatch.machine import available_threads

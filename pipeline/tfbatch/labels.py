@@ -5,10 +5,11 @@ from threading import Lock
 
 import numpy as np
 
-from tfbatch.batches import Floats, cut
+from tfbatch.batches import Floats
 from tfbatch.bundle import Bundle
 from tfbatch.candidates import checked_names, fill
 from tfbatch.config import RunConfig
+from tfbatch.cutting import cut
 from tfbatch.device import find_device, open_session
 from tfbatch.errors import UsageError
 from tfbatch.machine import available_threads

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tfbatch.batches import Batch, Indices, Work, cut
+from tfbatch.batches import Batch, Indices, Work
+from tfbatch.cutting import cut
 from tfbatch.durable import replace_file
 from tfbatch.job import Job
 from tfbatch.machine import processor_flags
