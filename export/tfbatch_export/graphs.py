@@ -12,9 +12,10 @@ from transformers import PreTrainedModel
 from tfbatch_export.attention import taken_apart
 from tfbatch_export.families import Family
 from tfbatch_export.fuse import check_fusion, count_operators, fuse
+from tfbatch_export.int8 import write_int8
 from tfbatch_export.leading import keep_leading_tokens
 from tfbatch_export.parity import TOLERANCE, Samples, check_parity, compute_references, measure_parity
-from tfbatch_export.precision import write_fp16, write_fp32, write_int8
+from tfbatch_export.precision import write_fp16, write_fp32
 from tfbatch_export.trace import trace
 
 GRAPH_FILES = {"fp32": "model.onnx", "fp16": "model_fp16.onnx", "int8": "model_int8.onnx"}
@@ -29,7 +30,7 @@ def make_graph(
     if precision == "fp32":
         expected = expected | write_fp32(fused, path)
     elif precision == "int8":
-        expected = expected | write_int8(fused, path)
+        expected = expected | write_int8(fused, path, {name: samples.batches[name] for name in samples.real})
     else:
         changed, kept = write_fp16(fused, path, samples.batches)
         expected = expected | changed

@@ -1,14 +1,8 @@
-"""A fused graph to those that are run: in float32 and with 8-bit weights for processors, in float16 for GPUs.
+"""A fused graph to those that are run: in float32 for processors, in float16 for GPUs.
 
 fp32: on processors onnxruntime's `Attention` makes query, key and value row by row and head by head, and a row's
 length is seldom a multiple of what its kernel takes at once. So where rows have lengths, these are products over
 all rows, with `MultiHeadAttention` behind them. Pictures are of one size, and would lose by that.
-
-int8: weights of matrices are rounded to 8 bits in blocks of 128, each with a scale of its own;
-activations are rounded as they come, also in blocks. So no calibration is needed, and no outlier of
-another token or of another row of the batch costs precision: labels move far less than with one
-scale a tensor, and not with the batch. `MatMulNBits` is read by onnxruntime and by OpenVINO; so that query,
-key and value are such products too, `Attention` is taken apart where it has no order and no bias of places.
 
 fp16: weights and activations, not inputs and outputs. What float16 does not hold or do well stays
 float32, by name: sums over many numbers, what guards a division, the angles of sines, what is ranked,
@@ -17,7 +11,6 @@ fused attentions do their own sums in float32. What is in float16 is put as GPUs
 `gpu_graph`.
 """
 
-import logging
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,17 +19,13 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
-from tfbatch.errors import ExportNotVerified
 
 from tfbatch_export.attention import has_row_lengths, is_plain_attention, take_apart, taken_apart
 from tfbatch_export.families import Tensors
 from tfbatch_export.fuse import count_operators
 from tfbatch_export.gpu_graph import suit_gpus
 from tfbatch_export.ranges import find_overflowing
-from tfbatch_export.values import is_weights
 
-BLOCK = 128  # weights along a column that share a scale
-INT8_ACTIVATIONS = 4  # `accuracy_level` of the operator: 8-bit activations, 32-bit sums
 ANGLES = {"Cos", "Sin"}
 KEPT = ANGLES | {
     "Clip", "CumSum", "LogSoftmax", "Max", "Min", "Pow", "Range", "ReduceL2", "ReduceMean", "ReduceSum",
@@ -72,40 +61,6 @@ def take_all_apart(model: ir.Model, attentions: Sequence[ir.Node]) -> dict[str, 
         take_apart(model.graph, node)
     RemoveUnusedNodesPass()(model)  # the weights as they were together
     return taken_apart(before, len(attentions))
-
-
-def write_int8(source: Path, target: Path) -> dict[str, int]:
-    """Make the graph of 8-bit weights of a fused one.
-
-    Returns:
-        How many fused operators there must be of those that become more or fewer.
-
-    Raises:
-        ExportNotVerified: there is no product to compute so.
-    """
-    logging.basicConfig(level=logging.WARNING)  # else the next line has every package log to standard error
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-
-    model = ir.load(source)
-    changed = take_all_apart(model, find_attentions(model))
-    products = sum(is_product_with_weights(node) for node in model.graph)
-    if not products:
-        raise ExportNotVerified("int8: the graph has no product with a matrix of weights")
-    quantizer = MatMulNBitsQuantizer(
-        ir.to_proto(model),
-        bits=8,
-        block_size=BLOCK,
-        is_symmetric=True,
-        accuracy_level=INT8_ACTIVATIONS,
-        op_types_to_quantize=("MatMul",),
-    )
-    quantizer.process()
-    onnx.save(quantizer.model.model, target)
-    return changed | {"MatMulNBits": products}
-
-
-def is_product_with_weights(node: ir.Node) -> bool:
-    return node.op_type == "MatMul" and is_weights(node.inputs[1])
 
 
 def write_fp16(source: Path, target: Path, batches: Mapping[str, Tensors]) -> tuple[dict[str, int], list[str]]:

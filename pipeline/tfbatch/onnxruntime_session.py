@@ -90,6 +90,9 @@ def open_graph(graph: Path | bytes, device: Device, name: str | None = None) -> 
     options.enable_mem_pattern = False  # it would keep a plan for every shape of batch
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry(
+        "session.x64quantprecision", "1"
+    )  # else 8-bit sums overflow where there is no VNNI
     providers: list[object] = [device.provider]
     missing: list[str] = []
     if device.is_cuda:
