@@ -17,7 +17,7 @@ import pytest
 from conftest import ROOT, read_output, run_tfbatch, tfbatch_env
 from tfbatch.batches import Feeds
 from tfbatch.device import arithmetic, choose_precision, faster_choice, find_device, is_proved, open_session
-from tfbatch.errors import BadConfiguration, UsageError
+from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
 from tfbatch.manifest import Graph
 from tfbatch.openvino_session import has_bf16
 from tfbatch.session import Device
@@ -177,6 +177,19 @@ def test_a_precision_that_a_device_lacks_is_refused_before_anything_is_read() ->
         choose_precision(gpu, "int8", GRAPHS)
     assert choose_precision(gpu, "auto", GRAPHS | {"fp16": graph_of_proofs()}) == "fp16"
     assert choose_precision(cpu, "auto", GRAPHS) == "fp32"
+
+
+@pytest.mark.parametrize("flags", [{"sse2", "avx2"}, {"avx2", "avx512f"}])
+def test_openvinos_int8_is_refused_where_its_sums_would_overflow(
+    flags: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tfbatch.device.processor_flags", lambda: flags)
+    with pytest.raises(DeviceUnavailable, match="neither VNNI nor AMX"):
+        choose_precision(find_device("openvino"), "int8", GRAPHS)
+    assert choose_precision(find_device("cpu"), "int8", GRAPHS) == "int8"
+    for enough in ({*flags, "avx_vnni"}, {"asimd", "asimddp"}, set[str]()):
+        monkeypatch.setattr("tfbatch.device.processor_flags", lambda enough=enough: enough)
+        assert choose_precision(find_device("openvino"), "int8", GRAPHS) == "int8"
 
 
 def test_a_way_to_compute_that_was_found_too_far_off_is_refused() -> None:

@@ -35,7 +35,7 @@ class Tally:
     """Makes `Seen` of one batch after another."""
 
     def __init__(self) -> None:
-        self.tokens = 0
+        self._tokens = 0
         self._low: Numbers | float = np.inf
         self._high: Numbers | float = -np.inf
         self._sum: Numbers | float = 0
@@ -49,27 +49,34 @@ class Tally:
         counted = states[~is_held_out]
         if not len(counted):
             return
-        self.tokens += len(counted)
+        self._tokens += len(counted)
         self._low = np.minimum(self._low, counted.min(0))
         self._high = np.maximum(self._high, counted.max(0))
         self._sum += counted.sum(0)
         self._squares += counted.T @ counted
 
+    @property
+    def is_enough(self) -> bool:
+        """Whether any token is held out, before which others were counted."""
+        return any(map(len, self._held_out))
+
     def seen(self) -> Seen:
-        """Of all that was counted, which must be some."""
-        mean = np.asarray(self._sum / self.tokens, np.float32)
+        """Of all that was added, which must be enough."""
+        mean = np.asarray(self._sum / self._tokens, np.float32)
         return Seen(
             low=np.asarray(self._low),
             high=np.asarray(self._high),
             mean=mean,
-            covariance=np.asarray(self._squares / self.tokens - np.outer(mean, mean), np.float32),
+            covariance=np.asarray(self._squares / self._tokens - np.outer(mean, mean), np.float32),
             held_out=np.concatenate(self._held_out),
         )
 
 
 def calibrate(model: ir.Model, values: Sequence[ir.Value], batches: Mapping[str, Tensors]) -> dict[ir.Value, Seen]:
-    """What some values (..., K) of a graph are over batches; padding is left out. Those that are empty in all of them
-    are not told of."""
+    """What some values (..., K) of a graph are over batches; padding is left out. Those that are of too few
+    tokens are not told of."""
+    if not (values and batches):
+        return {}
     tallies = {value: Tally() for value in values}
     outputs = list(model.graph.outputs)
     with tempfile.TemporaryDirectory() as scratch:
@@ -85,7 +92,7 @@ def calibrate(model: ir.Model, values: Sequence[ir.Value], batches: Mapping[str,
             found = session.run(None, {name: batch[name].numpy() for name in names})
             for value, states in zip(values, found, strict=True):
                 tallies[value].add(real_tokens(states, batch))
-    return {value: tally.seen() for value, tally in tallies.items() if tally.tokens}
+    return {value: tally.seen() for value, tally in tallies.items() if tally.is_enough}
 
 
 def real_tokens(states: Numbers, batch: Tensors) -> Numbers:

@@ -83,7 +83,7 @@ def near_enough(products: Sequence[ir.Node], seen: Seen) -> Static | None:
     states = seen.held_out
     exact = states @ weights
     allowed = NEARLY * np.linalg.norm(product_in_blocks(states, weights) - exact)
-    for outliers in OUTLIERS if len(states) else ():
+    for outliers in OUTLIERS:
         static = round_static(weights, seen, outliers)
         if np.linalg.norm(static.product(states) - exact) <= allowed:
             return static
