@@ -11,30 +11,31 @@ from tfbatch.errors import ExportNotVerified
 from tfbatch_export.calibration import Seen, Tally
 from tfbatch_export.families import Tensors
 from tfbatch_export.int8 import write_int8
-from tfbatch_export.rounding import product_in_blocks, round_static, round_weights
+from tfbatch_export.rounding import BLOCK, product_in_blocks, round_static, round_weights
 
 K, N, TOKENS = 64, 48, 4000
+WIDE = 192  # channels, more than a block
 Array = np.ndarray
 
 
-def random_states(*, outliers: int = 0, seed: int = 0) -> Array:
-    """Tokens (TOKENS, K) that few directions explain, off zero; with so many channels that are a hundred times as large
-    in every fiftieth token."""
+def random_states(*, outliers: int = 0, seed: int = 0, width: int = K) -> Array:
+    """Tokens (TOKENS, width) that few directions explain, off zero; with so many channels that are a hundred times as
+    large in every fiftieth token."""
     random = np.random.default_rng(seed)
-    states = random.standard_normal((TOKENS, 8)) @ np.random.default_rng(9).standard_normal((8, K))
-    states += 0.3 * random.standard_normal((TOKENS, K)) + np.arange(K) % 5
+    states = random.standard_normal((TOKENS, 8)) @ np.random.default_rng(9).standard_normal((8, width))
+    states += 0.3 * random.standard_normal((TOKENS, width)) + np.arange(width) % 5
     states[::50, :outliers] *= 100
     return states.astype(np.float32)
 
 
-def random_weights(columns: int = N) -> Array:
-    return np.random.default_rng(1).standard_normal((K, columns)).astype(np.float32)
+def random_weights(width: int = K) -> Array:
+    return np.random.default_rng(1).standard_normal((width, N)).astype(np.float32)
 
 
 def see(states: Array) -> Seen:
     tally = Tally()
-    for part in np.split(states, 10):
-        tally.add(part)
+    for index, part in enumerate(np.split(states, 10)):
+        (tally.hold_out if index == 9 else tally.add)(part)
     return tally.seen()
 
 
@@ -44,14 +45,24 @@ def error(found: Array, exact: Array) -> float:
 
 def test_what_is_seen_is_of_the_tokens_that_are_not_held_out() -> None:
     states = random_states()
-    seen = see(states)
-    kept = np.arange(400) % 8 != 7
-    counted = np.concatenate([part[kept] for part in np.split(states, 10)])
-    assert len(seen.held_out) == 500
+    seen, counted = see(states), states[:3600]
+    assert len(seen.held_out) == 128
+    assert {row.tobytes() for row in seen.held_out} <= {row.tobytes() for row in states[3600:]}
     assert np.array_equal(seen.low, counted.min(0))
     assert np.array_equal(seen.high, counted.max(0))
     assert np.abs(seen.mean - counted.mean(0)).max() < 1e-4
-    assert np.abs(seen.covariance - np.cov(counted, rowvar=False, bias=True)).max() < 1e-2
+    assert np.abs(seen.covariance - np.cov(counted, rowvar=False, bias=True)).max() < 1e-3
+
+
+def test_channels_that_are_far_from_zero_and_vary_little_are_seen_to() -> None:
+    states = random_states()
+    far = states + np.array([0, 1e5] * (K // 2), np.float32)
+    seen = see(far)
+    expected = np.cov(far[:3600], rowvar=False, bias=True)
+    assert np.abs(seen.covariance - expected).max() < 0.01 * np.abs(expected).max()
+    weights = random_weights()
+    exact = far.astype(np.float64) @ weights
+    assert error(round_static(weights, seen).product(far), exact) < 0.05
 
 
 def test_a_static_product_is_near_the_exact_one_and_right_on_the_average() -> None:
@@ -75,9 +86,20 @@ def test_rounding_makes_up_for_itself_where_channels_are_alike() -> None:
 
 def test_a_channel_that_never_changes_is_part_of_what_is_added() -> None:
     states, weights = random_states(), random_weights()
-    states[:, 3], states[:, 4] = 1000, 0
+    states[:, 3], states[:, 4] = 1234.567, 0
     static = round_static(weights, see(states))
-    assert error(static.product(states), states @ weights) < 0.01
+    assert error(static.product(states), states @ weights) < 0.015
+    states[:] = states[0]
+    static = round_static(weights, see(states))
+    assert np.abs(static.product(states) / (states @ weights) - 1).max() < 1e-3
+
+
+def test_what_rectifiers_leave_at_zero_stays_zero() -> None:
+    states, weights = np.maximum(random_states(), 0), random_weights()
+    static = round_static(weights, see(states))
+    assert np.array_equal(static.zeros, np.rint(static.zeros))
+    nothing = np.zeros((1, K), np.float32)
+    assert np.abs(static.product(nothing)).max() < 0.02 * np.abs(states @ weights).max()
 
 
 def test_channels_that_are_large_in_few_tokens_cost_precision_unless_they_are_apart() -> None:
@@ -95,24 +117,30 @@ def test_of_static_products_side_by_side_each_is_its_columns() -> None:
     assert np.abs(np.hstack(parts) - static.product(states)).max() < 1e-3
 
 
-def make_graph(path: Path, *, shared: bool = False) -> None:
-    """Two products of the same states (B, L, K), one of them with a bias, put together; with one matrix if shared."""
-    states = ir.Value(name="states", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["B", "L", K]))
+def make_graph(path: Path, *, shared: bool = False, first: Array | None = None) -> None:
+    """Two products of the same states (B, L, width), one with a bias, put together; of one matrix if shared."""
+    first = random_weights() if first is None else first
+    width = len(first)
+    states = ir.Value(name="states", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["B", "L", width]))
     mask = ir.Value(name="attention_mask", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["B", "L"]))
-    matrices = {"first": random_weights(), "second": random_weights()[::-1].copy(), "bias": random_weights()[0]}
+    matrices = {
+        "first": first,
+        "second": random_weights(width)[::-1].copy(),
+        "bias": random_weights()[0],
+    }
     constants = {
         name: ir.Value(name=name, const_value=ir.tensor(array, name=name), shape=ir.Shape(array.shape),
                        type=ir.TensorType(ir.DataType.FLOAT))
         for name, array in matrices.items()
     }  # fmt: skip
-    first = ir.node("MatMul", [states, constants["first"]])
+    plain = ir.node("MatMul", [states, constants["first"]])
     second = ir.node("MatMul", [states, constants["first" if shared else "second"]])
     biased = ir.node("Add", [second.outputs[0], constants["bias"]])
-    together = ir.node("Concat", [first.outputs[0], biased.outputs[0]], {"axis": -1})
+    together = ir.node("Concat", [plain.outputs[0], biased.outputs[0]], {"axis": -1})
     made = together.outputs[0]
     made.name, made.type, made.shape = "made", ir.TensorType(ir.DataType.FLOAT), ir.Shape(["B", "L", 2 * N])
     graph = ir.Graph(
-        [states, mask], [made], nodes=[first, second, biased, together], initializers=list(constants.values()),
+        [states, mask], [made], nodes=[plain, second, biased, together], initializers=list(constants.values()),
         opset_imports={"": 18, "com.microsoft": 1},
     )  # fmt: skip
     ir.save(ir.Model(graph, ir_version=10), path)
@@ -134,7 +162,7 @@ def batches(states: Array, *, padding: float = 0) -> dict[str, Tensors]:
 def compute(path: Path, states: Array) -> Array:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     mask = np.ones((len(states) // 20, 20), np.int64)
-    feeds = {"states": states.reshape(-1, 20, K), "attention_mask": mask}
+    feeds = {"states": states.reshape(-1, 20, states.shape[-1]), "attention_mask": mask}
     given = {node.name for node in session.get_inputs()}
     made: Array = session.run(None, {name: feed for name, feed in feeds.items() if name in given})[0]
     return made.reshape(-1, 2 * N)
@@ -169,8 +197,11 @@ def test_in_blocks_is_what_no_rows_tell_of_or_whose_weights_are_shared_or_what_a
     make_graph(fused)
     in_blocks = {"MatMulNBits": 2, "QuantizeLinear": 0}
     assert write_int8(fused, made, {}) == in_blocks
-    one_row = {"0": {name: values[:1, :2] for name, values in batches(random_states())["0"].items()}}
-    assert write_int8(fused, made, one_row) == in_blocks  # of so few tokens none is held out
+    one_batch = dict(list(batches(random_states()).items())[:1])
+    assert write_int8(fused, made, one_batch) == in_blocks  # none is left to be held out
+    every = batches(random_states())
+    few = {name: {feed: values[:1] for feed, values in batch.items()} for name, batch in every.items()}
+    assert write_int8(fused, made, few) == in_blocks  # so few tokens do not tell how large others are
     unlike = random_states()
     unlike[::50] *= 100  # all of their channels
     assert write_int8(fused, made, batches(unlike)) == in_blocks
@@ -191,10 +222,10 @@ def test_a_graph_without_products_is_refused(tmp_path: Path) -> None:
 
 
 def test_blocks_are_as_the_operator_rounds_them(tmp_path: Path) -> None:
-    make_graph(tmp_path / "fused.onnx")
+    sizes = np.where(np.arange(WIDE) < BLOCK, 1, 100).astype(np.float32)[:, None]  # of another scale in the next block
+    states, weights = random_states(width=WIDE) * sizes.T, random_weights(WIDE) / sizes
+    make_graph(tmp_path / "fused.onnx", first=weights)
     write_int8(tmp_path / "fused.onnx", tmp_path / "int8.onnx", {})
-    states = random_states()
-    expected = product_in_blocks(states, random_weights())
-    exact = states @ random_weights()
-    found = compute(tmp_path / "int8.onnx", states)[:, :N]
-    assert error(found, exact) == pytest.approx(error(expected, exact), rel=0.1)
+    exact, found = states @ weights, compute(tmp_path / "int8.onnx", states)[:, :N]
+    assert error(found, exact) == pytest.approx(error(product_in_blocks(states, weights), exact), rel=0.1)
+    assert error(found, exact) < 0.02

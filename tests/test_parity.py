@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, run_tfbatch
 from tfbatch.errors import ExportNotVerified
-from tfbatch_export.parity import check_parity, compare, mean
+from tfbatch_export.parity import check_parity, compare, mean, ways
 
 LOGITS = np.array([[1.0, -1.0], [-0.5, 0.5], [2.0, 0.0]], np.float32)
 
@@ -37,6 +37,12 @@ def test_figures_of_a_comparison_are_by_row() -> None:
 def test_either_label_of_a_tie_is_right() -> None:
     reference = np.array([[0.1, 0.10001]], np.float32)
     assert compare(reference[:, ::-1].copy(), reference, labels=True)["label_agreement"] == 1
+
+
+def test_openvinos_int8_is_not_judged_where_its_sums_would_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    for flags, devices in (({"sse2"}, ["cpu"]), ({"sse2", "avx_vnni"}, ["cpu", "openvino"])):
+        monkeypatch.setattr("tfbatch_export.parity.processor_flags", lambda flags=flags: flags)
+        assert [device.name for device, _ in ways("int8")] == devices
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

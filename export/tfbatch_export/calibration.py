@@ -1,7 +1,7 @@
 """What the products of a graph read over real rows."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,69 +14,78 @@ from tfbatch.onnxruntime_session import open_graph
 from tfbatch_export.families import Tensors
 
 Numbers = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 
-JUDGED = 8  # of so many tokens one is held out
-MOST_JUDGED = 128  # of a batch
+HELD_OUT = 3  # of so many batches one is held out
+MOST_HELD_OUT = 128  # tokens of it
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a product reads of all tokens together: the K channels' lowest and highest numbers and means (K,), their
-    covariance (K, K), and some tokens (n, K) that none of these were taken from."""
+    """What a product reads of tokens: the K channels' lowest and highest numbers and means (K,), their covariance
+    (K, K), and tokens of other rows (n, K)."""
 
     low: Numbers
     high: Numbers
     mean: Numbers
-    covariance: Numbers
+    covariance: Doubles
     held_out: Numbers
 
 
 class Tally:
-    """Makes `Seen` of one batch after another."""
+    """Makes `Seen` of tokens. They are summed as they differ from the first ones' mean: of channels that are far from
+    zero and vary little nothing would be left else."""
 
     def __init__(self) -> None:
         self._tokens = 0
         self._low: Numbers | float = np.inf
         self._high: Numbers | float = -np.inf
+        self._middle: Numbers | float = 0
         self._sum: Numbers | float = 0
         self._squares: Numbers | float = 0
         self._held_out: list[Numbers] = []
 
-    def add(self, states: Numbers) -> None:
-        """Count in some tokens (n, K)."""
-        is_held_out = np.arange(len(states)) % JUDGED == JUDGED - 1
-        self._held_out.append(states[is_held_out][:MOST_JUDGED])
-        counted = states[~is_held_out]
-        if not len(counted):
-            return
-        self._tokens += len(counted)
-        self._low = np.minimum(self._low, counted.min(0))
-        self._high = np.maximum(self._high, counted.max(0))
-        self._sum += counted.sum(0)
-        self._squares += counted.T @ counted
-
     @property
     def is_enough(self) -> bool:
-        """Whether any token is held out, before which others were counted."""
-        return any(map(len, self._held_out))
+        """Whether there are tokens of both kinds."""
+        return self._tokens > 0 and any(map(len, self._held_out))
+
+    def add(self, states: Numbers) -> None:
+        """Count in some tokens (n, K)."""
+        if not len(states):
+            return
+        if not self._tokens:
+            self._middle = states.mean(0)
+        centred = states - self._middle
+        self._tokens += len(states)
+        self._low = np.minimum(self._low, states.min(0))
+        self._high = np.maximum(self._high, states.max(0))
+        self._sum += centred.sum(0)
+        self._squares += centred.T @ centred
+
+    def hold_out(self, states: Numbers) -> None:
+        """Keep some of tokens (n, K)."""
+        self._held_out.append(np.random.default_rng(0).permutation(states)[:MOST_HELD_OUT])
 
     def seen(self) -> Seen:
-        """Of all that was added, which must be enough."""
-        mean = np.asarray(self._sum / self._tokens, np.float32)
+        """Of all tokens, which must be enough."""
+        mean = np.asarray(self._sum / self._tokens, np.float64)
         return Seen(
             low=np.asarray(self._low),
             high=np.asarray(self._high),
-            mean=mean,
-            covariance=np.asarray(self._squares / self._tokens - np.outer(mean, mean), np.float32),
+            mean=np.asarray(self._middle + mean, np.float32),
+            covariance=np.asarray(self._squares / self._tokens - np.outer(mean, mean)),
             held_out=np.concatenate(self._held_out),
         )
 
 
-def calibrate(model: ir.Model, values: Sequence[ir.Value], batches: Mapping[str, Tensors]) -> dict[ir.Value, Seen]:
-    """What some values (..., K) of a graph are over batches; padding is left out. Those that are of too few
-    tokens are not told of."""
+def calibrate(
+    model: ir.Model, values: Sequence[ir.Value], batches: Mapping[str, Tensors]
+) -> Iterator[tuple[ir.Value, Seen]]:
+    """What some values (..., K) of a graph are over batches, of which every other one is held out; those that are of
+    too few tokens are left out, and what a mask calls padding."""
     if not (values and batches):
-        return {}
+        return
     tallies = {value: Tally() for value in values}
     outputs = list(model.graph.outputs)
     with tempfile.TemporaryDirectory() as scratch:
@@ -88,11 +97,16 @@ def calibrate(model: ir.Model, values: Sequence[ir.Value], batches: Mapping[str,
             model.graph.outputs[:] = outputs
         session = open_graph(path, find_device("cpu"))
         names = [given.name for given in session.get_inputs()]
-        for batch in batches.values():
+        for index, batch in enumerate(batches.values()):
             found = session.run(None, {name: batch[name].numpy() for name in names})
             for value, states in zip(values, found, strict=True):
-                tallies[value].add(real_tokens(states, batch))
-    return {value: tally.seen() for value, tally in tallies.items() if tally.is_enough}
+                tally, tokens = tallies[value], real_tokens(states, batch)
+                tally.hold_out(tokens) if index % HELD_OUT == HELD_OUT - 1 else tally.add(tokens)
+            del found, states, tokens  # as large as the next batch's
+    for value in values:
+        tally = tallies.pop(value)
+        if tally.is_enough:
+            yield value, tally.seen()
 
 
 def real_tokens(states: Numbers, batch: Tensors) -> Numbers:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import onnx_ir
 import torch
-from tfbatch.errors import UsageError
+from tfbatch.errors import ExportNotVerified, UsageError
 from tfbatch.manifest import Graph, SideGraph
 from transformers import PreTrainedModel
 
@@ -27,17 +27,30 @@ def make_graph(
 ) -> Graph:
     """The graph of a precision, made of the fused one and found equal to the checkpoint."""
     path, kept = folder / GRAPH_FILES[precision], list[str]()
+    if precision == "int8":
+        return make_int8_graph(fused, path, expected, samples, layers)
     if precision == "fp32":
-        expected = expected | write_fp32(fused, path)
-    elif precision == "int8":
-        expected = expected | write_int8(fused, path, {name: samples.batches[name] for name in samples.real})
+        changed = write_fp32(fused, path)
     else:
         changed, kept = write_fp16(fused, path, samples.batches)
-        expected = expected | changed
+    graph = count_and_prove(path, precision, expected | changed, samples, layers)
+    return replace(graph, kept_in_fp32=kept)
+
+
+def make_int8_graph(fused: Path, path: Path, expected: dict[str, int], samples: Samples, layers: int) -> Graph:
+    """The graph in 8 bits, of static products where these are near enough all together, else of blocks."""
+    real = {name: batch for name, batch in samples.batches.items() if name in samples.real}
+    try:
+        return count_and_prove(path, "int8", expected | write_int8(fused, path, real), samples, layers)
+    except ExportNotVerified:
+        return count_and_prove(path, "int8", expected | write_int8(fused, path, {}), samples, layers)
+
+
+def count_and_prove(path: Path, precision: str, expected: dict[str, int], samples: Samples, layers: int) -> Graph:
+    """What the manifest says of a graph, once its operators have been counted."""
     counts = count_operators(onnx_ir.load(path))
     check_fusion(counts, expected)
-    graph = prove_graph(path, precision, counts, expected, samples=samples, layers=layers)
-    return replace(graph, kept_in_fp32=kept)
+    return prove_graph(path, precision, counts, expected, samples=samples, layers=layers)
 
 
 def make_side_graph(folder: Path, name: str, side: Family, model: PreTrainedModel) -> SideGraph:

@@ -4,7 +4,7 @@ A product with a matrix of weights is computed in one of two ways, see `rounding
 `DequantizeLinear` and `MatMul`, which onnxruntime and OpenVINO multiply in 8 bits: activations have a step for each
 channel, found on real rows. Or in blocks, as `MatMulNBits`: scales are found as activations come, which takes up to
 twice as long, but no token that is unlike all others costs these their precision. It is static where that is nearly
-as exact as blocks, on real tokens that no step was found on; without real rows all is in blocks.
+as exact as blocks, on rows that no step was found on; without real rows all is in blocks.
 
 So that query, key and value are such products too, `Attention` is taken apart where it has no order and no bias of
 places.
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 from tfbatch.errors import ExportNotVerified
 
 from tfbatch_export.calibration import Numbers, Seen, calibrate
@@ -26,7 +27,7 @@ from tfbatch_export.rounding import BLOCK, Static, product_in_blocks, round_stat
 from tfbatch_export.values import add_constant, is_weights, numbers, only_user, put_in_place, width_of
 
 INT8_ACTIVATIONS = 4  # `accuracy_level` of MatMulNBits: 8-bit activations, 32-bit sums
-NEARLY = 1.4  # times the error of blocks
+NEARLY = 1.3  # times the error of blocks
 OUTLIERS = (0, 8)  # channels that may be computed apart, the fewest that will do
 APART = "_apart"  # how the names of the products of these end
 BIASED = {"Add", "BiasGelu"}  # what adds a bias to a product
@@ -47,11 +48,16 @@ def write_int8(source: Path, target: Path, real: Mapping[str, Tensors]) -> dict[
     readers = products_by_input(model.graph)
     if not readers:
         raise ExportNotVerified("int8: the graph has no product with a matrix of weights")
-    seen = calibrate(model, [value for value, products in readers.items() if may_be_static(products)], real)
-    statics = {value: static for value in seen if (static := near_enough(readers[value], seen[value]))}
+    watched = [value for value, products in readers.items() if may_be_static(products)]
+    statics = {
+        value: static
+        for value, seen in calibrate(model, watched, real)
+        if (static := near_enough(readers[value], seen)) is not None
+    }
     for value, static in statics.items():
         make_static(model.graph, value, readers[value], static)
     in_blocks = sum(len(products) for value, products in readers.items() if value not in statics)
+    RemoveUnusedNodesPass()(model)  # the weights as they were
     onnx.save(put_in_blocks(ir.to_proto(model)), target)
     return changed | {"MatMulNBits": in_blocks, "QuantizeLinear": len(statics)}
 
@@ -115,10 +121,8 @@ def make_static(graph: ir.Graph, value: ir.Value, products: Sequence[ir.Node], s
 def read_levels(graph: ir.Graph, first: ir.Node, value: ir.Value, static: Static) -> tuple[ir.Value, ir.Value | None]:
     """What products read in place of a value, from the first one on: its levels, and the channels that stay."""
     name = value.name or "value"
-    one, none = (
-        add_constant(graph, "one_level", np.array(1, np.float32)),
-        add_constant(graph, "no_level", np.array(0, np.uint8)),
-    )
+    one = add_constant(graph, "one_level", np.array(1, np.float32))
+    none = add_constant(graph, "no_level", np.array(0, np.uint8))
     scaled = ir.node("Mul", [value, add_constant(graph, f"{name}_steps", 1 / static.steps)])
     shifted = ir.node("Add", [scaled.outputs[0], add_constant(graph, f"{name}_zeros", static.zeros)])
     rounded = ir.node("QuantizeLinear", [shifted.outputs[0], one, none])
@@ -147,6 +151,8 @@ def add_behind(graph: ir.Graph, node: ir.Node, value: ir.Value) -> ir.Node:
     made = node.outputs[0]
     addition = ir.node("Add", [made, value])
     put_in_place(made, addition.outputs[0])
+    if made.name is None:  # the sum is an output of the graph now, of that name
+        made.name = f"{addition.outputs[0].name}_before"
     addition.replace_input_with(0, made)
     graph.insert_after(node, [addition])
     return addition

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from tfbatch.device import arithmetic, find_device, open_session
+from tfbatch.device import arithmetic, find_device, is_overflowing, open_session
 from tfbatch.errors import BadConfiguration, ExportNotVerified
-from tfbatch.machine import available_threads
+from tfbatch.machine import available_threads, processor_flags
 from tfbatch.manifest import mean, way_of
 from tfbatch.openvino_session import has_bf16
 from tfbatch.session import Device
@@ -116,7 +116,7 @@ def measure_way(graph: Path, samples: Samples, device: Device, precision: str) -
 def ways(precision: str) -> Iterator[tuple[Device, str]]:
     """How a graph of a precision can be run here on the processor: device, and precision as it is asked for."""
     yield find_device("cpu"), precision
-    if find_spec("openvino"):
+    if find_spec("openvino") and not (precision == "int8" and is_overflowing(processor_flags())):
         yield find_device("openvino"), precision
         if precision == "fp32" and has_bf16():
             yield find_device("openvino"), "bf16"

@@ -1,12 +1,11 @@
 """Products with weights in 8 bits: what becomes of their numbers.
 
-Static: each channel of what is read has a step of its own, found on real rows, and each column of weights one scale.
-How a channel's range is shared between the two is SmoothQuant's (Xiao et al., 2023): where all tokens are large the
-step is, and so are the weights by which it is multiplied. Weights are rounded one channel after another, and those
-that follow are moved to make up for it, as GPTQ does (Frantar et al., 2023); what rounding takes away on the average
-is added.
-Some products read a few channels that are far larger than all others, in some tokens: these can be left as they are, in
-float32, as LLM.int8() does (Dettmers et al., 2022).
+Static: the channels of what is read have a step each, found on real rows, and the columns of weights a scale each. A
+channel that is large for all tokens has a large step, by which its weights are multiplied; how much of its range is
+left to them is SmoothQuant's alpha (Xiao et al., 2023). Weights are rounded one channel after another, and those that
+follow are moved to make up for it, as GPTQ does (Frantar et al., 2023); what that takes away on the average is added.
+A few channels that are far larger than all others, in some tokens, can be left as they are, as by LLM.int8()
+(Dettmers et al., 2022).
 
 In blocks: 128 weights along a column, and 128 activations of a token, share a scale, which is found as they come.
 """
@@ -17,16 +16,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from tfbatch_export.calibration import Numbers, Seen
+from tfbatch_export.calibration import Doubles, Numbers, Seen
 
 BLOCK = 128  # channels that share a scale where it is found as they come
 LEVELS = 255  # of activations, from 0 on
 LARGEST = 127  # of weights
 SMOOTHING = 0.9  # SmoothQuant's alpha: 1 gives each channel all levels
 DAMPING = 0.01  # GPTQ's, of the mean variance
+NOISE = 1 / 12  # the variance that rounding adds to a channel, in levels
 NARROWEST = 1e-3  # the least range of a channel, of its largest number
 AT_ONCE = 128  # channels after which what is left is moved together
-SMALLEST = float(np.finfo(np.float32).tiny) ** 0.5  # in place of zero, where it divides
+SMALLEST = 1e-12  # in place of zero, where it divides
 
 
 @dataclass(frozen=True)
@@ -69,26 +69,27 @@ def round_static(weights: Numbers, seen: Seen, outliers: int = 0) -> Static:
     sizes = np.maximum(np.abs(seen.low), np.abs(seen.high))
     ranges = np.maximum(seen.high - seen.low, np.maximum(NARROWEST * sizes, SMALLEST))
     largest = np.abs(weights).max(1)
-    apart = np.sort(np.argsort(-ranges * largest)[:outliers])
-    inner = weights.copy()
-    inner[apart] = largest[apart] = 0
     largest = np.maximum(largest, max(NARROWEST * largest.max(), SMALLEST))
+    order = np.argsort(-ranges * largest)
+    apart, others = np.sort(order[:outliers]), order[outliers:]
     shares = ranges**SMOOTHING / largest ** (1 - SMOOTHING)
-    steps = np.asarray(shares * (ranges / shares).max() / LEVELS, np.float32)
-    zeros = np.asarray(LEVELS / 2 - (seen.low + seen.high) / 2 / steps, np.float32)
+    steps = np.asarray(shares * (ranges / shares)[others].max() / LEVELS, np.float32)
+    zeros = np.asarray(np.rint(LEVELS / 2 - (seen.low + seen.high) / 2 / steps), np.float32)
+    inner, covariance = weights.copy(), seen.covariance / np.outer(steps, steps)
+    inner[apart] = covariance[apart] = covariance[:, apart] = 0
     scaled = inner * steps[:, None]
     scales = np.maximum(np.abs(scaled).max(0) / LARGEST, SMALLEST)
-    rounded = round_weights(scaled, scales, seen.covariance / np.outer(steps, steps))
+    rounded = round_weights(scaled, scales, covariance)
     made = (seen.mean / steps + zeros) @ rounded.astype(np.float32) * scales
     return Static(steps, zeros, rounded, scales, seen.mean @ inner - made, apart, weights[apart])
 
 
-def round_weights(weights: Numbers, scales: Numbers, covariance: Numbers) -> npt.NDArray[np.int8]:
-    """Levels of weights (K, N), so that their product with inputs of a covariance (K, K) changes little."""
+def round_weights(weights: Numbers, scales: Numbers, covariance: Doubles) -> npt.NDArray[np.int8]:
+    """Levels of weights (K, N), so that their product with levels of a covariance (K, K) changes little."""
     variances = np.diag(covariance)
     order = np.argsort(-variances)
-    damped = covariance[np.ix_(order, order)].astype(np.float64)
-    damped[np.diag_indices_from(damped)] += DAMPING * max(variances.mean(), SMALLEST)
+    damped = covariance[np.ix_(order, order)]
+    damped[np.diag_indices_from(damped)] += max(DAMPING * variances.mean(), NOISE)
     moves = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
     left, rounded = weights[order], np.empty(weights.shape, np.int8)
     for first in range(0, len(left), AT_ONCE):

@@ -76,7 +76,8 @@ def choose_precision(device: Device, asked: str, graphs: Mapping[str, Graph]) ->
         raise DeviceUnavailable("--precision bf16: this processor has neither AVX512-BF16 nor AMX; int8 may serve")
     if asked == "int8" and device.is_cuda:
         raise UsageError("--precision int8 is for processors: add --device cpu or --device openvino")
-    if asked == "int8" and device.runtime == "openvino" and is_overflowing(processor_flags()):
+    is_static = asked == "int8" and "int8" in graphs and graphs["int8"].fused.get("QuantizeLinear", 0) > 0
+    if is_static and device.runtime == "openvino" and is_overflowing(processor_flags()):
         raise DeviceUnavailable(
             "--device openvino --precision int8: this processor has neither VNNI nor AMX, without which sums of 8-bit "
             "products overflow there; --device cpu computes them in more bits"
@@ -91,7 +92,7 @@ def choose_precision(device: Device, asked: str, graphs: Mapping[str, Graph]) ->
 
 def is_overflowing(flags: set[str]) -> bool:
     """Whether a processor of these instructions adds products of 8 bits up in 16, as x86 does without any for it."""
-    return "avx2" in flags and not flags & INT8
+    return "sse2" in flags and not flags & INT8
 
 
 def is_proved(device: Device, precision: str, graphs: Mapping[str, Graph]) -> bool | None:
