@@ -1,5 +1,6 @@
 """8-bit products: near their exact ones, static where that is nearly as exact as blocks, for real tokens alone."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 import torch
 from tfbatch.errors import ExportNotVerified
 from tfbatch_export.calibration import Seen, Tally
+from tfbatch_export.export import ExportConfig, export
 from tfbatch_export.families import Tensors
 from tfbatch_export.int8 import write_int8
-from tfbatch_export.rounding import BLOCK, product_in_blocks, round_static, round_weights
+from tfbatch_export.rounding import BLOCK, Static, product_in_blocks, round_static, round_weights
+from tfbatch_export.values import numbers
 
 K, N, TOKENS = 64, 48, 4000
 WIDE = 192  # channels, more than a block
@@ -208,6 +211,46 @@ def test_in_blocks_is_what_no_rows_tell_of_or_whose_weights_are_shared_or_what_a
     assert error(compute(made, unlike), compute(fused, unlike)) < 0.01
     make_graph(fused, shared=True)
     assert write_int8(fused, made, batches(random_states())) == in_blocks
+
+
+def test_an_output_of_the_graph_keeps_its_name(tmp_path: Path) -> None:
+    make_graph(tmp_path / "fused.onnx")
+    model = ir.load(tmp_path / "fused.onnx")
+    product = model.graph[0].outputs[0]
+    product.name, product.type, product.shape = "product", model.graph.outputs[0].type, ir.Shape(["B", "L", N])
+    model.graph.outputs.append(product)
+    ir.save(model, tmp_path / "two.onnx")
+    write_int8(tmp_path / "two.onnx", tmp_path / "int8.onnx", batches(random_states()))
+    assert [output.name for output in ir.load(tmp_path / "int8.onnx").graph.outputs] == ["made", "product"]
+    assert (
+        error(compute(tmp_path / "int8.onnx", random_states()), compute(tmp_path / "two.onnx", random_states())) < 0.02
+    )
+
+
+def test_static_products_that_fail_the_gate_are_made_of_blocks(
+    text_checkpoint: Path, reviews: Path, tmp_path: Path, many_ties: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def recorded(source: Path, target: Path, real: Mapping[str, Tensors]) -> dict[str, int]:
+        tried.append(list(real))
+        return write_int8(source, target, real)
+
+    def wrong(products: Sequence[ir.Node], seen: Seen) -> Static:
+        weights = np.concatenate([numbers(product.inputs[1]) for product in products], axis=1)
+        return round_static(-weights, seen)
+
+    monkeypatch.setattr("tfbatch_export.graphs.write_int8", recorded)
+    monkeypatch.setattr("tfbatch_export.int8.near_enough", wrong)
+    asked = ExportConfig(
+        model=str(text_checkpoint), output=tmp_path / "bundle", samples=reviews, samples_column="text", int8=True
+    )
+    graph = export(asked).manifest.graphs["int8"]
+    assert graph.fused["QuantizeLinear"] == 0 < graph.fused["MatMulNBits"]
+    assert graph.proofs["cpu int8 f32"] is True
+    first, second = tried
+    assert [int(name.rpartition(" ")[2]) for name in first] == list(range(1, len(first) + 1))  # never in another order
+    assert second == []
 
 
 def test_a_graph_without_products_is_refused(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def note(text: str) -> None:
 @click.option(
     "--samples",
     type=click.Path(path_type=Path),
-    help="Parquet whose first rows (64; 512 with --fp16 or --int8) are compared on too.",
+    help="Parquet whose first rows (64; 512 with --fp16 or --int8) are compared on too; 8-bit steps are found on them.",
 )
 @click.option("--samples-column", help="The column of --samples, where more than one fits.")
 @click.option("--samples-pair-column", help="The second text of each pair of --samples.")
@@ -40,7 +40,7 @@ def note(text: str) -> None:
 @click.option("--fp16", is_flag=True, help="Add a graph in half precision, for GPUs.")
 @click.option("--pooling", type=click.Choice(MODES), help="How pictures are embedded; default: as the paper has it.")
 @click.option("--normalise", is_flag=True, help="Embed pictures to length one.")
-@click.option("--int8", is_flag=True, help="Add a graph of 8-bit weights, for processors; needs --samples.")
+@click.option("--int8", is_flag=True, help="Add a graph of 8-bit products, for processors; needs --samples.")
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there.")
 def export(**settings: Any) -> None:
     """Turn a Hugging Face checkpoint into a verified bundle.

@@ -159,7 +159,7 @@ def write_preprocessor(
 def refuse_paths(config: ExportConfig) -> None:
     """Refuse samples that are not there, and to replace anything but a bundle that may be replaced."""
     if config.int8 and config.samples is None:
-        raise UsageError("--int8 needs --samples FILE.parquet: real rows tell whether labels stay what they are")
+        raise UsageError("--int8 needs --samples FILE.parquet: 8-bit steps are found and labels compared on real rows")
     if config.samples is not None and not config.samples.is_file():
         raise NoInput(f"--samples {config.samples} does not exist")
     if not config.output.exists():

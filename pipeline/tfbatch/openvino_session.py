@@ -1,4 +1,4 @@
-"""OpenVINO, a second runtime for processors. It has bfloat16, and its 8-bit products take a scale for each token."""
+"""OpenVINO, a second runtime for processors. It has bfloat16, and is the faster one in 8 bits."""
 
 import sys
 from collections import deque
