@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT, run_tfbatch
-from tfbatch.device import is_overflowing
 from tfbatch.errors import ExportNotVerified
-from tfbatch.machine import processor_flags
+from tfbatch.machine import is_overflowing, processor_flags
 from tfbatch_export.parity import check_parity, compare, mean, ways
 
 LOGITS = np.array([[1.0, -1.0], [-0.5, 0.5], [2.0, 0.0]], np.float32)

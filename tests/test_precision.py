@@ -22,12 +22,11 @@ from tfbatch.device import (
     choose_precision,
     faster_choice,
     find_device,
-    is_overflowing,
     is_proved,
     open_session,
 )
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
-from tfbatch.machine import processor_flags
+from tfbatch.machine import is_overflowing, processor_flags
 from tfbatch.manifest import Graph
 from tfbatch.openvino_session import has_bf16
 from tfbatch.session import Device

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from tfbatch.device import arithmetic, find_device, is_overflowing, open_session
+from tfbatch.device import arithmetic, find_device, open_session
 from tfbatch.errors import BadConfiguration, ExportNotVerified
-from tfbatch.machine import available_threads, processor_flags
+from tfbatch.machine import available_threads, is_overflowing, processor_flags
 from tfbatch.manifest import mean, way_of
 from tfbatch.openvino_session import has_bf16
 from tfbatch.session import Device

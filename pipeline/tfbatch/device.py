@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tfbatch.bound_session import BoundSession
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
-from tfbatch.machine import processor_flags
+from tfbatch.machine import INT8, is_overflowing, processor_flags
 from tfbatch.manifest import Graph, graph_of, way_of
 from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem, load_runtime
 from tfbatch.openvino_session import OpenVinoSession, has_bf16, load_openvino
@@ -17,7 +17,6 @@ from tfbatch.session import Device, Reduction, Session
 from tfbatch.stop import Stop
 
 BF16 = {"avx512_bf16", "amx_bf16"}  # as Linux names them
-INT8 = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
 def find_devices(asked: str, memory: float | None = None) -> list[Device]:
@@ -88,11 +87,6 @@ def choose_precision(device: Device, asked: str, graphs: Mapping[str, Graph]) ->
             f"checkpoint to be used so; `tfbatch verify` shows the figures"
         )
     return asked
-
-
-def is_overflowing(flags: set[str]) -> bool:
-    """Whether a processor of these instructions adds products of 8 bits up in 16, as x86 does without any for it."""
-    return "sse2" in flags and not flags & INT8
 
 
 def is_proved(device: Device, precision: str, graphs: Mapping[str, Graph]) -> bool | None:

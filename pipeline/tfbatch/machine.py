@@ -11,6 +11,7 @@ from pathlib import Path
 CGROUP = Path("/sys/fs/cgroup")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 KEPT = 16 << 20  # bytes
+INT8 = {"avx512_vnni", "avx_vnni", "amx_int8"}  # instructions that multiply 8 bits, as Linux names them
 SHARE_HEAP = 2  # processors that one heap is enough for
 
 
@@ -92,6 +93,11 @@ def processor_flags() -> set[str]:
         return set()
     flags = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
     return set(flags.partition(":")[2].split())
+
+
+def is_overflowing(flags: set[str]) -> bool:
+    """Whether a processor of these instructions adds products of 8 bits up in 16, as x86 does without any for it."""
+    return "sse2" in flags and not flags & INT8
 
 
 def processor_name() -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tfbatch.batches import Feeds, Floats, arrays
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, first_line
+from tfbatch.machine import is_overflowing, processor_flags
 from tfbatch.mapped_weights import Unwritten, without_weights
 from tfbatch.nvidia import driver_problem
 from tfbatch.session import PROVIDERS, Device, OutOfMemory
@@ -90,9 +91,8 @@ def open_graph(graph: Path | bytes, device: Device, name: str | None = None) -> 
     options.enable_mem_pattern = False  # it would keep a plan for every shape of batch
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry(
-        "session.x64quantprecision", "1"
-    )  # else 8-bit sums overflow where there is no VNNI
+    if is_overflowing(processor_flags()):
+        options.add_session_config_entry("session.x64quantprecision", "1")  # in more bits, which takes longer
     providers: list[object] = [device.provider]
     missing: list[str] = []
     if device.is_cuda:
