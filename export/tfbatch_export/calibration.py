@@ -41,7 +41,7 @@ class Tally:
         self._low: Numbers | float = np.inf
         self._high: Numbers | float = -np.inf
         self._middle: Numbers | float = 0
-        self._sum: Numbers | float = 0
+        self._sum: Doubles | float = 0
         self._squares: Numbers | float = 0
         self._held_out: list[Numbers] = []
 
@@ -56,11 +56,11 @@ class Tally:
             return
         if not self._tokens:
             self._middle = states.mean(0)
-        centred = states - self._middle
+        centred = np.asarray(states - self._middle, np.float32)
         self._tokens += len(states)
         self._low = np.minimum(self._low, states.min(0))
         self._high = np.maximum(self._high, states.max(0))
-        self._sum += centred.sum(0)
+        self._sum += centred.sum(0, dtype=np.float64)
         self._squares += centred.T @ centred
 
     def hold_out(self, states: Numbers) -> None:
