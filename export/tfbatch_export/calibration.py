@@ -82,8 +82,8 @@ class Tally:
 def calibrate(
     model: ir.Model, values: Sequence[ir.Value], batches: Mapping[str, Tensors]
 ) -> Iterator[tuple[ir.Value, Seen]]:
-    """What some values (..., K) of a graph are over batches, of which every other one is held out; those that are of
-    too few tokens are left out, and what a mask calls padding."""
+    """What some values (..., K) of a graph are over batches, of which every third is held out; those that are of too
+    few tokens are left out, and what a mask calls padding."""
     if not (values and batches):
         return
     tallies = {value: Tally() for value in values}
@@ -100,9 +100,9 @@ def calibrate(
         for index, batch in enumerate(batches.values()):
             found = session.run(None, {name: batch[name].numpy() for name in names})
             for value, states in zip(values, found, strict=True):
-                tally, tokens = tallies[value], real_tokens(states, batch)
-                tally.hold_out(tokens) if index % HELD_OUT == HELD_OUT - 1 else tally.add(tokens)
-            del found, states, tokens  # as large as the next batch's
+                count_in = tallies[value].hold_out if index % HELD_OUT == HELD_OUT - 1 else tallies[value].add
+                count_in(real_tokens(states, batch))
+            del found, states  # as large as the next batch's
     for value in values:
         tally = tallies.pop(value)
         if tally.is_enough:
