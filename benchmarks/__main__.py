@@ -28,7 +28,9 @@ console = Console(stderr=True, highlight=False, width=150)
 def split(_: click.Context, option: click.Parameter, value: str) -> list[str]:
     """Names between commas, in an order of ours: tfbatch comes first."""
     known = list(BY_NAME) if option.name == "workloads" else contenders.names()
-    asked = value.split(",") if value else known
+    if not value:
+        return known if option.name == "workloads" else able(known)
+    asked = value.split(",")
     if unknown := [name for name in asked if name not in known]:
         raise click.BadParameter(f"{', '.join(unknown)}: there are {', '.join(known)}")
     return [name for name in known if name in asked]
@@ -36,14 +38,20 @@ def split(_: click.Context, option: click.Parameter, value: str) -> list[str]:
 
 @click.command()
 @click.option("--workloads", callback=split, default="", help="Names between commas; default: all.")
-@click.option("--contenders", "names", callback=split, default="", help="Names between commas; default: all.")
+@click.option(
+    "--contenders",
+    "names",
+    callback=split,
+    default="",
+    help="Names between commas; default: all this processor can run.",
+)
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--rows", type=click.IntRange(min=1), help="So many, in place of the workload's own.")
 @click.option("--scale", default="1", show_default=True, help="Times as many rows: 1,10 measures both.")
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
 def main(workloads: list[str], names: list[str], rounds: int, rows: int | None, scale: str, threads: int) -> None:
     """Compare tfbatch with its peers."""
-    found, bad, names = [], [], able(names)
+    found, bad = [], []
     for workload in (each for each in ALL if each.name in workloads):
         served = [name for name in names if serves(name, workload)]
         for times in map(int, scale.split(",")) if served else ():
@@ -62,7 +70,8 @@ def main(workloads: list[str], names: list[str], rounds: int, rows: int | None, 
 
 
 def able(names: list[str]) -> list[str]:
-    """Those that this processor can run as they are meant: without bfloat16 it is refused, done in fp32 or imitated."""
+    """Those that this processor can run as they are meant: without bfloat16 it is refused, done in fp32 or imitated.
+    Whoever is asked for by name runs all the same."""
     if has_bf16():
         return names
     left_out = [name for name in names if contenders.load_contender(name).PRECISION == "bf16"]
