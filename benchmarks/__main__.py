@@ -26,11 +26,9 @@ console = Console(stderr=True, highlight=False, width=150)
 
 
 def split(_: click.Context, option: click.Parameter, value: str) -> list[str]:
-    """Names between commas, in an order of ours: tfbatch comes first."""
+    """Names between commas, or none, in an order of ours: tfbatch comes first."""
     known = list(BY_NAME) if option.name == "workloads" else contenders.names()
-    if not value:
-        return known if option.name == "workloads" else able(known)
-    asked = value.split(",")
+    asked = value.split(",") if value else []
     if unknown := [name for name in asked if name not in known]:
         raise click.BadParameter(f"{', '.join(unknown)}: there are {', '.join(known)}")
     return [name for name in known if name in asked]
@@ -52,6 +50,7 @@ def split(_: click.Context, option: click.Parameter, value: str) -> list[str]:
 def main(workloads: list[str], names: list[str], rounds: int, rows: int | None, scale: str, threads: int) -> None:
     """Compare tfbatch with its peers."""
     found, bad = [], []
+    workloads, names = workloads or list(BY_NAME), names or able(contenders.names())
     for workload in (each for each in ALL if each.name in workloads):
         served = [name for name in names if serves(name, workload)]
         for times in map(int, scale.split(",")) if served else ():
@@ -70,8 +69,7 @@ def main(workloads: list[str], names: list[str], rounds: int, rows: int | None, 
 
 
 def able(names: list[str]) -> list[str]:
-    """Those that this processor can run as they are meant: without bfloat16 it is refused, done in fp32 or imitated.
-    Whoever is asked for by name runs all the same."""
+    """Those that this processor can run as they are meant: without bfloat16 it is refused, done in fp32 or imitated."""
     if has_bf16():
         return names
     left_out = [name for name in names if contenders.load_contender(name).PRECISION == "bf16"]
