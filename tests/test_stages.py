@@ -17,6 +17,7 @@ from tfbatch.flow import Step, complete, cut_windows, light_windows
 from tfbatch.job import make_job
 from tfbatch.plan import Part
 from tfbatch.probe import Budget
+from tfbatch.results import stacked
 from tfbatch.scoring import Scoring
 from tfbatch.session import Session
 from tfbatch.stages import Lanes, Room, after, meanwhile, overlap
@@ -174,6 +175,19 @@ def test_results_are_no_views_of_outputs() -> None:
     work.receive(np.array([2, 0, 1]), outputs)
     assert [result.tolist() for result in work.results] == outputs[[1, 2, 0]].tolist()
     assert not any(np.shares_memory(result, outputs) for result in work.results)
+
+
+def test_results_in_one_array_are_stacked_without_a_copy_and_what_is_not_there_is_zeros() -> None:
+    """The column of a window's embeddings is where they were put: a copy would be held beside it."""
+    work = works(rows=4)
+    work.receive(np.array([3, 0, 1]), np.arange(1, 7, dtype=np.float32).reshape(3, 2))
+    work.results[1] = None
+    array = stacked(work.results, 2)
+    assert array.tolist() == [[3, 4], [0, 0], [0, 0], [1, 2]]
+    assert [result is None for result in work.results] == [False, True, True, False]
+    assert np.shares_memory(array, work.results[0])
+    assert stacked(list(work.results), 2).tolist() == array.tolist()
+    assert stacked(works(rows=2).results, 3).tolist() == [[0, 0, 0]] * 2
 
 
 def test_what_is_done_meanwhile_gives_its_result_or_its_error_where_it_is_asked_for() -> None:

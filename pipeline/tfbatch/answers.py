@@ -6,6 +6,7 @@ et al., 2018); the likeliest of all windows is the text's. The Hub's pipeline di
 last releases added up the scores of equal answers, each window's own and those beside it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +63,7 @@ class Answers:
             none_score=float(none.prod()),
         )
 
-    def finish(self, results: list[Reading | None]) -> list[pa.Array]:
+    def finish(self, results: Sequence[Reading | None]) -> list[pa.Array]:
         """The columns, one answer for each text; those of no result mean nothing."""
         rows = [self._answer(result) if result else (None, None, None, None) for result in results]
         return [pa.array([row[index] for row in rows], kind) for index, kind in enumerate(answer_columns().types)]

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tfbatch.plan import Part
+from tfbatch.results import Rows
 
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -81,7 +82,7 @@ class Work:
     groups: Indices
     result_of_input: Indices
     result_of_row: Indices
-    results: list[Any]
+    results: list[Any] | Rows
     errors: dict[int, str]
     collate: Callable[[Indices, int], Feeds]
     receive: Callable[[Indices, Floats], None]
@@ -96,17 +97,7 @@ def one_result_each(
     truncated: int = 0,
 ) -> Work:
     """Work in which every input's output, as it is, is a result."""
-    results: list[Any] = [None] * len(lengths)
-    block: list[Floats] = []  # one, which goes back whole; of two threads that begin at once the first one's counts
-
-    def receive(inputs: Indices, outputs: Floats) -> None:
-        if not block:
-            block.append(np.empty((len(lengths), *outputs.shape[1:]), outputs.dtype))
-        rows = block[0]
-        for index, output in zip(inputs, outputs, strict=True):
-            rows[index] = output
-            results[index] = rows[index]
-
+    results = Rows(len(lengths))
     return Work(
         lengths=lengths,
         groups=np.zeros(len(lengths), np.int64),
@@ -115,7 +106,7 @@ def one_result_each(
         results=results,
         errors=errors,
         collate=collate,
-        receive=receive,
+        receive=results.put,
         truncated=truncated,
     )
 

@@ -1,5 +1,7 @@
 """A model's embeddings to the column that holds them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
@@ -7,6 +9,7 @@ from tfbatch.batches import Floats
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.errors import UsageError
+from tfbatch.results import stacked
 
 EMBEDDING_OPTIONS = ("dimensions", "embedding_type")
 TYPES = {"float32": pa.float32(), "float16": pa.float16()}
@@ -39,11 +42,9 @@ class Embeddings:
         """About how many bytes an embedding takes: as it is computed, as a column, in its rows' order."""
         return 12 * self._width
 
-    def finish(self, results: list[Floats | None]) -> list[pa.Array]:
+    def finish(self, results: Sequence[Floats | None]) -> list[pa.Array]:
         """The column of embeddings (D,), one for each result; those of no result mean nothing."""
-        none = np.zeros(self._width, np.float32)
-        rows = np.array([none if found is None else found for found in results], np.float32)
-        kept = rows.reshape(-1, self._width)[:, : self._kept]
+        kept = stacked(results, self._width)[:, : self._kept]
         if self._normalises:
             kept = kept / np.maximum(np.linalg.norm(kept, axis=1, keepdims=True), np.finfo(np.float32).tiny)
         values = pa.array(kept.astype(self._type.to_pandas_dtype(), copy=False).ravel(), self._type)

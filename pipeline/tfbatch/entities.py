@@ -4,6 +4,7 @@ Tokens become entities as in `transformers.pipeline`'s `aggregation_strategy`, o
 once: an entity that reaches from one window into the next is one entity.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +69,7 @@ class Entities:
         scores: Floats = raised / raised.sum(axis=1, keepdims=True)
         return scores
 
-    def finish(self, results: list[Reading | None]) -> list[pa.Array]:
+    def finish(self, results: Sequence[Reading | None]) -> list[pa.Array]:
         """The column, one list for each text; that of no result means nothing."""
         found = [self._find(result) if result else None for result in results]
         ends = np.cumsum([0, *(len(units.labels) if units else 0 for units in found)])

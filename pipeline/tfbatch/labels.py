@@ -13,6 +13,7 @@ from tfbatch.cutting import cut
 from tfbatch.device import find_device, open_session
 from tfbatch.errors import UsageError
 from tfbatch.machine import available_threads
+from tfbatch.results import Rows
 from tfbatch.stages import overlap
 from tfbatch.text import Inputs
 from tfbatch.tokenizer import Tokenizer
@@ -55,7 +56,7 @@ class Labels:
         session = open_session(self._bundle.side_graph_path(SIDE_GRAPH), device)
         lengths = self._inputs.lengths
         batches = cut(lengths, np.zeros_like(lengths), device.batch_tokens)
-        embeddings: list[Floats] = [np.zeros(0, np.float32)] * len(lengths)
+        embeddings = Rows(len(lengths))
 
         def run(index: int) -> Floats:
             batch = batches[index]
@@ -63,9 +64,8 @@ class Labels:
 
         computed = overlap(run, range(len(batches)), workers=self._threads, ahead=self._threads)
         for batch, outputs in zip(batches, computed, strict=True):
-            for index, output in zip(batch.inputs, outputs, strict=True):
-                embeddings[index] = output
-        return np.stack(embeddings)
+            embeddings.put(batch.inputs, outputs)
+        return embeddings.array()
 
     def _refuse_alike(self, encoded: Iterable[Ids]) -> None:
         """Refuse labels whose texts are the same to the model: it may know no capitals, or some letter

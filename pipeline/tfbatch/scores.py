@@ -1,5 +1,6 @@
 """Logits to the columns of a classification."""
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 import numpy as np
@@ -9,6 +10,7 @@ from tfbatch.batches import Floats
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration
+from tfbatch.results import stacked
 
 SCORE_OPTIONS = ("all_scores", "top_k", "threshold")
 Activation = Literal["softmax", "sigmoid", "none"]
@@ -55,11 +57,9 @@ class Scores:
             raise BadConfiguration(f"bundle {bundle.path} names no labels, which {bundle.manifest.task} needs")
         return cls(labels, activation_of(bundle), config)
 
-    def finish(self, results: list[Floats | None]) -> list[pa.Array]:
+    def finish(self, results: Sequence[Floats | None]) -> list[pa.Array]:
         """The columns of logits (labels,), one for each result; those of no result mean nothing."""
-        none = np.zeros(len(self.labels), np.float32)
-        rows = [none if logits is None else logits for logits in results]
-        scores = self._activate(np.array(rows, np.float32).reshape(-1, len(self.labels)))
+        scores = self._activate(stacked(results, len(self.labels)))
         order = np.argsort(-scores, axis=1, kind="stable")
         best = order[:, 0] if len(order) else np.zeros(0, np.int64)
         labels = pa.array(self.labels, pa.string())

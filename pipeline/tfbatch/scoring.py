@@ -1,6 +1,7 @@
 """A window of rows while its batches are computed, and the table it becomes."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ class Finished:
     window: Window
     table: pa.Table
     errors: dict[int, str]
-    results: list[Any]
+    results: Sequence[Any]
     result_of_row: Indices
 
 

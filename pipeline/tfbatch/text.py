@@ -11,6 +11,7 @@ from tfbatch.bundle import Bundle
 from tfbatch.cells import distinct, distinct_pairs, keep_valid
 from tfbatch.config import RunConfig
 from tfbatch.errors import UsageError
+from tfbatch.results import Rows
 from tfbatch.tokenizer import Tokenizer
 from tfbatch.tokens import Encoded, Ids
 
@@ -118,13 +119,11 @@ def flat(inputs: Sequence[Ids]) -> Ids:
     return np.concatenate([np.zeros(0, np.int32), *inputs], dtype=np.int32)
 
 
-def sum_windows(result: Any) -> Floats | None:
-    """The output that a result of `TextInput` stands for: its own, or the mean of its windows'."""
-    if isinstance(result, list):
-        total: Floats = np.sum(result, axis=0, dtype=np.float32)
-        return total
-    output: Floats | None = result
-    return output
+def sum_windows(results: Sequence[Any]) -> Sequence[Floats | None]:
+    """The outputs that results of `TextInput` stand for: their own, or the means of their windows'."""
+    if isinstance(results, Rows):
+        return results
+    return [None if windows is None else np.sum(windows, axis=0, dtype=np.float32) for windows in results]
 
 
 def distinct_texts(cells: pa.ChunkedArray) -> tuple[list[str], Indices, dict[int, str]]:

@@ -3,6 +3,7 @@
 `tasks/text_classification.py` is the task `text-classification` and ends in `TASK = ItsClass`.
 """
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -47,7 +48,7 @@ class Task(Protocol):
     def prepare(self, window: Window) -> Work:
         """Rows (R,) to model inputs and row errors."""
 
-    def finish(self, results: list[Any]) -> list[pa.Array]:
+    def finish(self, results: Sequence[Any]) -> list[pa.Array]:
         """The work's results to one array of their number for each of `columns`."""
 
 

@@ -1,5 +1,6 @@
 """One embedding for each text: to search, to cluster, to find what is alike."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -29,9 +30,9 @@ class FeatureExtraction(TextTask):
         """The text and its embedding."""
         return super().weigh(window) + self._embeddings.weight
 
-    def finish(self, results: list[Any]) -> list[pa.Array]:
+    def finish(self, results: Sequence[Any]) -> list[pa.Array]:
         """Embeddings (D,) of each text; of one in windows, their mean."""
-        return self._embeddings.finish([sum_windows(result) for result in results])
+        return self._embeddings.finish(sum_windows(results))
 
 
 TASK = FeatureExtraction

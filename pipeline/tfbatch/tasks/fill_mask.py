@@ -1,5 +1,6 @@
 """The words that a model puts in the place of each mask of a text (BERT, Devlin et al., 2018)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -90,7 +91,7 @@ class FillMask(TextTask):
             truncated=cut,
         )
 
-    def finish(self, results: list[Any]) -> list[pa.Array]:
+    def finish(self, results: Sequence[Any]) -> list[pa.Array]:
         masks = [result or [] for result in results]
         firsts = [[found.ids[0] for found in row] for row in masks]
         columns = [

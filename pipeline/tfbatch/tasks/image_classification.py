@@ -1,5 +1,6 @@
 """One label for each picture."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import pyarrow as pa
@@ -36,7 +37,7 @@ class ImageClassification:
     def prepare(self, window: Window) -> Work:
         return self._input.prepare(window.rows.column(self._column))
 
-    def finish(self, results: list[Floats | None]) -> list[pa.Array]:
+    def finish(self, results: Sequence[Floats | None]) -> list[pa.Array]:
         return self._scores.finish(results)
 
 

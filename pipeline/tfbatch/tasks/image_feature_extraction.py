@@ -1,5 +1,6 @@
 """One embedding for each picture: to search, to cluster, to find what is alike."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import pyarrow as pa
@@ -38,7 +39,7 @@ class ImageFeatureExtraction:
     def prepare(self, window: Window) -> Work:
         return self._input.prepare(window.rows.column(self._column))
 
-    def finish(self, results: list[Floats | None]) -> list[pa.Array]:
+    def finish(self, results: Sequence[Floats | None]) -> list[pa.Array]:
         return self._embeddings.finish(results)
 
 

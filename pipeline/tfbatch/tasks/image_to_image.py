@@ -1,5 +1,6 @@
 """A picture for each picture: super-resolution, in tiles where a picture is large."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -98,7 +99,7 @@ class ImageToImage:
             receive=receive,
         )
 
-    def finish(self, results: list[Enlarged | None]) -> list[pa.Array]:
+    def finish(self, results: Sequence[Enlarged | None]) -> list[pa.Array]:
         return [self._encoder.column([result.made if result else None for result in results])]
 
     def panels(self, result: Enlarged) -> list[Panel]:

@@ -4,7 +4,7 @@ Random patches are hidden, or those that `--mask-column` paints over: inpainting
 is pasted back, so that only the hidden parts are its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -118,7 +118,7 @@ class MaskedIm:
             results.append(hidden)
         return self._work(results, result_of_row, errors)
 
-    def finish(self, results: list[Hidden | None]) -> list[pa.Array]:
+    def finish(self, results: Sequence[Hidden | None]) -> list[pa.Array]:
         columns = [self._encoder.column([result.made if result else None for result in results])]
         if self._config.keep_mask:
             columns.append(self._encoder.column([self._masked(result) if result else None for result in results]))

@@ -1,5 +1,6 @@
 """The answer to a question, as it stands in a text."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import pyarrow as pa
@@ -57,7 +58,7 @@ class QuestionAnswering(ReadingTask):
         valid, pair_of_row, errors = keep_valid(readings, reasons, pair_of_row, more | errors)
         return read(valid, pair_of_row, errors, self._bundle, self._answers.keep)
 
-    def finish(self, results: list[Reading | None]) -> list[pa.Array]:
+    def finish(self, results: Sequence[Reading | None]) -> list[pa.Array]:
         return self._answers.finish(results)
 
     def _read(self, text: str, tokens: Tokens, frame: Frame | str) -> Reading | str:

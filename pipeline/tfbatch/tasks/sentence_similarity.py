@@ -1,14 +1,15 @@
 """How alike two texts are, or how well one answers the other, by a model that reads both at once
 (cross-encoder; Nogueira and Cho, 2019)."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
 
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration, UsageError
+from tfbatch.results import stacked
 from tfbatch.scores import sigmoid
 from tfbatch.tasks._text import TextTask
 
@@ -40,8 +41,8 @@ class SentenceSimilarity(TextTask):
         """`similarity`, from 0 to 1 unless it is the raw logit."""
         return pa.schema([pa.field("similarity", pa.float32())])
 
-    def finish(self, results: list[Any]) -> list[pa.Array]:
-        logits = np.array([0 if logit is None else logit[0] for logit in results], np.float32)
+    def finish(self, results: Sequence[Any]) -> list[pa.Array]:
+        logits = stacked(results, 1)[:, 0]
         return [pa.array(logits if self._is_raw else sigmoid(logits), pa.float32())]
 
 

@@ -1,5 +1,6 @@
 """One label for each text or pair of texts: sentiment, topic, intent, entailment; or several; or a number."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -23,9 +24,9 @@ class TextClassification(TextTask):
     def columns(config: RunConfig, _: Bundle | None = None) -> pa.Schema:
         return score_columns(config)
 
-    def finish(self, results: list[Any]) -> list[pa.Array]:
+    def finish(self, results: Sequence[Any]) -> list[pa.Array]:
         """Logits (labels,) of each text; of one in windows, their mean."""
-        return self._scores.finish([sum_windows(result) for result in results])
+        return self._scores.finish(sum_windows(results))
 
 
 TASK = TextClassification

@@ -1,5 +1,6 @@
 """A label for each token of a text, and what they make together: names of people, places, parts of speech."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import pyarrow as pa
@@ -53,7 +54,7 @@ class TokenClassification(ReadingTask):
         ]
         return read(readings, text_of_row, errors, self._bundle, self._entities.keep)
 
-    def finish(self, results: list[Reading | None]) -> list[pa.Array]:
+    def finish(self, results: Sequence[Reading | None]) -> list[pa.Array]:
         return self._entities.finish(results)
 
 

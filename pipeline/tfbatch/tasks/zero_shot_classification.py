@@ -3,6 +3,7 @@
 Each label is put into a sentence, and a model of entailment (NLI) is asked whether the text implies it.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -87,7 +88,7 @@ class ZeroShotClassification(TextTask):
         """How many tokens of a text go in beside a label."""
         return self._tokenizer.max_length - frame.size
 
-    def finish(self, results: list[Any]) -> list[pa.Array]:
+    def finish(self, results: Sequence[Any]) -> list[pa.Array]:
         return self._scores.finish([None if logits is None else self._of_labels(logits) for logits in results])
 
     def _of_labels(self, logits: Floats) -> Floats:

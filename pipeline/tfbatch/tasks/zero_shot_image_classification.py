@@ -1,5 +1,6 @@
 """One label for each picture, of labels that are said at run (CLIP, Radford et al., 2021)."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -51,7 +52,7 @@ class ZeroShotImageClassification:
 
         return replace(work, collate=collate)
 
-    def finish(self, results: list[Floats | None]) -> list[pa.Array]:
+    def finish(self, results: Sequence[Floats | None]) -> list[pa.Array]:
         return self._scores.finish(results)
 
 
