@@ -1,6 +1,7 @@
 """What the command asks of the C library before Arrow is there."""
 
 import ctypes
+import re
 import subprocess
 import sys
 
@@ -29,6 +30,14 @@ for thread in threads: thread.start()
 for thread in threads: thread.join()
 ctypes.CDLL(None).malloc_stats()
 """
+BLOCK = """
+import ctypes, sys
+from tfbatch import machine
+machine.available_threads = lambda: int(sys.argv[1])
+machine.return_freed_memory()
+block = bytearray(500_000)
+ctypes.CDLL(None).malloc_stats()
+"""
 
 
 @pytest.mark.parametrize(("chosen", "found"), [({}, "system"), ({"ARROW_DEFAULT_MEMORY_POOL": "mimalloc"}, "mimalloc")])
@@ -54,3 +63,12 @@ def test_threads_share_one_heap_on_a_small_machine_alone(processors: int) -> Non
     words = [sys.executable, "-c", HEAPS, str(processors)]
     done = subprocess.run(words, env=tfbatch_env({}), capture_output=True, text=True, check=True)
     assert (done.stderr.count("Arena ") == 1) == (processors == 2)
+
+
+def test_the_outputs_of_a_batch_are_kept_out_of_a_heap_that_all_threads_share() -> None:
+    def blocks(processors: int) -> int:
+        words = [sys.executable, "-c", BLOCK, str(processors)]
+        done = subprocess.run(words, env=tfbatch_env({}), capture_output=True, text=True, check=True)
+        return int(re.findall(r"max mmap regions *= *(\d+)", done.stderr)[-1])
+
+    assert blocks(2) > blocks(16)

@@ -13,7 +13,7 @@ from tfbatch.bound_session import BoundSession
 from tfbatch.device import find_device, open_session
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
 from tfbatch.machine import cgroup_quota
-from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem
+from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem, told_apart
 from tfbatch.plan import Part
 from tfbatch.scoring import Caps, Scoring
 from tfbatch.session import Device, OutOfMemory, Session
@@ -152,3 +152,19 @@ def test_a_run_leaves_nothing_in_the_home_folder(device: str, reviews: Path, tex
     done = run_tfbatch("run", reviews, "-m", text_bundle, "-o", tmp_path / "out", "--device", device, env=places)
     assert done.code == 0, done.err
     assert list(home.rglob("*")) == []
+
+
+@pytest.mark.parametrize(
+    ("message", "raised"),
+    [
+        ("CUDA failure 2: out of memory ; GPU=0 ; expr=cudaStreamCreateWithFlags(&stream)", OutOfMemory),
+        ("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0 ; expr=cublasCreate(&handle)", OutOfMemory),
+        ("CUDNN failure 4004: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED ; GPU=0", OutOfMemory),
+        ("BFCArena::AllocateRawInternal Available memory of 1 is smaller than requested bytes of 2", OutOfMemory),
+        ("CUDA failure 209: no kernel image is available for execution on the device ; GPU=0", RuntimeError),
+        ("CUDNN failure 5003: CUDNN_STATUS_EXECUTION_FAILED_CUDA_DRIVER ; GPU=0", RuntimeError),
+    ],
+)
+def test_a_lack_of_memory_is_told_from_what_else_a_gpu_reports(message: str, raised: type[Exception]) -> None:
+    with pytest.raises(raised), told_apart(Stop()):
+        raise RuntimeError(message)

@@ -188,6 +188,10 @@ def test_results_in_one_array_are_stacked_without_a_copy_and_what_is_not_there_i
     assert np.shares_memory(array, work.results[0])
     assert stacked(list(work.results), 2).tolist() == array.tolist()
     assert stacked(works(rows=2).results, 3).tolist() == [[0, 0, 0]] * 2
+    with pytest.raises(ValueError, match="1 results for 2 inputs"):
+        work.receive(np.arange(2), np.ones((1, 2), np.float32))
+    with pytest.raises(ValueError, match="reshape"):
+        stacked(work.results, 4)
 
 
 def test_what_is_done_meanwhile_gives_its_result_or_its_error_where_it_is_asked_for() -> None:

@@ -39,7 +39,7 @@ class Embeddings:
 
     @property
     def weight(self) -> int:
-        """About how many bytes an embedding takes: as it is computed, as a column, in its rows' order."""
+        """About how many bytes an embedding takes: as it is computed, at another length, in its rows' order."""
         return 12 * self._width
 
     def finish(self, results: Sequence[Floats | None]) -> list[pa.Array]:

@@ -11,7 +11,8 @@ from pathlib import Path
 CGROUP = Path("/sys/fs/cgroup")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 KEPT = 16 << 20  # bytes
-LARGE = 1 << 20  # bytes of a block that is no heap's
+LARGE = 1 << 20  # bytes from which on a block is in no heap
+LARGE_IN_SHARED = 1 << 18  # the same where all threads have one heap
 INT8 = {"avx512_vnni", "avx_vnni", "amx_int8"}  # instructions that multiply 8 bits, as Linux names them
 SHARE_HEAP = 2  # processors that one heap is enough for
 
@@ -56,18 +57,18 @@ def return_freed_memory() -> None:
     """Have glibc give large blocks back when they are freed, and on a small machine keep one heap, Arrow's too.
 
     Left alone it learns to keep blocks of up to 32 MB, in a heap for each thread, and pictures of all sizes
-    leave those full of holes. One is enough for two processors; what a batch gives, of any size below a megabyte,
-    is kept out of it too, or small blocks come to lie between: ten megabytes more by the 40,000th embedding. With
-    more its threads would wait for one another: sixteen thirty times as long as they work, and with as many heaps
-    as processors, some of which threads then share, still a third longer. What small blocks take is kept, up to
-    KEPT: to give it back and take it again costs a third of the time. Arrow, imported from here on or in a child of
-    this process, would keep memory of its own; whoever has chosen its pool keeps that.
+    leave those full of holes. One is enough for two processors. From it the outputs of batches, a few hundred
+    kilobytes of all sizes, are kept out too, or what is small comes to lie in their holes, and the heap grows by a
+    third. With more its threads would wait for one another: sixteen thirty times as long as they work, and with as
+    many heaps as processors, some of which threads then share, still a third longer. What small blocks take is kept,
+    up to KEPT: to give it back and take it again costs a third of the time. Arrow, imported from here on or in a
+    child of this process, would keep memory of its own; whoever has chosen its pool keeps that.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
         shares = available_threads() <= SHARE_HEAP
-        mallopt(M_MMAP_THRESHOLD, LARGE // 4 if shares else LARGE)
+        mallopt(M_MMAP_THRESHOLD, LARGE_IN_SHARED if shares else LARGE)
         mallopt(M_TRIM_THRESHOLD, KEPT)
         if shares:
             mallopt(M_ARENA_MAX, 1)

@@ -18,7 +18,8 @@ from tfbatch.session import PROVIDERS, Device, OutOfMemory
 from tfbatch.stop import Stop
 
 OUT_OF_MEMORY = re.compile(
-    "AllocateRawInternal|Failed to allocate memory|CUDA error 2|CUBLAS_STATUS_ALLOC_FAILED|bad allocation|bad_alloc"
+    "AllocateRawInternal|Failed to allocate memory|CUDA (error|failure) 2\\b|CU(BLAS|DNN)_STATUS_\\w*ALLOC\\w*_FAILED|"
+    "bad allocation|bad_alloc"
 )
 # What a GPU is for, besides all of com.microsoft's operators. The arithmetic of shapes onnxruntime itself
 # leaves to the processor, on purpose; `session.disable_cpu_ep_fallback` would refuse that too, and so every graph.
