@@ -26,6 +26,7 @@ BATCHES = 8  # of a shape, one after another
 MIXED = (512, 384, 256, 192, 128, 96, 64, 48, 32, 24, 16, 8)  # lengths of one row each, again and again
 BERT = ("BertConfig", "BertForSequenceClassification")
 VIT = ("ViTConfig", "ViTForImageClassification")
+OFF = 0.05  # standard deviation of what a trained model's biases and scales are off the zeros and ones of a new one
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 
 
@@ -105,7 +106,11 @@ def make_checkpoint(case: Case) -> None:
     torch.manual_seed(0)
     partial = case.checkpoint.with_name(f"{case.checkpoint.name}.partial")
     config = getattr(transformers, case.classes[0])(**case.config)
-    case.model_class()(config).save_pretrained(partial)
+    model = case.model_class()(config)
+    for weights in model.parameters():
+        if weights.dim() == 1:
+            weights.data += OFF * torch.randn_like(weights)
+    model.save_pretrained(partial)
     if case.is_text:
         transformers.AutoTokenizer.from_pretrained(MINILM.checkpoint).save_pretrained(partial)
     elif case.name == "swin2sr":

@@ -9,7 +9,8 @@ import pytest
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from tfbatch_export.fuse import count_operators
 from tfbatch_export.gpu_graph import suit_gpus
-from tfbatch_export.values import add_constant
+from tfbatch_export.query_bias import fold_query_biases
+from tfbatch_export.values import add_constant, numbers
 
 HIDDEN, HEADS = 32, 4
 RANDOM = np.random.default_rng(0)
@@ -94,6 +95,45 @@ def test_a_layer_of_fewer_passes_gives_the_same(read_twice: bool, shifted: bool,
     for found, wanted in zip(compute(model, tmp_path / "suited.onnx", feeds), plain, strict=True):
         for row, length in enumerate(LENGTHS):
             np.testing.assert_allclose(found[row, :length], wanted[row, :length], atol=0.03)
+
+
+def make_normed_layer(kind: ir.DataType, *, shift: float, read_twice: bool = False) -> ir.Model:
+    """Attention of what a norm puts out, a shift of one number, and the sum of both."""
+    states = ir.Value(name="states", type=ir.TensorType(kind), shape=ir.Shape(["batch", "tokens", HIDDEN]))
+    lengths = ir.Value(name="lengths", type=ir.TensorType(ir.DataType.INT32), shape=ir.Shape(["batch"]))
+    layer = Layer(kind, states, lengths)
+    shifts = add_constant(layer.graph, "shift", np.full(HIDDEN, shift, kind.numpy()))
+    normed = layer.add("LayerNormalization", states, layer.weights("scale", HIDDEN), shifts, axis=-1, epsilon=1e-5)
+    weights, bias = layer.weights("qkv", HIDDEN, 3 * HIDDEN), layer.weights("qkv_bias", 3 * HIDDEN)
+    attended = layer.add("Attention", normed, weights, bias, lengths, domain="com.microsoft", num_heads=HEADS)
+    product = layer.add("MatMul", attended, layer.weights("out", HIDDEN, HIDDEN))
+    total = layer.add("Add", normed, layer.add("Add", product, layer.weights("out_bias", HIDDEN)))
+    more = {"activated": layer.add("Tanh", normed)} if read_twice else {}
+    return layer.give(total=total, **more)
+
+
+@pytest.mark.parametrize("shift", [0, 1, -0.1])
+def test_the_bias_of_a_query_is_in_its_weights(shift: float, tmp_path: Path) -> None:
+    """As far as float32 can tell, and at the cost of no other addition in float16."""
+    model, feeds = make_normed_layer(ir.DataType.FLOAT, shift=shift), {"states": STATES.astype("f4"), "lengths": LENGTHS}
+    (plain,) = compute(model, tmp_path / "plain.onnx", feeds)
+    (attention,) = (node for node in model.graph if node.op_type == "Attention")
+    assert numbers(attention.inputs[2]).all()
+    fold_query_biases(model.graph)
+    assert not numbers(attention.inputs[2])[:HIDDEN].any()
+    (found,) = compute(model, tmp_path / "folded.onnx", feeds)
+    for row, length in enumerate(LENGTHS):
+        np.testing.assert_allclose(found[row, :length], plain[row, :length], atol=2e-5)
+    half = make_normed_layer(ir.DataType.FLOAT16, shift=shift)
+    fold_query_biases(half.graph)
+    assert suited(half).get("Add", 0) == 2  # those behind attention
+
+
+def test_the_bias_of_a_query_is_left_where_states_are_read_otherwise() -> None:
+    model = make_normed_layer(ir.DataType.FLOAT, shift=1, read_twice=True)
+    before = [node.inputs for node in model.graph]
+    fold_query_biases(model.graph)
+    assert [node.inputs for node in model.graph] == before
 
 
 def test_what_is_in_float32_stays_as_it_is() -> None:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import onnx_ir as ir
 
-from tfbatch_export.values import is_half, is_weights, only_user, width_of
+from tfbatch_export.values import is_weights, only_user, width_of
 
 
 class Biased(NamedTuple):
@@ -22,13 +22,13 @@ class Biased(NamedTuple):
 
 
 def biased(addition: ir.Node | None) -> Biased | None:
-    """An addition of a bias to a product that nothing else reads, in float16; None where it is none."""
+    """An addition of a bias to a product that nothing else reads; None where it is none."""
     if addition is None or addition.op_type != "Add":
         return None
     for place, value in enumerate(addition.inputs):
         other = addition.inputs[1 - place]
         product = None if other is None else other.producer()
-        if not (is_weights(value) and is_half(value)) or product is None or product.op_type != "MatMul":
+        if not is_weights(value) or product is None or product.op_type != "MatMul":
             continue
         if width_of(value) and is_weights(product.inputs[1]) and only_user(product.outputs[0]) is addition:
             return Biased(product, addition, place)

@@ -5,7 +5,8 @@ does no more than read numbers and write them again. So
 
 - biases of query, key and value are not added to all three before they are attended with. A key's adds the
   same to all scores of a query, which softmax does not see; a value's adds itself to what comes out, since weights
-  of attention come to one, and so can be part of the bias behind the next product. A query's is left;
+  of attention come to one, and so can be part of the bias behind the next product. A query's is left where it is
+  not part of its weights, see `query_bias`;
 - a residual sum is made by what normalises it, `SkipLayerNormalization`, which onnxruntime does by itself only
   where nothing else reads the sum;
 - embeddings of words, places and types are gathered, added and normalised by one kernel;
@@ -53,7 +54,7 @@ def suit_gpus(model: ir.Model) -> dict[str, int]:
 
 def move_biases(graph: ir.Graph, attention: ir.Node) -> None:
     """Leave an attention no bias: the key's changes nothing, the value's goes behind the next product, the query's
-    is added to it alone."""
+    is added to it alone, where there is any."""
     bias = attention.inputs[BIAS] if len(attention.inputs) > BIAS else None
     query = attention.inputs[0]
     behind = only_user(attention.outputs[0])
@@ -61,6 +62,8 @@ def move_biases(graph: ir.Graph, attention: ir.Node) -> None:
     if query is None or bias is None or not (is_weights(bias) and is_half(bias)):
         return
     if following is None or following.product is not behind or behind.inputs[0] is not attention.outputs[0]:
+        return
+    if not is_half(following.bias):
         return
     weights = behind.inputs[1]
     width = weights.shape.numpy()[0] if weights is not None and weights.shape is not None else 0
@@ -74,9 +77,10 @@ def move_biases(graph: ir.Graph, attention: ir.Node) -> None:
         return
     name = bias.name or "bias"
     following.addition.replace_input_with(following.place, add_constant(graph, f"{name}_value", moved))
-    constant = add_constant(graph, f"{name}_query", of_query.astype(np.float16))
-    addition = ir.node("Add", [query, constant])
-    addition.outputs[0].type, addition.outputs[0].shape = query.type, query.shape
-    graph.insert_before(attention, addition)
-    attention.replace_input_with(0, addition.outputs[0])
     attention.replace_input_with(BIAS, None)
+    if of_query.any():
+        constant = add_constant(graph, f"{name}_query", of_query.astype(np.float16))
+        addition = ir.node("Add", [query, constant])
+        addition.outputs[0].type, addition.outputs[0].shape = query.type, query.shape
+        graph.insert_before(attention, addition)
+        attention.replace_input_with(0, addition.outputs[0])

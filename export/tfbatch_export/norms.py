@@ -21,7 +21,7 @@ def join_residual(graph: ir.Graph, normalisation: ir.Node) -> ir.Node | None:
         return None
     for value, rest in (total.inputs, total.inputs[::-1]):
         inner = None if value is None or is_weights(rest) else biased(value.producer())
-        if inner is None or only_user(inner.addition.outputs[0]) is not total:
+        if inner is None or not is_half(inner.bias) or only_user(inner.addition.outputs[0]) is not total:
             continue
         scale, shift = [*normalisation.inputs[1:], None][:2]
         if not rows_alike(rest, inner.product.outputs[0]) or width_of(inner.bias) != width_of(scale):

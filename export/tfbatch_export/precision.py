@@ -24,6 +24,7 @@ from tfbatch_export.attention import has_row_lengths, is_plain_attention, take_a
 from tfbatch_export.families import Tensors
 from tfbatch_export.fuse import count_operators
 from tfbatch_export.gpu_graph import suit_gpus
+from tfbatch_export.query_bias import fold_query_biases
 from tfbatch_export.ranges import find_overflowing
 
 ANGLES = {"Cos", "Sin"}
@@ -73,7 +74,10 @@ def write_fp16(source: Path, target: Path, batches: Mapping[str, Tensors]) -> tu
     """
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    model = onnx.shape_inference.infer_shapes(onnx.load(source))
+    fused = ir.load(source)
+    fold_query_biases(fused.graph)
+    RemoveUnusedNodesPass()(fused)
+    model = onnx.shape_inference.infer_shapes(ir.to_proto(fused))
     kept = find_kept(ir.from_proto(model).graph, find_overflowing(model, batches))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of weights next to zero, which become the smallest there is
