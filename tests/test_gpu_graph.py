@@ -115,7 +115,8 @@ def make_normed_layer(kind: ir.DataType, *, shift: float, read_twice: bool = Fal
 @pytest.mark.parametrize("shift", [0, 1, -0.1])
 def test_the_bias_of_a_query_is_in_its_weights(shift: float, tmp_path: Path) -> None:
     """As far as float32 can tell, and at the cost of no other addition in float16."""
-    model, feeds = make_normed_layer(ir.DataType.FLOAT, shift=shift), {"states": STATES.astype("f4"), "lengths": LENGTHS}
+    feeds = {"states": STATES.astype("f4"), "lengths": LENGTHS}
+    model = make_normed_layer(ir.DataType.FLOAT, shift=shift)
     (plain,) = compute(model, tmp_path / "plain.onnx", feeds)
     (attention,) = (node for node in model.graph if node.op_type == "Attention")
     assert numbers(attention.inputs[2]).all()

@@ -9,6 +9,7 @@ else reads x takes that back in biases that are there: of the value, and of the 
 """
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from tfbatch_export.attention import PROJECTIONS, is_plain_attention
@@ -16,7 +17,11 @@ from tfbatch_export.biased import Biased, biased
 from tfbatch_export.leading import ALONG_STATES
 from tfbatch_export.values import add_constant, is_weights, numbers, only_user, width_of
 
+SCALE, SHIFT = 1, 2  # inputs of LayerNormalization
+WEIGHTS, BIAS = 1, 2  # and of Attention
 MOVED = 1 / 16  # of the scale: a total of hundreds of numbers is large enough, and float16 still holds x as well
+
+Array = npt.NDArray[np.float64]
 
 
 def fold_query_biases(graph: ir.Graph) -> None:
@@ -30,7 +35,7 @@ def fold_query_biases(graph: ir.Graph) -> None:
         sums = sums_with(norm.outputs[0], attention)
         if sums is None or not (is_weights(scale) and is_weights(shift)) or width_of(scale) != width_of(shift):
             continue
-        if norm.attributes.get_int("axis", -1) in ALONG_STATES and numbers(scale).all():
+        if norm.attributes.get_int("axis", -1) in ALONG_STATES and constant(norm, SCALE).all():
             fold(graph, norm, attention, sums)
 
 
@@ -50,22 +55,28 @@ def sums_with(states: ir.Value, attention: ir.Node) -> list[Biased] | None:
 
 def fold(graph: ir.Graph, norm: ir.Node, attention: ir.Node, sums: list[Biased]) -> None:
     """Move a norm's shift, take the query's bias into its weights, and the move back from all biases."""
-    scale, shift = (numbers(value).astype(np.float64) for value in norm.inputs[1:3])
-    weights, bias = (numbers(value).astype(np.float64) for value in attention.inputs[1:3])
+    scale, shift = constant(norm, SCALE), constant(norm, SHIFT)
+    weights, bias = constant(attention, WEIGHTS), constant(attention, BIAS)
     total = (shift / scale).sum()
     move = np.copysign(MOVED * np.sqrt((scale**2).mean()), scale) * np.copysign(1, total)
     bias -= move @ weights
     of_query = slice(len(bias) // len(PROJECTIONS))
     weights[:, of_query] += np.outer(1 / scale, bias[of_query]) / ((shift + move) / scale).sum()
     bias[of_query] = 0
-    replace(graph, norm, 2, shift + move)
-    replace(graph, attention, 1, weights)
-    replace(graph, attention, 2, bias)
+    replace(graph, norm, SHIFT, shift + move)
+    replace(graph, attention, WEIGHTS, weights)
+    replace(graph, attention, BIAS, bias)
     for beside in sums:
-        replace(graph, beside.addition, beside.place, numbers(beside.bias) - move)
+        replace(graph, beside.addition, beside.place, constant(beside.addition, beside.place) - move)
 
 
-def replace(graph: ir.Graph, node: ir.Node, place: int, array: np.ndarray) -> None:
+def constant(node: ir.Node, place: int) -> Array:
+    value = node.inputs[place]
+    assert value is not None
+    return numbers(value).astype(np.float64)
+
+
+def replace(graph: ir.Graph, node: ir.Node, place: int, array: Array) -> None:
     """Give a node a constant of its own."""
     old = node.inputs[place]
     assert old is not None
