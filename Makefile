@@ -27,6 +27,7 @@ setup: .venv/ready ## Make .venv with everything pinned (extra `gpu` where nvidi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	  --editable '.[$(RUNTIME),openvino,cloud,export,examples,dev]'
+	$(BIN)/python -m compileall -q pipeline export  # as pip does with what is not editable
 	@touch $@
 
 ifeq ($(MODEL),)

@@ -73,3 +73,8 @@ class Clock:
     def shares(self, seconds: float) -> dict[str, float]:
         """How much of `seconds` each stage's workers were busy, from 0 to 1."""
         return {name: round(stage.busy / (max(stage.workers, 1) * seconds), 3) for name, stage in vars(self).items()}
+
+
+def per_second(rate: float) -> str:
+    """A rate; pictures may take seconds each."""
+    return f"{rate:,.1f}" if rate < 10 else f"{rate:,.0f}"

@@ -1,13 +1,14 @@
 """How far a run is, for whoever watches: a bar on a terminal, elsewhere a line now and then."""
 
 import json
+import sys
 import time
 from datetime import UTC, datetime
 from typing import Protocol
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tfbatch.clock import per_second
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -36,34 +37,6 @@ class Silent:
 
     def stop(self) -> None:
         pass
-
-
-class Bar:
-    """A progress bar on standard error."""
-
-    def __init__(self) -> None:
-        self._errors = 0
-        self._progress = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("rows, {task.fields[rate]} rows/s, {task.fields[errors]:,} errors,"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-
-    def start(self, rows: int, done: int) -> None:
-        self._started, self._done = time.monotonic(), 0
-        self._task = self._progress.add_task("", total=rows, completed=done, rate="0", errors=0)
-        self._progress.start()
-
-    def advance(self, rows: int, errors: int) -> None:
-        self._errors += errors
-        self._done += rows
-        rate = self._done / max(time.monotonic() - self._started, 1e-9)
-        self._progress.update(self._task, advance=rows, rate=per_second(rate), errors=self._errors)
-
-    def stop(self) -> None:
-        self._progress.stop()
 
 
 class Lines:
@@ -115,15 +88,14 @@ def warn(text: str, *, quiet: bool, log_format: str) -> None:
         click.echo(f"tfbatch: {text}", err=True)
 
 
-def per_second(rate: float) -> str:
-    """A rate; pictures may take seconds each."""
-    return f"{rate:,.1f}" if rate < 10 else f"{rate:,.0f}"
-
-
 def choose_watcher(*, quiet: bool, log_format: str) -> Watcher:
     """A bar where standard error is a terminal, lines where it is not, nothing where asked."""
     if quiet:
         return Silent()
     if log_format == "json":
         return JsonLines()
-    return Bar() if Console(stderr=True).is_terminal else Lines()
+    if not sys.stderr.isatty():
+        return Lines()
+    from tfbatch.bar import Bar  # which needs rich, a twentieth of what a short job takes
+
+    return Bar()

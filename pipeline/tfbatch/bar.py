@@ -1,0 +1,36 @@
+"""A progress bar on a terminal."""
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tfbatch.clock import per_second
+
+
+class Bar:
+    """A progress bar on standard error."""
+
+    def __init__(self) -> None:
+        self._errors = 0
+        self._progress = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("rows, {task.fields[rate]} rows/s, {task.fields[errors]:,} errors,"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+
+    def start(self, rows: int, done: int) -> None:
+        self._started, self._done = time.monotonic(), 0
+        self._task = self._progress.add_task("", total=rows, completed=done, rate="0", errors=0)
+        self._progress.start()
+
+    def advance(self, rows: int, errors: int) -> None:
+        self._errors += errors
+        self._done += rows
+        rate = self._done / max(time.monotonic() - self._started, 1e-9)
+        self._progress.update(self._task, advance=rows, rate=per_second(rate), errors=self._errors)
+
+    def stop(self) -> None:
+        self._progress.stop()
