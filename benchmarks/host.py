@@ -12,12 +12,13 @@ import click
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from tfbatch.batches import Feeds, Floats
+from tfbatch.batches import Feeds
 from tfbatch.config import RunConfig
 from tfbatch.execution import output_of
 from tfbatch.flow import work
 from tfbatch.job import make_job
 from tfbatch.machine import available_threads, limit_threads
+from tfbatch.results import Floats
 from tfbatch.session import Device, Session
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally, summary

@@ -8,13 +8,14 @@ import numpy as np
 import onnxruntime
 import pytest
 from conftest import run_tfbatch
-from tfbatch.batches import Batch, Feeds, Floats, Indices, Window, Work, one_result_each
+from tfbatch.batches import Batch, Feeds, Indices, Window, Work, one_result_each
 from tfbatch.bound_session import BoundSession
 from tfbatch.device import find_device, open_session
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
 from tfbatch.machine import cgroup_quota
 from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem, told_apart
 from tfbatch.plan import Part
+from tfbatch.results import Floats
 from tfbatch.scoring import Caps, Scoring
 from tfbatch.session import Device, OutOfMemory, Session
 from tfbatch.stop import Stop

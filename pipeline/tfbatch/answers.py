@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from tfbatch.batches import Floats
 from tfbatch.config import RunConfig
 from tfbatch.readings import Reading
+from tfbatch.results import Floats
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tfbatch.plan import Part
-from tfbatch.results import Rows
+from tfbatch.results import Floats, Rows
 
 Indices = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 Array = npt.NDArray[np.generic]
 
 NO_RESULT = -1  # in Work.result_of_row: the row has an error and nothing is computed for it

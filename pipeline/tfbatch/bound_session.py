@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from tfbatch.batches import Array, Feeds, Floats, Pictures
+from tfbatch.batches import Array, Feeds, Pictures
 from tfbatch.nvidia import allocate_pinned
 from tfbatch.onnxruntime_session import open_graph, run_options, told_apart
+from tfbatch.results import Floats
 from tfbatch.session import GPU_CALLERS, Device, OutOfMemory, Reduction
 from tfbatch.stages import Lanes
 from tfbatch.stop import Stop

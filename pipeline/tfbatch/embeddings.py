@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from tfbatch.batches import Floats
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.errors import UsageError
-from tfbatch.results import stacked
+from tfbatch.results import Floats, stacked
 
 EMBEDDING_OPTIONS = ("dimensions", "embedding_type")
 TYPES = {"float32": pa.float32(), "float16": pa.float16()}
@@ -43,7 +42,7 @@ class Embeddings:
         return 12 * self._width
 
     def finish(self, results: Sequence[Floats | None]) -> list[pa.Array]:
-        """The column of embeddings (D,), one for each result; those of no result mean nothing."""
+        """The column of embeddings (D,), one for each result; zeros where there is no result."""
         kept = stacked(results, self._width)[:, : self._kept]
         if self._normalises:
             kept = kept / np.maximum(np.linalg.norm(kept, axis=1, keepdims=True), np.finfo(np.float32).tiny)

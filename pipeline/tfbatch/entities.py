@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tfbatch.batches import Floats, Indices
+from tfbatch.batches import Indices
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration
 from tfbatch.readings import Reading
+from tfbatch.results import Floats
 from tfbatch.tokenizer import Tokenizer
 
 PLACE = [("start", pa.int32()), ("end", pa.int32())]

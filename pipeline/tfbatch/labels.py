@@ -5,7 +5,6 @@ from threading import Lock
 
 import numpy as np
 
-from tfbatch.batches import Floats
 from tfbatch.bundle import Bundle
 from tfbatch.candidates import checked_names, fill
 from tfbatch.config import RunConfig
@@ -13,7 +12,7 @@ from tfbatch.cutting import cut
 from tfbatch.device import find_device, open_session
 from tfbatch.errors import UsageError
 from tfbatch.machine import available_threads
-from tfbatch.results import Rows
+from tfbatch.results import Floats, Rows
 from tfbatch.stages import overlap
 from tfbatch.text import Inputs
 from tfbatch.tokenizer import Tokenizer

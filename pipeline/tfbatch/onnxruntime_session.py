@@ -9,11 +9,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tfbatch.batches import Feeds, Floats, arrays
+from tfbatch.batches import Feeds, arrays
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, first_line
 from tfbatch.machine import is_overflowing, processor_flags
 from tfbatch.mapped_weights import Unwritten, without_weights
 from tfbatch.nvidia import driver_problem
+from tfbatch.results import Floats
 from tfbatch.session import PROVIDERS, Device, OutOfMemory
 from tfbatch.stop import Stop
 

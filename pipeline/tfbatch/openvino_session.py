@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from tfbatch.batches import Array, Feeds, Floats, arrays
+from tfbatch.batches import Array, Feeds, arrays
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, first_line
 from tfbatch.mapped_weights import mapped
 from tfbatch.openvino_model import add_biases_to_products, leave_one_output, read_model
+from tfbatch.results import Floats
 from tfbatch.session import OutOfMemory
 from tfbatch.stop import Stop
 

@@ -8,12 +8,13 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from tfbatch.batches import Array, Feeds, Floats, Indices, Pictures, Work, one_result_each
+from tfbatch.batches import Array, Feeds, Indices, Pictures, Work, one_result_each
 from tfbatch.bundle import Bundle
 from tfbatch.cells import distinct, keep_valid
 from tfbatch.decoders import DECODERS
 from tfbatch.framing import central_box, resized_size
 from tfbatch.images import Pixels, UnfitPicture, View, fit
+from tfbatch.results import Floats
 
 UNROUNDED = {"DINOv3ViTImageProcessor"}  # of transformers' processors
 

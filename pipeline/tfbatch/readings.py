@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from tfbatch.batches import Feeds, Floats, Indices, Work
+from tfbatch.batches import Feeds, Indices, Work
 from tfbatch.bundle import Bundle
+from tfbatch.results import Floats
 from tfbatch.text import Inputs
 from tfbatch.tokens import Encoded, Frame, Tokens
 

@@ -1,6 +1,7 @@
 """A graph that gives more than is wanted of it: states of all tokens for one embedding, all logits for the best."""
 
-from tfbatch.batches import Feeds, Floats
+from tfbatch.batches import Feeds
+from tfbatch.results import Floats
 from tfbatch.session import Reduction, Session
 
 

@@ -6,11 +6,10 @@ from typing import Literal, Self
 import numpy as np
 import pyarrow as pa
 
-from tfbatch.batches import Floats
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration
-from tfbatch.results import stacked
+from tfbatch.results import Floats, stacked
 
 SCORE_OPTIONS = ("all_scores", "top_k", "threshold")
 Activation = Literal["softmax", "sigmoid", "none"]
@@ -58,7 +57,7 @@ class Scores:
         return cls(labels, activation_of(bundle), config)
 
     def finish(self, results: Sequence[Floats | None]) -> list[pa.Array]:
-        """The columns of logits (labels,), one for each result; those of no result mean nothing."""
+        """The columns of logits (labels,), one for each result; zeros where there is no result."""
         scores = self._activate(stacked(results, len(self.labels)))
         order = np.argsort(-scores, axis=1, kind="stable")
         best = order[:, 0] if len(order) else np.zeros(0, np.int64)

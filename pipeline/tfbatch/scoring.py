@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tfbatch.batches import NO_RESULT, Batch, Floats, Indices, Window, Work
+from tfbatch.batches import NO_RESULT, Batch, Indices, Window, Work
+from tfbatch.results import Floats
 from tfbatch.session import OutOfMemory, Session
 from tfbatch.tasks import Task
 

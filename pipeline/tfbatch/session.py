@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from tfbatch.batches import Feeds, Floats
+from tfbatch.batches import Feeds
+from tfbatch.results import Floats
 
 Runtime = Literal["cpu", "cuda", "openvino"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "openvino": "OpenVINO"}

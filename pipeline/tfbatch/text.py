@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tfbatch.batches import Feeds, Floats, Indices, Work, one_result_each
+from tfbatch.batches import Feeds, Indices, Work, one_result_each
 from tfbatch.bundle import Bundle
 from tfbatch.cells import distinct, distinct_pairs, keep_valid
 from tfbatch.config import RunConfig
 from tfbatch.errors import UsageError
-from tfbatch.results import Rows
+from tfbatch.results import Floats, Rows
 from tfbatch.tokenizer import Tokenizer
 from tfbatch.tokens import Encoded, Ids
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfbatch.batches import Feeds, Floats, Indices
+from tfbatch.batches import Feeds, Indices
+from tfbatch.results import Floats
 from tfbatch.tiny_graph import best_logits
 
 

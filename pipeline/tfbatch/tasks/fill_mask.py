@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from tfbatch.batches import Feeds, Floats, Indices, Window, Work
+from tfbatch.batches import Feeds, Indices, Window, Work
 from tfbatch.bundle import Bundle
 from tfbatch.cells import keep_valid
 from tfbatch.config import RunConfig
+from tfbatch.results import Floats
 from tfbatch.tasks._text import TextTask
 from tfbatch.text import Inputs, distinct_texts
 from tfbatch.tokenizer import Tokenizer

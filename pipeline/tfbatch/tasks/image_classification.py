@@ -5,10 +5,11 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from tfbatch.batches import Floats, Indices, Window, Work, evenly
+from tfbatch.batches import Indices, Window, Work, evenly
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.pixels import ImageInput
+from tfbatch.results import Floats
 from tfbatch.scores import SCORE_OPTIONS, Scores, score_columns
 
 

@@ -5,11 +5,12 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from tfbatch.batches import Floats, Indices, Window, Work, evenly
+from tfbatch.batches import Indices, Window, Work, evenly
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.embeddings import EMBEDDING_OPTIONS, Embeddings, embedding_columns
 from tfbatch.pixels import ImageInput
+from tfbatch.results import Floats
 
 
 class ImageFeatureExtraction:

@@ -10,13 +10,14 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from tfbatch.batches import Feeds, Floats, Indices, Pictures, Window, Work, evenly
+from tfbatch.batches import Feeds, Indices, Pictures, Window, Work, evenly
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.contact_sheet import SIDE, Panel, liveliest
 from tfbatch.generated import IMAGE, ImageEncoder
 from tfbatch.images import Pixels, UnfitPicture, View
 from tfbatch.pixels import count_pixels, decode_all, normalised_levels, to_bytes
+from tfbatch.results import Floats
 
 MAX_PIXELS = 200_000_000  # of what is made
 TILE = 192  # pixels; the longest side that goes through the model at once

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from tfbatch.batches import NO_RESULT, Feeds, Floats, Indices, Window, Work, evenly
+from tfbatch.batches import NO_RESULT, Feeds, Indices, Window, Work, evenly
 from tfbatch.bundle import Bundle
 from tfbatch.cells import distinct, is_image
 from tfbatch.config import RunConfig
@@ -30,6 +30,7 @@ from tfbatch.masks import (
     touched_patches,
 )
 from tfbatch.pixels import ImageProcessor, count_pixels, decode_all
+from tfbatch.results import Floats
 
 GREY = 128  # of what is hidden, in `masked_image`
 NO_MASK = "bad_mask: the mask is null"

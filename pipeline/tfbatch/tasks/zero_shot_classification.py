@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from tfbatch.batches import Floats, Indices, Window, Work, evenly
+from tfbatch.batches import Indices, Window, Work, evenly
 from tfbatch.bundle import Bundle
 from tfbatch.candidates import checked_names, fill
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration, UsageError
+from tfbatch.results import Floats
 from tfbatch.scores import SCORE_OPTIONS, Scores, score_columns, sigmoid
 from tfbatch.tasks._text import TextTask
 from tfbatch.text import Inputs, distinct_texts
