@@ -26,7 +26,7 @@ BATCHES = 8  # of a shape, one after another
 MIXED = (512, 384, 256, 192, 128, 96, 64, 48, 32, 24, 16, 8)  # lengths of one row each, again and again
 BERT = ("BertConfig", "BertForSequenceClassification")
 VIT = ("ViTConfig", "ViTForImageClassification")
-OFF = 0.05  # standard deviation of what a trained model's biases and scales are off the zeros and ones of a new one
+OFF = 0.05  # standard deviation of biases and scales from a new model's zeros and ones; zeros would not be added at all
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 
 

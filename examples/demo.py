@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from data import BUILD, ROOT
 from rich.console import Console
 from rich.table import Table
+from tfbatch.clock import per_second
 from tfbatch.errors import BadConfiguration
-from tfbatch.progress import per_second
 
 console = Console(width=110, highlight=False)
 

@@ -6,9 +6,11 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
+import torch
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from tfbatch_export.fuse import count_operators
 from tfbatch_export.gpu_graph import suit_gpus
+from tfbatch_export.precision import write_fp16
 from tfbatch_export.query_bias import fold_query_biases
 from tfbatch_export.values import add_constant, numbers
 
@@ -97,41 +99,69 @@ def test_a_layer_of_fewer_passes_gives_the_same(read_twice: bool, shifted: bool,
             np.testing.assert_allclose(found[row, :length], wanted[row, :length], atol=0.03)
 
 
-def make_normed_layer(kind: ir.DataType, *, shift: float, read_twice: bool = False) -> ir.Model:
-    """Attention of what a norm puts out, a shift of one number, and the sum of both."""
+LEFT = ("read", "given", "sum given", "twice", "causal", "zero", "no shift", "axis")  # reasons to leave a bias
+
+
+def make_normed_layer(shift: float = 1, scale: float | None = None, left: str = "") -> ir.Model:
+    """Attention of what a norm puts out, whose shift is one number and one of whose scales may be given, and the sum of
+    both; or what is near that."""
+    kind = ir.DataType.FLOAT
     states = ir.Value(name="states", type=ir.TensorType(kind), shape=ir.Shape(["batch", "tokens", HIDDEN]))
     lengths = ir.Value(name="lengths", type=ir.TensorType(ir.DataType.INT32), shape=ir.Shape(["batch"]))
     layer = Layer(kind, states, lengths)
-    shifts = add_constant(layer.graph, "shift", np.full(HIDDEN, shift, kind.numpy()))
-    normed = layer.add("LayerNormalization", states, layer.weights("scale", HIDDEN), shifts, axis=-1, epsilon=1e-5)
+    scales = RANDOM.normal(0, 0.5, HIDDEN).astype("f4")
+    scales[0] = scales[0] if scale is None else scale
+    shifts = np.full(HIDDEN, shift, "f4")
+    norm = [add_constant(layer.graph, name, array) for name, array in (("scale", scales), ("shift", shifts))]
+    axis = {"axis": 1 if left == "axis" else -1, "epsilon": 1e-5}
+    normed = layer.add("LayerNormalization", states, *norm[: 1 if left == "no shift" else 2], **axis)
     weights, bias = layer.weights("qkv", HIDDEN, 3 * HIDDEN), layer.weights("qkv_bias", 3 * HIDDEN)
-    attended = layer.add("Attention", normed, weights, bias, lengths, domain="com.microsoft", num_heads=HEADS)
+    heads = {"num_heads": HEADS} | ({"unidirectional": 1} if left == "causal" else {})
+    attended = layer.add("Attention", normed, weights, bias, lengths, domain="com.microsoft", **heads)
     product = layer.add("MatMul", attended, layer.weights("out", HIDDEN, HIDDEN))
-    total = layer.add("Add", normed, layer.add("Add", product, layer.weights("out_bias", HIDDEN)))
-    more = {"activated": layer.add("Tanh", normed)} if read_twice else {}
-    return layer.give(total=total, **more)
+    projected = layer.add("Add", product, layer.weights("out_bias", HIDDEN))
+    total = layer.add("Add", normed, normed if left == "twice" else projected)
+    activated = layer.add("Tanh", normed if left == "read" else total)
+    more = {"given": normed, "sum given": projected, "twice": attended}
+    return layer.give(total=total, more=more.get(left, activated))
 
 
+def attention_of(model: ir.Model) -> ir.Node:
+    (attention,) = (node for node in model.graph if "Attention" in node.op_type)
+    return attention
+
+
+@pytest.mark.parametrize("scale", [None, 1e-30])
 @pytest.mark.parametrize("shift", [0, 1, -0.1])
-def test_the_bias_of_a_query_is_in_its_weights(shift: float, tmp_path: Path) -> None:
-    """As far as float32 can tell, and at the cost of no other addition in float16."""
-    feeds = {"states": STATES.astype("f4"), "lengths": LENGTHS}
-    model = make_normed_layer(ir.DataType.FLOAT, shift=shift)
-    (plain,) = compute(model, tmp_path / "plain.onnx", feeds)
-    (attention,) = (node for node in model.graph if node.op_type == "Attention")
-    assert numbers(attention.inputs[2]).all()
+def test_the_bias_of_a_query_is_in_its_weights(shift: float, scale: float | None, tmp_path: Path) -> None:
+    model, feeds = make_normed_layer(shift, scale), {"states": STATES.astype("f4"), "lengths": LENGTHS}
+    plain, _ = compute(model, tmp_path / "plain.onnx", feeds)
+    assert numbers(attention_of(model).inputs[2]).all()
     fold_query_biases(model.graph)
-    assert not numbers(attention.inputs[2])[:HIDDEN].any()
-    (found,) = compute(model, tmp_path / "folded.onnx", feeds)
+    assert not numbers(attention_of(model).inputs[2])[:HIDDEN].any()
+    found, _ = compute(model, tmp_path / "folded.onnx", feeds)
     for row, length in enumerate(LENGTHS):
         np.testing.assert_allclose(found[row, :length], plain[row, :length], atol=2e-5)
-    half = make_normed_layer(ir.DataType.FLOAT16, shift=shift)
-    fold_query_biases(half.graph)
-    assert suited(half).get("Add", 0) == 2  # those behind attention
 
 
-def test_the_bias_of_a_query_is_left_where_states_are_read_otherwise() -> None:
-    model = make_normed_layer(ir.DataType.FLOAT, shift=1, read_twice=True)
+def test_in_half_precision_a_query_is_added_nothing(tmp_path: Path) -> None:
+    model, feeds = make_normed_layer(), {"states": STATES.astype("f4"), "lengths": LENGTHS}
+    plain, _ = compute(model, tmp_path / "fused.onnx", feeds)
+    batch = {name: torch.from_numpy(array) for name, array in feeds.items()}
+    write_fp16(tmp_path / "fused.onnx", tmp_path / "half.onnx", {"batch": batch})
+    half = ir.load(tmp_path / "half.onnx")
+    assert attention_of(half).op_type == "MultiHeadAttention"
+    assert attention_of(half).inputs[3] is None
+    assert count_operators(half)["Add"] == 2  # those behind attention
+    found, _ = compute(half, tmp_path / "again.onnx", feeds)
+    for row, length in enumerate(LENGTHS):
+        np.testing.assert_allclose(found[row, :length], plain[row, :length], atol=0.02)
+
+
+@pytest.mark.parametrize("left", LEFT)
+def test_the_bias_of_a_query_is_left_where_more_would_change(left: str) -> None:
+    """Where states are read otherwise or given out, where a sum is, where a scale is zero or no shift is there."""
+    model = make_normed_layer(scale=0 if left == "zero" else None, left=left)
     before = [node.inputs for node in model.graph]
     fold_query_biases(model.graph)
     assert [node.inputs for node in model.graph] == before

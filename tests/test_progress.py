@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import tfbatch_env
 from tfbatch.progress import JsonLines, Lines, Silent, choose_watcher
 
 
@@ -16,6 +17,8 @@ class Terminal(io.StringIO):
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = Terminal()
     monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "xterm")
     watcher = choose_watcher(quiet=False, log_format="text")
     watcher.start(100, 40)
     watcher.advance(10, 2)
@@ -32,10 +35,19 @@ def test_a_terminal_gets_what_was_asked_for(
     assert type(choose_watcher(quiet=quiet, log_format=log_format)) is kind
 
 
+@pytest.mark.parametrize("stderr", [None, io.StringIO(), Terminal()])
+def test_what_draws_no_bar_gets_lines(stderr: io.StringIO | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closed standard error, a file, and a terminal that cannot move its cursor."""
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setenv("TERM", "dumb")
+    assert type(choose_watcher(quiet=False, log_format="text")) is Lines
+
+
 def test_a_file_gets_lines_and_what_draws_bars_is_not_even_imported() -> None:
     program = (
         "import sys; from tfbatch.progress import choose_watcher; "
         "print(type(choose_watcher(quiet=False, log_format='text')).__name__, 'rich' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=tfbatch_env())
     assert done.stdout.split() == [Lines.__name__, "False"]

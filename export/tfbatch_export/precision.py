@@ -8,7 +8,7 @@ fp16: weights and activations, not inputs and outputs. What float16 does not hol
 float32, by name: sums over many numbers, what guards a division, the angles of sines, what is ranked,
 and every node that was seen to read or make a number too large. On GPUs what normalises and the
 fused attentions do their own sums in float32. What is in float16 is put as GPUs compute it fastest, see
-`gpu_graph`.
+`query_bias` and `gpu_graph`.
 """
 
 import shutil
@@ -76,7 +76,7 @@ def write_fp16(source: Path, target: Path, batches: Mapping[str, Tensors]) -> tu
 
     fused = ir.load(source)
     fold_query_biases(fused.graph)
-    RemoveUnusedNodesPass()(fused)
+    RemoveUnusedNodesPass()(fused)  # weights as they were, which nothing reads
     model = onnx.shape_inference.infer_shapes(ir.to_proto(fused))
     kept = find_kept(ir.from_proto(model).graph, find_overflowing(model, batches))
     with warnings.catch_warnings():

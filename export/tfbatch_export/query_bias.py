@@ -1,11 +1,11 @@
 """A query's bias as part of its weights, for GPUs: an addition less between products.
 
-What a norm of layers puts out, x = scale * n + shift, has a weighted sum that is the same for every token, since the
-numbers n of a token add up to nothing: sum(x / scale) = sum(shift / scale) = total. So a product with x adds a bias
-by itself where its weights are weights + outer(1 / scale, bias) / total, exactly but for rounding.
+What a LayerNormalization puts out, x = scale * n + shift, has a weighted sum that is the same for every token,
+since the numbers n of a token add up to nothing: sum(x / scale) = sum(shift / scale) = total. So a product with x
+adds a bias by itself where its weights are weights + outer(1 / scale, bias) / total, exactly but for rounding.
 
-As total could be next to nothing, the shift is moved first, each number a little in the direction of its scale. What
-else reads x takes that back in biases that are there: of the value, and of the product that a residual sum adds x to.
+As total could be next to nothing, the shift is moved first, each number by a little of its scale. What else reads x
+takes that back in biases that are there: of the value, and of the product that a residual sum adds x to.
 """
 
 import numpy as np
@@ -19,21 +19,24 @@ from tfbatch_export.values import add_constant, is_weights, numbers, only_user, 
 
 SCALE, SHIFT = 1, 2  # inputs of LayerNormalization
 WEIGHTS, BIAS = 1, 2  # and of Attention
-MOVED = 1 / 16  # of the scale: a total of hundreds of numbers is large enough, and float16 still holds x as well
+MOVED = 1 / 16  # of a number's scale: hundreds of them make a large total, and float16 holds x as well as before
+LEAST = 1 / 64  # of the root mean square of scales, where one is smaller: 1 / scale then is part of total as well
 
 Array = npt.NDArray[np.float64]
 
 
 def fold_query_biases(graph: ir.Graph) -> None:
     """Leave a query no bias but zeros, in each Attention of what a norm puts out and nothing else reads but sums with
-    biased products."""
+    biased products; a graph in float32."""
     for attention in graph:
         norm = attention.inputs[0].producer() if is_plain_attention(attention) and attention.inputs[0] else None
         if norm is None or norm.op_type != "LayerNormalization":
             continue
         scale, shift = [*norm.inputs[1:], None][:2]
         sums = sums_with(norm.outputs[0], attention)
-        if sums is None or not (is_weights(scale) and is_weights(shift)) or width_of(scale) != width_of(shift):
+        if sums is None or not (is_weights(scale) and is_weights(shift)):
+            continue
+        if not width_of(scale) == width_of(shift) == len(constant(attention, WEIGHTS)):
             continue
         if norm.attributes.get_int("axis", -1) in ALONG_STATES and constant(norm, SCALE).all():
             fold(graph, norm, attention, sums)
@@ -57,8 +60,9 @@ def fold(graph: ir.Graph, norm: ir.Node, attention: ir.Node, sums: list[Biased])
     """Move a norm's shift, take the query's bias into its weights, and the move back from all biases."""
     scale, shift = constant(norm, SCALE), constant(norm, SHIFT)
     weights, bias = constant(attention, WEIGHTS), constant(attention, BIAS)
-    total = (shift / scale).sum()
-    move = np.copysign(MOVED * np.sqrt((scale**2).mean()), scale) * np.copysign(1, total)
+    least = LEAST * np.sqrt((scale**2).mean())
+    away = np.copysign(1, (shift / scale).sum())
+    move = away * np.copysign(MOVED * np.maximum(np.abs(scale), least), scale)
     bias -= move @ weights
     of_query = slice(len(bias) // len(PROJECTIONS))
     weights[:, of_query] += np.outer(1 / scale, bias[of_query]) / ((shift + move) / scale).sum()

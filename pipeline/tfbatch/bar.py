@@ -8,6 +8,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tfbatch.clock import per_second
 
 
+def is_drawn() -> bool:
+    """Whether the terminal moves its cursor, and the environment does not ask for plain lines."""
+    return Console(stderr=True).is_interactive
+
+
 class Bar:
     """A progress bar on standard error."""
 

@@ -1,4 +1,4 @@
-"""How long each stage works and is waited for, and so which of them holds up the others."""
+"""How long each stage works and is waited for, and so which of them holds up the others; and rates, for people."""
 
 import time
 from collections.abc import Generator, Iterator

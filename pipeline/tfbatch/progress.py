@@ -89,13 +89,18 @@ def warn(text: str, *, quiet: bool, log_format: str) -> None:
 
 
 def choose_watcher(*, quiet: bool, log_format: str) -> Watcher:
-    """A bar where standard error is a terminal, lines where it is not, nothing where asked."""
+    """A bar where standard error is a terminal that draws it, lines where it is not, nothing where asked."""
     if quiet:
         return Silent()
     if log_format == "json":
         return JsonLines()
-    if not sys.stderr.isatty():
+    if not is_terminal():
         return Lines()
-    from tfbatch.bar import Bar  # which needs rich, a twentieth of what a short job takes
+    from tfbatch.bar import Bar, is_drawn  # by rich, whose import is a twentieth of a short job
 
-    return Bar()
+    return Bar() if is_drawn() else Lines()
+
+
+def is_terminal() -> bool:
+    """Whether standard error is one; it may be closed."""
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
