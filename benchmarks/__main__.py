@@ -12,9 +12,9 @@ from typing import TypeVar
 
 import click
 from rich.console import Console
-from tfbatch.openvino_session import has_bf16
 
 from benchmarks import contenders, race, results
+from benchmarks.able import is_able
 from benchmarks.agreement import Agreement, agreement
 from benchmarks.data import input_of
 from benchmarks.models import make_bundle, make_checkpoint
@@ -69,13 +69,18 @@ def main(workloads: list[str], names: list[str], rounds: int, rows: int | None, 
 
 
 def able(names: list[str]) -> list[str]:
-    """Those that this processor can run as they are meant: without bfloat16 it is refused, done in fp32 or imitated."""
-    if has_bf16():
-        return names
-    left_out = [name for name in names if contenders.load_contender(name).PRECISION == "bf16"]
+    """Those that this processor can run as they are meant."""
+    left_out = [name for name in names if not is_able(*way_of(name))]
     if left_out:
-        console.print(f"left out, for this processor has no bfloat16: {', '.join(left_out)}")
+        console.print(f"left out, for this processor has no instructions for them: {', '.join(left_out)}")
     return [name for name in names if name not in left_out]
+
+
+def way_of(name: str) -> tuple[str, str]:
+    """The device that a contender gives tfbatch, nothing of others, and its precision."""
+    contender = contenders.load_contender(name)
+    options = getattr(contender, "ARGUMENTS", ())
+    return dict(zip(options[::2], options[1::2], strict=True)).get("--device", ""), contender.PRECISION
 
 
 def serves(name: str, workload: Workload) -> bool:

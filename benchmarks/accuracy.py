@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
-from tfbatch.openvino_session import has_bf16
 
+from benchmarks.able import is_able
 from benchmarks.race import output_of, remove
 from benchmarks.workloads import HERE, ROOT
 
@@ -37,8 +37,9 @@ def score(model: str, device: str, precision: str) -> tuple[pa.Table, dict[str, 
 
 def main() -> None:
     """Run every way that this processor has in turn, and print a table and a line of JSON."""
-    ways = [way for way in WAYS if has_bf16() or "bf16" not in way]
-    caption = "" if has_bf16() else "bf16 is left out: this processor has none"
+    ways = [way for way in WAYS if is_able(*way)]
+    left_out = ", ".join(f"{device} {precision}" for device, precision in WAYS if (device, precision) not in ways)
+    caption = f"left out, for this processor has no instructions for them: {left_out}" if left_out else ""
     table = Table(title="default models on rows that were held out", caption=caption)
     for heading in (
         "model",
