@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import pytest
 import torch
+from tfbatch.device import find_device
 from tfbatch.errors import ExportNotVerified
+from tfbatch.onnxruntime_session import open_graph
 from tfbatch_export.calibration import Seen, Tally
 from tfbatch_export.export import ExportConfig, export
 from tfbatch_export.families import Tensors
@@ -163,7 +164,8 @@ def batches(states: Array, *, padding: float = 0) -> dict[str, Tensors]:
 
 
 def compute(path: Path, states: Array) -> Array:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    """By the session that jobs have, whose 8-bit sums overflow on no processor."""
+    session = open_graph(path, find_device("cpu"))
     mask = np.ones((len(states) // 20, 20), np.int64)
     feeds = {"states": states.reshape(-1, 20, states.shape[-1]), "attention_mask": mask}
     given = {node.name for node in session.get_inputs()}
