@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import ExifTags, Image
-from test_images import encoded, grey_levels_off, scene, turned
+from test_images import SMOOTH, encoded, grey_levels_off, scene, turned
 from tfbatch.bundle import load_bundle
 from tfbatch.decoders import DECODERS
 from tfbatch.errors import BadConfiguration
@@ -34,13 +34,47 @@ def test_a_picture_resized_by_its_shorter_edge_has_the_hubs_pixels(
     edge: int, resample: int, picture: Callable[..., bytes], tmp_path: Path
 ) -> None:
     BitImageProcessorPil(**EDGE | {"size": {"shortest_edge": edge}}, resample=resample).save_pretrained(tmp_path)
-    ours = ImageProcessor(read_preprocessor(tmp_path))
+    ours = ImageProcessor(read_preprocessor(tmp_path), is_exact=True)
     theirs = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
     for shape in SHAPES:
         data = picture(shape)
         seen = DECODERS.render(pa.py_buffer(data), ours.view)
         expected = theirs(Image.open(io.BytesIO(data)), return_tensors="np")["pixel_values"]
         np.testing.assert_allclose(ours.normalise([seen]), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("edge", [42, 48, 51])
+@pytest.mark.parametrize("resample", [Image.Resampling.NEAREST, *SMOOTH])
+def test_what_is_cropped_away_is_not_computed_and_hardly_a_value_differs(edge: int, resample: int) -> None:
+    for shape in SHAPES:
+        data = encoded(scene((shape[0] * 8, shape[1] * 8)).resize(shape), "PNG")
+        off = grey_levels_off(data, View(size=edge, resample=resample, crop=(42, 42)))
+        assert off.shape == (42, 42, 3)
+        assert off.max() <= (0 if resample == Image.Resampling.NEAREST else 2)
+        assert off.mean() <= (0.05 if edge == 51 else 0.005)  # the larger the more levels lie in the middle of two
+
+
+def test_no_more_than_the_middle_is_resized(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, resize = [], Image.Image.resize
+
+    def watched(picture: Image.Image, size: tuple[int, int], *more: Any) -> Image.Image:
+        sizes.append(size)
+        return resize(picture, size, *more)
+
+    monkeypatch.setattr(Image.Image, "resize", watched)
+    data = encoded(Image.new("RGB", (500, 375)), "PNG")
+    for is_exact in (False, True):
+        render(data, View(size=256, resample=Image.Resampling.BICUBIC, crop=(224, 224), is_exact=is_exact))
+    assert sizes == [(224, 375), (224, 224), (341, 256)]
+
+
+@pytest.mark.parametrize("resample", SMOOTH)
+def test_around_what_is_smaller_than_the_crop_it_is_black(resample: int) -> None:
+    data = encoded(Image.new("RGB", (50, 40), "white"), "PNG")
+    seen = np.asarray(render(data, View(size=(20, 30), resample=resample, crop=(24, 24))))
+    assert not seen[:, :2].any()
+    assert not seen[:, -2:].any()
+    assert (seen[:, 2:-2] == 255).all()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -74,8 +108,9 @@ def test_the_longer_edge_is_rounded_down_and_the_middle_lies_half_a_pixel_up_and
     assert central_box((52, 48), (42, 41)) == (5, 3, 47, 44)
 
 
-def test_plain_sizes_are_not_changed_by_the_new_way_of_resizing() -> None:
-    assert not grey_levels_off(encoded(scene(), "PNG"), View(size=(40, 50), resample=2, crop=(31, 30))).any()
+def test_plain_sizes_are_cropped_to_their_middle_too() -> None:
+    view = View(size=(40, 50), resample=2, crop=(31, 30), is_exact=True)
+    assert not grey_levels_off(encoded(scene(), "PNG"), view).any()
 
 
 @pytest.mark.parametrize("is_exact", [True, False])

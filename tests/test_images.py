@@ -16,7 +16,7 @@ from conftest import ROOT, read_output, run_tfbatch, tfbatch_env
 from PIL import ExifTags, Image, ImageDraw, ImageOps
 from tfbatch.bundle import load_bundle
 from tfbatch.decoders import MANY, SMALL, Decoder, Decoders, Found, together
-from tfbatch.framing import central_box
+from tfbatch.framing import central_box, resized_size
 from tfbatch.images import UnfitPicture, View, render, to_eight_bits
 from tfbatch.pixels import ImageInput
 from transformers import AutoImageProcessor
@@ -182,7 +182,7 @@ def grey_levels_off(data: bytes, view: View) -> npt.NDArray[np.int64]:
     """How far a view is from what Pillow gives of the picture at its full size."""
     with Image.open(io.BytesIO(data)) as opened:
         upright = ImageOps.exif_transpose(opened).convert("RGB")
-    exact = upright.resize(view.size or upright.size, Image.Resampling(view.resample))
+    exact = upright.resize(resized_size(upright.size, view.size or upright.size), Image.Resampling(view.resample))
     exact = exact if view.crop is None else exact.crop(central_box(exact.size, view.crop))
     return np.abs(np.asarray(render(data, view), np.int64) - np.asarray(exact, np.int64))
 

@@ -7,14 +7,15 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tfbatch.framing import Size, central_box, resized_size
-from tfbatch.scaled import Extent, scale_down, upright_extent
+from tfbatch.framing import Extent, Size, central_box, part_of, resized_size, size_of
+from tfbatch.scaled import scale_down, upright_extent
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MAX_PIXELS = 50_000_000
@@ -73,8 +74,9 @@ class View:
     `crop`; "levels" the same, but resized in float32 without rounding, (3 x H, W), red above green
     above blue; or "paint" (H, W), one where it is not black.
 
-    What is resized has the pixels of the full size only where it `is_exact`; a large JPEG is else
-    decoded at a part of it. Nearest pixels are always exact: there would be others to choose from.
+    What is resized has the very pixels of all of it resized only where it `is_exact`: else a large JPEG is
+    decoded at a part of its size, and what `crop` leaves out is not computed. Nearest pixels are always
+    exact: there would be others to choose from.
     """
 
     kind: str = "rgb"
@@ -94,34 +96,59 @@ def render(data: bytes, view: View) -> Image.Image:
         return decode(data, lambda picture, _: Image.fromarray(to_paint(picture)))
     if view.size is None:
         return decode(data, lambda picture, _: to_rgb(picture))
-    size = view.size
-    target = None if view.is_exact or view.resample == Image.Resampling.NEAREST else size
-    resize = fit_levels if view.kind == "levels" else fit
-    return decode(data, lambda picture, extent: resize(to_rgb(picture), size, view.resample, view.crop, extent), target)
+    is_exact = view.is_exact or view.resample == Image.Resampling.NEAREST
+    resize = partial(fit, size=view.size, resample=view.resample, crop=view.crop, is_exact=is_exact)
+
+    def make(picture: Image.Image, extent: Extent | None) -> Image.Image:
+        change = partial(resize, extent=extent)
+        return in_floats(to_rgb(picture), change) if view.kind == "levels" else change(to_rgb(picture))
+
+    return decode(data, make, None if is_exact else view.size)
 
 
 def fit(
-    picture: Image.Image, size: Size | int, resample: int, crop: Size | None, extent: Extent | None = None
+    picture: Image.Image,
+    *,
+    size: Size | int,
+    resample: int,
+    crop: Size | None,
+    extent: Extent | None = None,
+    is_exact: bool = True,
 ) -> Image.Image:
     """A picture, or its extent, resized and then cropped to its middle.
+
+    Where it need not be exact, only the middle is computed. Pillow rounds where that begins and ends to float32,
+    which moves no level by more than two, and of photographs one in a thousand by one.
 
     Raises:
         UnfitPicture: it is so long that resized by its shorter edge it would have more than MAX_PIXELS.
     """
-    left, top, right, bottom = extent or (0, 0, *picture.size)
+    extent = extent or (0, 0, *picture.size)
+    left, top, right, bottom = extent
     resized = resized_size((right - left, bottom - top), size)
     if isinstance(size, int) and resized[0] * resized[1] > MAX_PIXELS:
         raise UnfitPicture(f"too_large: resized to a shorter edge of {size} it is over {MAX_PIXELS:,} pixels")
+    box = (0, 0, *resized) if crop is None else central_box(resized, crop)
+    is_whole = size_of(box) == resized
     if picture.size != resized:
+        is_within = min(box[:2]) >= 0  # around what is smaller than the crop, it is black
+        if is_within and not is_whole and not is_exact:
+            return resize_part(picture, size_of(box), resample, part_of(extent, resized, box))
         picture = picture.resize(resized, Image.Resampling(resample), extent)
-    return picture if crop is None or resized == tuple(crop) else picture.crop(central_box(resized, crop))
+    return picture if is_whole else picture.crop(box)
 
 
-def fit_levels(
-    picture: Image.Image, size: Size | int, resample: int, crop: Size | None, extent: Extent | None = None
-) -> Image.Image:
-    """`fit` of each channel in float32, one below the other: Pillow has no picture of three floats."""
-    channels = [fit(picture.getchannel(name).convert("F"), size, resample, crop, extent) for name in "RGB"]
+def resize_part(picture: Image.Image, size: Size, resample: int, part: Extent) -> Image.Image:
+    """A part of a picture, resized: across and then down, as Pillow does all of one. Left alone with a part it may
+    begin with the other, and levels in between are rounded."""
+    (width, height), (left, top, right, bottom) = size, part
+    filtered = picture.resize((width, picture.height), Image.Resampling(resample), (left, 0, right, picture.height))
+    return filtered.resize((width, height), Image.Resampling(resample), (0, top, width, bottom))
+
+
+def in_floats(picture: Image.Image, resize: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Each channel resized in float32, one below the other: Pillow has no picture of three floats."""
+    channels = [resize(picture.getchannel(name).convert("F")) for name in "RGB"]
     width, height = channels[0].size
     levels = Image.new("F", (width, 3 * height))
     for index, channel in enumerate(channels):

@@ -53,8 +53,9 @@ def do_without_pandas() -> None:
         sys.meta_path.remove(NoPandas)
 
 
-def return_freed_memory() -> None:
+def return_freed_memory(large: int | None = None) -> None:
     """Have glibc give large blocks back when they are freed, and on a small machine keep one heap, Arrow's too.
+    `large` is from how many bytes on a block is, in a process that knows better.
 
     Left alone it learns to keep blocks of up to 32 MB, in a heap for each thread, and pictures of all sizes
     leave those full of holes. One is enough for two processors. From it the outputs of batches, a few hundred
@@ -68,7 +69,7 @@ def return_freed_memory() -> None:
     if mallopt is not None:
         os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
         shares = available_threads() <= SHARE_HEAP
-        mallopt(M_MMAP_THRESHOLD, LARGE_IN_SHARED if shares else LARGE)
+        mallopt(M_MMAP_THRESHOLD, large or (LARGE_IN_SHARED if shares else LARGE))
         mallopt(M_TRIM_THRESHOLD, KEPT)
         if shares:
             mallopt(M_ARENA_MAX, 1)

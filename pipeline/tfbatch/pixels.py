@@ -12,7 +12,7 @@ from tfbatch.batches import Array, Feeds, Indices, Pictures, Work, one_result_ea
 from tfbatch.bundle import Bundle
 from tfbatch.cells import distinct, keep_valid
 from tfbatch.decoders import DECODERS
-from tfbatch.framing import central_box, resized_size
+from tfbatch.framing import central_box, part_of, resized_size
 from tfbatch.images import Pixels, UnfitPicture, View, fit
 from tfbatch.results import Floats
 
@@ -45,14 +45,14 @@ class ImageProcessor:
 
     def fit(self, picture: Image.Image, resample: Image.Resampling | None = None) -> Image.Image:
         """What the model sees of a picture, by the processor's resampling or another."""
-        return fit(picture, self._resized, self._resample if resample is None else resample, self.size)
+        resample = self._resample if resample is None else resample
+        return fit(picture, size=self._resized, resample=resample, crop=self.size)
 
     def box_in(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
         """Which part of a picture of this (width, height) the model sees: left, top, right, bottom."""
         resized = resized_size(size, self._resized)
-        across, down = (side / new for side, new in zip(size, resized, strict=True))
-        left, top, right, bottom = central_box(resized, self.size)
-        return round(left * across), round(top * down), round(right * across), round(bottom * down)
+        left, top, right, bottom = part_of((0, 0, *size), resized, central_box(resized, self.size))
+        return round(left), round(top), round(right), round(bottom)
 
     def feed(self, pictures: Sequence[Pixels]) -> Array | Pictures:
         """B times what `view` asks for, (H, W, 3) bytes or (3 x H, W) float32 levels, as (B, 3, H, W) float32,

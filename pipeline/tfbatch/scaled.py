@@ -10,14 +10,12 @@ from dataclasses import dataclass
 
 from PIL import ExifTags, Image
 
-from tfbatch.framing import Size, resized_size
+from tfbatch.framing import Extent, Size, resized_size
 
 GAP = 3
 SWAPPED = (5, 6, 7, 8)  # orientations of EXIF by which width and height change places
 FROM_THE_RIGHT = (2, 3, 6, 7)  # by which the left edge was the far one, right or bottom
 FROM_THE_BOTTOM = (3, 4, 7, 8)  # by which the top edge was
-
-Extent = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 @dataclass(frozen=True, kw_only=True)
