@@ -1,9 +1,10 @@
 """`python -m benchmarks.gpu`: tfbatch on a GPU beside PyTorch, in fp16, and how far both are from the GPU's limit.
 
 For each model and shape the same batches go, round by round, through the session that `tfbatch run`
-opens, through PyTorch with sdpa and through `torch.compile` layer by layer, its fastest way. The limit is
-a product of two large matrices. Then whole jobs: `tfbatch run` on files of texts and of photographs, and
-PyTorch from the same token ids to its logits.
+opens, through PyTorch with sdpa and through `torch.compile` layer by layer, its fastest way; with all three
+one batch follows another without a gap, as in a job. The limit is a product of two large matrices. Then
+whole jobs: `tfbatch run` on files of texts and of photographs, and PyTorch from the same token ids to its
+logits.
 """
 
 import json
@@ -30,40 +31,43 @@ from benchmarks.data import input_of
 from benchmarks.gpu_jobs import BUDGET, EXACT, text_job, whole_job
 from benchmarks.gpu_models import BATCHES, CASES, GRAPHS, SHAPES, Case, Shape, make_bundle, make_checkpoint, make_feeds
 from benchmarks.gpu_tables import show, show_jobs
-from benchmarks.gpu_torch import Pass, by_torch, synchronise
+from benchmarks.gpu_torch import Flow, by_torch, synchronise
 from benchmarks.workloads import BY_NAME
 
 PHOTOGRAPHS = "photos500"
 JOBS = (EXACT, "mixed", "reviews", PHOTOGRAPHS)
-WARM = 3  # passes
+WARM = 3  # times round
 GEMM = 8192  # rows and columns of the matrices whose product is the limit
 
 
-def rate(compute: Pass, rows: int, seconds: float, device: str) -> float:
-    """Rows a second of passes that take so many rows each, the first of which are not counted: both runtimes compile
-    then, tfbatch's attention once for each thread."""
-    for _ in range(WARM):
-        compute()
+def rate(flow: Flow, rows: int, seconds: float, device: str) -> float:
+    """Rows a second of batches that follow one another for that long, so many rows each time round. The first time
+    round is not counted: both runtimes compile then, tfbatch's attention once for each thread."""
+    flow(WARM)
     synchronise(device)
-    passes, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        compute()
-        passes += 1
-    synchronise(device)
-    return passes * rows / (time.perf_counter() - started)
+    once = timed(flow, 1, device)
+    rounds = max(1, round(seconds / once))
+    return rounds * rows / timed(flow, rounds, device)
 
 
-def by_session(graph: Path, feeds: list[Feeds], device: str, precision: str) -> Pass:
+def timed(flow: Flow, rounds: int, device: str) -> float:
+    started = time.perf_counter()
+    flow(rounds)
+    synchronise(device)
+    return time.perf_counter() - started
+
+
+def by_session(graph: Path, feeds: list[Feeds], device: str, precision: str) -> Flow:
     """All batches through tfbatch's session, by as many callers as a job has."""
     found = find_device(device)
     callers = found.callers(available_threads())
     session, pool = open_session(graph, found, precision, callers), ThreadPoolExecutor(callers)
 
-    def compute() -> None:
-        for _ in pool.map(session.run, feeds):
+    def flow(rounds: int) -> None:
+        for _ in pool.map(session.run, feeds * rounds):
             pass
 
-    return compute
+    return flow
 
 
 def operations(case: Case, feeds: Feeds) -> float:
@@ -86,7 +90,12 @@ def gemm_peak(device: str, size: int, seconds: float) -> float:
     """Operations a second of the product of two square matrices."""
     dtype = torch.float32 if device == "cpu" else torch.float16
     left, right = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
-    return rate(lambda: torch.matmul(left, right), 1, seconds, device) * 2 * size**3
+
+    def flow(rounds: int) -> None:
+        for _ in range(rounds):
+            torch.matmul(left, right)
+
+    return rate(flow, 1, seconds, device) * 2 * size**3
 
 
 def kernels(graph: Path, feeds: Feeds, device: str, precision: str) -> list[str]:
@@ -118,8 +127,8 @@ def measure(case: Case, shape: Shape, device: str, seconds: float, rounds: int, 
     rows = sum(size for size, _ in shape.batches)
     found: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
-        for name, compute in ways.items():
-            found[name].append(rate(compute, rows, seconds, device))
+        for name, flow in ways.items():
+            found[name].append(rate(flow, rows, seconds, device))
     ours = statistics.median(found["tfbatch"])
     sizes = [size for size, _ in shape.batches]
     flops = ours * float(np.average([operations(case, batch) for batch in feeds], weights=sizes))

@@ -98,8 +98,8 @@ def main(device: str, rounds: int, seconds: float, rows: int, budget: int) -> No
     }  # fmt: skip
     found: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
-        for way, compute in ways.items():
-            found[way].append(rate(compute, int(lengths.sum()), seconds, device))
+        for way, flow in ways.items():
+            found[way].append(rate(flow, int(lengths.sum()), seconds, device))
     table = Table("graph", "batches", "computed / real", "real tokens/s", "times padded by length")
     medians = {way: statistics.median(rates) for way, rates in found.items()}
     for (graph, order), tokens in medians.items():

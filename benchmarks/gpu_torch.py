@@ -1,33 +1,57 @@
 """PyTorch on a GPU, as well as it can be used: pinned memory, sdpa, half precision, `torch.compile`."""
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from tfbatch.batches import Feeds, Pictures
 
 from benchmarks.gpu_models import Case
 
-Pass = Callable[[], None]
+Flow = Callable[[int], None]  # all batches, so many times, one after another
+AHEAD = 4  # batches that a GPU has yet to compute
 
 
-def by_torch(case: Case, feeds: list[Feeds], device: str, *, compiled: bool) -> Pass:
+def by_torch(case: Case, feeds: list[Feeds], device: str, *, compiled: bool) -> Flow:
     """All batches through PyTorch, to arrays, from memory that is pinned already: what it takes to put them there is
-    not counted."""
+    not counted. Results are copied back while later batches are computed."""
     model: Any = load_torch(case, device)
     if compiled:
         compile_layers(model)
     dtype = next(model.parameters()).dtype
     batches = [pinned(batch, device) for batch in feeds]
 
-    def compute() -> None:
-        inputs = (tensors(batch, device, dtype) for batch in batches)
-        outputs = [model(**each).logits if case.is_text else case.family.reference(model, each) for each in inputs]
-        for output in outputs:
-            output.float().cpu().numpy()
+    def flow(rounds: int) -> None:
+        under_way: deque[Callable[[], npt.NDArray[Any]]] = deque()
+        for batch in batches * rounds:
+            inputs = tensors(batch, device, dtype)
+            output = model(**inputs).logits if case.is_text else case.family.reference(model, inputs)
+            under_way.append(fetched(output.float()))
+            if len(under_way) > AHEAD:
+                under_way.popleft()()
+        for ready in under_way:
+            ready()
 
-    return torch.inference_mode()(compute)
+    return torch.inference_mode()(flow)
+
+
+def fetched(output: torch.Tensor) -> Callable[[], npt.NDArray[Any]]:
+    """Begin to copy an output back; what is given waits for it."""
+    if output.device.type == "cpu":
+        return output.numpy
+    host = torch.empty(output.shape, pin_memory=True)
+    host.copy_(output, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+
+    def wait() -> npt.NDArray[Any]:
+        copied.synchronize()
+        return host.numpy()
+
+    return wait
 
 
 def load_torch(case: Case, device: str) -> Any:

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, read_output, run_tfbatch, tfbatch_env
 from PIL import ExifTags, Image, ImageDraw, ImageOps
 from tfbatch.bundle import load_bundle
-from tfbatch.decoders import MANY, SMALL, Decoder, Decoders, Found, together
+from tfbatch.decoders import MANY, TOGETHER, Decoder, Decoders, Found, together
 from tfbatch.framing import central_box, resized_size
 from tfbatch.images import UnfitPicture, View, render, to_eight_bits
 from tfbatch.pixels import ImageInput
@@ -98,10 +98,10 @@ def buffers(cells: list[bytes]) -> list[pa.Buffer]:
     return [pa.py_buffer(cell) for cell in cells]
 
 
-def test_small_pictures_go_together_and_large_ones_alone() -> None:
-    sizes = [100] * (MANY + 1) + [SMALL, 1, 1, SMALL - 1, 2 * SMALL]
+def test_pictures_go_together_and_large_ones_alone() -> None:
+    sizes = [100] * (MANY + 1) + [TOGETHER, 1, 1, TOGETHER - 1, 2 * TOGETHER]
     groups = [[picture.nbytes for picture in group] for group in together(buffers([bytes(size) for size in sizes]))]
-    assert groups == [[100] * MANY, [100], [SMALL], [1, 1], [SMALL - 1], [2 * SMALL]]
+    assert groups == [[100] * MANY, [100], [TOGETHER], [1, 1], [TOGETHER - 1], [2 * TOGETHER]]
     assert list(together([])) == []
 
 

@@ -1,48 +1,50 @@
 """A process that decodes pictures for another one, started by `decoders.py`.
 
 Decoders of hostile bytes may crash, run on without end, or take all memory: here that costs one
-picture. A request is two messages, what is wanted as JSON and the bytes of one picture or several;
-so is the answer: JSON, for each picture `unfit` with a reason or a `shape` and `type`, and then the pixels of those
-that have one, (H, W, 3) or (H, W). Of several pictures the first ones are answered, until there are
-ENOUGH pixels: so a small picture costs no round trip, and no number of large ones is held at once.
+picture. A request is what is wanted, as JSON, and the bytes of one picture or several; an answer, for each
+picture, `unfit` with a reason or a `shape` and `type`, and then the pixels of those that have one, (H, W, 3)
+or (H, W). Of several pictures the first ones are answered, until there are ENOUGH pixels: so few pictures
+cost a round trip, and no number of large ones is held at once.
 """
 
-import json
 import math
 import resource
 import signal
 import sys
-from multiprocessing.connection import Connection
+from socket import socket
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from tfbatch.exchange import hear, take, tell
 from tfbatch.images import UnfitPicture, View, measure, render, strips
 from tfbatch.machine import KEPT, return_freed_memory
 
 PROCESSOR_SECONDS = 20.0  # of this process, for one picture; a large one takes two or three
 SECONDS = 60.0
 MEMORY = 3 << 30  # bytes of address space; 50 megapixels of 16 bits take half of it
-ENOUGH = 128 << 10  # bytes
+ENOUGH = 1 << 20  # bytes
+LONGEST_REQUEST = 64 << 10  # bytes of JSON
 
 
-def serve(requests: Connection) -> None:
+def serve(requests: socket) -> None:
     """Answer until the other end is closed."""
     return_freed_memory(KEPT)  # of one picture at a time all goes: no holes, and no page is asked for twice
     _, allowed = resource.getrlimit(resource.RLIMIT_AS)
     most = MEMORY if allowed == resource.RLIM_INFINITY else min(MEMORY, allowed)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    requests.send_bytes(b"ready")
+    tell(requests, "ready")
     while True:
         try:
-            wanted, data = json.loads(requests.recv_bytes()), requests.recv_bytes()
+            wanted = hear(requests, LONGEST_REQUEST)
+            data = take(requests, sum(wanted["sizes"]))
         except (EOFError, ConnectionError):
             return
         view = wanted["view"] and View(**wanted["view"])
         answers, pictures = answer(data, wanted["sizes"], view)
-        requests.send_bytes(json.dumps(answers).encode())
+        tell(requests, answers)
         send_pixels(requests, pictures)
         limit_time(0, 0)
 
@@ -53,13 +55,13 @@ def limit_time(processor_seconds: float, seconds: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-def answer(data: bytes, sizes: list[int], view: View | None) -> tuple[list[dict[str, Any]], list[Image.Image]]:
+def answer(data: bytearray, sizes: list[int], view: View | None) -> tuple[list[dict[str, Any]], list[Image.Image]]:
     """What is said of the first of some pictures, and those of them that are sent."""
     answers: list[dict[str, Any]] = []
     pictures: list[Image.Image] = []
     start = pixels = 0
     for size in sizes:
-        said, picture = answer_one(data[start : start + size], view)
+        said, picture = answer_one(bytes(memoryview(data)[start : start + size]), view)
         start += size
         answers.append(said)
         if picture is not None:
@@ -83,19 +85,19 @@ def answer_one(data: bytes, view: View | None) -> tuple[dict[str, Any], Image.Im
     return {"shape": shape, "type": "float32" if picture.mode == "F" else "uint8"}, picture
 
 
-def send_pixels(requests: Connection, pictures: list[Image.Image]) -> None:
+def send_pixels(requests: socket, pictures: list[Image.Image]) -> None:
     """Send pictures a part at a time: a copy of all of a large one would double what this process takes."""
     part = bytearray()
     for picture in pictures:
         for _, strip in strips(picture):
             part += np.ascontiguousarray(strip).data.cast("B")
             if len(part) >= ENOUGH:
-                requests.send_bytes(part)
+                requests.sendall(part)
                 part.clear()
     if part:
-        requests.send_bytes(part)
+        requests.sendall(part)
 
 
 def main() -> None:
     """Serve on the descriptor that is the first argument."""
-    serve(Connection(int(sys.argv[1])))
+    serve(socket(fileno=int(sys.argv[1])))

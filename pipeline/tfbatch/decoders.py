@@ -2,20 +2,18 @@
 is begun anew, and the picture is its row's error.
 
 Threads cannot give that: a crash in a decoder takes the whole process with it, and a thread that
-hangs can be neither ended nor bounded in memory. Each thread that decodes borrows a process; a round
-trip costs a tenth of a millisecond and two copies, about a fifth more for a picture of 500 pixels.
-Small ones go together; where they end the process, each goes again by itself.
+hangs can be neither ended nor bounded in memory. Each thread that decodes borrows a process. Pictures that
+are not large go there together; where they end the process, each goes again by itself.
 """
 
 import atexit
-import json
 import math
 import signal
 import subprocess
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from multiprocessing import Pipe
+from socket import socketpair
 from threading import Semaphore
 from typing import Any
 
@@ -24,11 +22,12 @@ import pyarrow as pa
 
 from tfbatch import child
 from tfbatch.errors import DeviceUnavailable
+from tfbatch.exchange import fill, hear, tell
 from tfbatch.framing import Size
 from tfbatch.images import MAX_BYTES, Pixels, UnfitPicture, View
 from tfbatch.machine import available_threads, peak_memory_of
 
-SMALL, MANY = 64 << 10, 64  # pictures that go together: bytes as they are encoded, and how many
+TOGETHER, MANY = 512 << 10, 64  # pictures that go together: bytes as they are encoded, and how many
 LONGEST_ANSWER = 64 << 10  # bytes of JSON
 
 Found = Pixels | Size | UnfitPicture
@@ -43,7 +42,7 @@ class Decoder:
     """One such process."""
 
     def __init__(self) -> None:
-        self._pipe, theirs = Pipe()
+        self._socket, theirs = socketpair()
         self._process = child.start_child(
             "decoder",
             theirs.fileno(),
@@ -52,7 +51,7 @@ class Decoder:
         )
         theirs.close()
         try:
-            self._pipe.recv_bytes()
+            hear(self._socket, LONGEST_ANSWER)
         except (EOFError, OSError):
             raise DeviceUnavailable(f"pictures cannot be decoded: {ending(self.end())} as it began") from None
 
@@ -62,32 +61,23 @@ class Decoder:
         Raises:
             EOFError, OSError: the process ended.
         """
-        wanted = {"view": view and asdict(view), "sizes": [picture.nbytes for picture in pictures]}
-        self._pipe.send_bytes(json.dumps(wanted).encode())
-        self._pipe.send_bytes(pictures[0] if len(pictures) == 1 else b"".join(pictures))
-        answers = json.loads(self._pipe.recv_bytes(maxlength=LONGEST_ANSWER))
-        sizes = [bytes_of(answer) for answer in answers]
-        content = self._receive(sum(sizes))
+        tell(self._socket, {"view": view and asdict(view), "sizes": [each.nbytes for each in pictures]}, *pictures)
+        answers = hear(self._socket, LONGEST_ANSWER)
+        content: Pixels = np.empty(sum(map(bytes_of, answers)), np.uint8)
+        fill(self._socket, content.data)
         found: list[Found] = []
-        for answer, size in zip(answers, sizes, strict=True):
+        for answer in answers:
             if "shape" in answer:
+                size = bytes_of(answer)
                 found.append(content[:size].view(answer["type"]).reshape(answer["shape"]))
                 content = content[size:]
             else:
                 found.append(UnfitPicture(answer["unfit"]) if "unfit" in answer else tuple(answer["size"]))
         return found
 
-    def _receive(self, size: int) -> Pixels:
-        """Bytes that come in parts."""
-        pixels: Pixels = np.empty(size, np.uint8)
-        received = 0
-        while received < size:
-            received += self._pipe.recv_bytes_into(pixels.data, received)
-        return pixels
-
     def end(self) -> int:
         """Let the process go; its exit status, negative where a signal ended it."""
-        self._pipe.close()
+        self._socket.close()
         try:
             return self._process.wait(1)
         except subprocess.TimeoutExpired:
@@ -189,12 +179,12 @@ def bytes_of(answer: dict[str, Any]) -> int:
 
 
 def together(cells: Iterable[pa.Buffer]) -> Iterator[list[memoryview]]:
-    """Pictures in order, small ones in lists of no more than SMALL bytes."""
+    """Pictures in order, in lists of no more than TOGETHER bytes, or of one that has more."""
     group: list[memoryview] = []
     size = 0
     for cell in cells:
         picture = memoryview(cell)
-        if group and (size + picture.nbytes > SMALL or len(group) == MANY):
+        if group and (size + picture.nbytes > TOGETHER or len(group) == MANY):
             yield group
             group, size = [], 0
         group.append(picture)
