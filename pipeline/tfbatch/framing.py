@@ -20,11 +20,6 @@ def central_box(size: Size, crop: Size) -> Box:
     return left, top, left + crop[0], top + crop[1]
 
 
-def size_of(box: Box) -> Size:
-    left, top, right, bottom = box
-    return right - left, bottom - top
-
-
 def part_of(extent: Extent, resized: Size, box: Box) -> Extent:
     """Where in a picture a box is of what its extent is resized to."""
     left, top, right, bottom = extent

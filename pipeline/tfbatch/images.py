@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tfbatch.framing import Extent, Size, central_box, part_of, resized_size, size_of
+from tfbatch.framing import Extent, Size, central_box, part_of, resized_size
 from tfbatch.scaled import scale_down, upright_extent
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
@@ -128,22 +128,23 @@ def fit(
     resized = resized_size((right - left, bottom - top), size)
     if isinstance(size, int) and resized[0] * resized[1] > MAX_PIXELS:
         raise UnfitPicture(f"too_large: resized to a shorter edge of {size} it is over {MAX_PIXELS:,} pixels")
-    box = (0, 0, *resized) if crop is None else central_box(resized, crop)
-    is_whole = size_of(box) == resized
-    if picture.size != resized:
-        is_within = min(box[:2]) >= 0  # around what is smaller than the crop, it is black
-        if is_within and not is_whole and not is_exact:
-            return resize_part(picture, size_of(box), resample, part_of(extent, resized, box))
-        picture = picture.resize(resized, Image.Resampling(resample), extent)
-    return picture if is_whole else picture.crop(box)
+    method = Image.Resampling(resample)
+    if crop is None or tuple(crop) == resized:
+        return picture if picture.size == resized else picture.resize(resized, method, extent)
+    box = central_box(resized, crop)
+    if picture.size == resized:
+        return picture.crop(box)
+    if is_exact or min(box) < 0:  # around what is smaller than the crop, it is black
+        return picture.resize(resized, method, extent).crop(box)
+    return resize_part(picture, crop, method, part_of(extent, resized, box))
 
 
-def resize_part(picture: Image.Image, size: Size, resample: int, part: Extent) -> Image.Image:
+def resize_part(picture: Image.Image, size: Size, method: Image.Resampling, part: Extent) -> Image.Image:
     """A part of a picture, resized: across and then down, as Pillow does all of one. Left alone with a part it may
     begin with the other, and levels in between are rounded."""
     (width, height), (left, top, right, bottom) = size, part
-    filtered = picture.resize((width, picture.height), Image.Resampling(resample), (left, 0, right, picture.height))
-    return filtered.resize((width, height), Image.Resampling(resample), (0, top, width, bottom))
+    filtered = picture.resize((width, picture.height), method, (left, 0, right, picture.height))
+    return filtered.resize((width, height), method, (0, top, width, bottom))
 
 
 def in_floats(picture: Image.Image, resize: Callable[[Image.Image], Image.Image]) -> Image.Image:
