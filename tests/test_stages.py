@@ -5,11 +5,13 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tfbatch import flow
 from tfbatch.batches import Feeds, Indices, Window, Work, divide, one_result_each
 from tfbatch.clock import Clock, Stage
 from tfbatch.config import RunConfig
@@ -17,9 +19,9 @@ from tfbatch.flow import Step, complete, cut_windows, light_windows
 from tfbatch.job import make_job
 from tfbatch.plan import Part
 from tfbatch.probe import Budget
-from tfbatch.results import stacked
+from tfbatch.results import Floats, stacked
 from tfbatch.scoring import Scoring
-from tfbatch.session import Session
+from tfbatch.session import Device, Runtime, Session
 from tfbatch.stages import Lanes, Room, after, meanwhile, overlap
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally
@@ -339,3 +341,52 @@ def test_an_error_in_a_lane_is_its_callers() -> None:
     with pytest.raises(ZeroDivisionError):
         lanes.do("wrong", lambda: 1 // 0)
     assert lanes.do("right", lambda: 3) == 3
+
+
+@pytest.mark.parametrize("runtime", ["cpu", "cuda"])
+def test_a_gpus_windows_are_written_while_more_are_read(
+    runtime: Runtime, text_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a processor they are not: there is one more of them under way, and nothing to gain."""
+    pq.write_table(pa.table({"text": [f"number {row}" for row in range(60)]}), tmp_path / "in.parquet")
+    config = RunConfig(inputs=(str(tmp_path / "in.parquet"),), bundle=text_bundle, rows_per_part=1, device="cpu")
+    job = replace(make_job(config), devices=[Device(runtime=runtime)])
+    labels = len(job.bundle.manifest.labels)
+    is_writing, was_read, is_beside = threading.Event(), threading.Event(), list[bool]()
+    written: list[int] = []
+
+    def watched(*given: Any) -> Iterator[Window]:
+        for window in light_windows(*given):
+            if is_writing.is_set():
+                was_read.set()
+            yield window
+
+    def append(part: Part, table: pa.Table, errors: int, **_: Any) -> None:
+        if not is_writing.is_set():
+            is_writing.set()
+            is_beside.append(was_read.wait(5 if runtime == "cuda" else 0.2))
+        written.append(part.first)
+
+    class AllZeros:
+        def run(self, feeds: Feeds) -> Floats:
+            return np.zeros((len(feeds["input_ids"]), labels), np.float32)
+
+    monkeypatch.setattr(flow, "light_windows", watched)
+    done = list(flow.work(job, [job.plan.parts], append, Tally(), Stop(), lambda *_: AllZeros()))
+    assert is_beside == [runtime == "cuda"]
+    assert written == [finished.window.part.first for finished, _ in done] == list(range(60))
+
+
+def test_what_fails_as_it_is_written_ends_the_flow(text_bundle: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": [f"number {row}" for row in range(20)]}), tmp_path / "in.parquet")
+    config = RunConfig(inputs=(str(tmp_path / "in.parquet"),), bundle=text_bundle, rows_per_part=1, device="cpu")
+    job, written = make_job(config), list[int]()
+
+    def append(part: Part, table: pa.Table, errors: int, **_: Any) -> None:
+        if part.first == 3:
+            raise OSError("the disk is full")
+        written.append(part.first)
+
+    with pytest.raises(OSError, match="the disk is full"):
+        list(flow.work(job, [job.plan.parts], append, Tally(), Stop()))
+    assert written == [0, 1, 2]

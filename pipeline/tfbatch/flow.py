@@ -8,7 +8,7 @@
       compute        on other threads: a batch of arrays through the session, back into its window
       finish         on other threads: labels, or pictures encoded; every row gets its input's
                      columns, or nulls and its error
-      append         on this thread: to the part's temporary file; part full -> sync, link, record
+      append         on one thread: to the part's temporary file; part full -> sync, link, record
 
 Where there are several workers, a part goes this way in one of them, and the job's own process records it.
 `execution` has what is done about a job before and after its rows.
@@ -71,16 +71,16 @@ def work(
 ) -> Iterator[tuple[Finished, Record | None]]:
     """Score lots of parts and write them; each window, and with the last one of a part its record. A session
     is opened by `session_of`, or as `opened` has it."""
-    for finished in score(job, lots, tally, stop, opened or session_of):
-        with tally.clock.write.working():
-            record = append(finished.window.part, finished.table, len(finished.errors), batch_tokens=tally.batch_tokens)
+    for finished, record in score(job, lots, append, tally, stop, opened or session_of):
         tally.count(finished.window, finished.errors)
         stop.beat()
         yield finished, record
 
 
-def score(job: Job, lots: Iterable[list[Part]], tally: Tally, stop: Stop, opened: Opened) -> Iterator[Finished]:
-    """The windows of some lots of parts, in order, each with the table it became."""
+def score(
+    job: Job, lots: Iterable[list[Part]], append: Append, tally: Tally, stop: Stop, opened: Opened
+) -> Iterator[tuple[Finished, Record | None]]:
+    """The windows of some lots of parts, in order, each with the table it became once that is written."""
     device, threads, clock = job.device, job.config.threads or available_threads(), tally.clock
     preparing = 1 if job.task.prepares_in_parallel else threads
     prepared_ahead = preparing + device.windows_ahead
@@ -102,6 +102,9 @@ def score(job: Job, lots: Iterable[list[Part]], tally: Tally, stop: Stop, opened
         stop.beat()
         return scoring.finish(job.task, job.schema, job.kept, keeps_results=job.config.contact_sheet is not None)
 
+    def write(done: Finished) -> tuple[Finished, Record | None]:
+        return done, append(done.window.part, done.table, len(done.errors), batch_tokens=tally.batch_tokens)
+
     def is_full(_: object) -> bool:
         return room.is_full
 
@@ -122,9 +125,10 @@ def score(job: Job, lots: Iterable[list[Part]], tally: Tally, stop: Stop, opened
             compute, batches, workers=computing, ahead=computed_ahead, is_full=ends_full_window, stage=clock.compute
         )
         tables = overlap(finish, complete(steps), workers=threads, ahead=threads, is_full=is_full, stage=clock.finish)
-        with closing(tables):
-            for finished in tables:
-                yield finished
+        written = overlap(write, tables, workers=1, ahead=device.windows_ahead, is_full=is_full, stage=clock.write)
+        with closing(written):
+            for finished, record in written:
+                yield finished, record
                 room.release(finished.window.weight)
 
 
