@@ -109,7 +109,7 @@ def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], C
     "--label-template", metavar="TEXT", help="The text that a label is put into, at {}; the default is the task's."
 )
 @setting("--multi-label", is_flag=True, help="Score each of --labels by itself: several may be true, or none.")
-@setting("--exact-decoding", is_flag=True, help="Decode large JPEGs whole before they are made smaller.")
+@setting("--exact-decoding", is_flag=True, help="Have the Hub's very pixels: decode and resize pictures whole.")
 @setting("--mask-ratio", type=click.FloatRange(0, 1, min_open=True),
          help="Share of a picture to hide; default: the model's own.")  # fmt: skip
 @setting("--mask-column", help="What to hide: an image (all but black is made anew), or a list with an entry a patch.")
