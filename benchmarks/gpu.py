@@ -41,8 +41,8 @@ GEMM = 8192  # rows and columns of the matrices whose product is the limit
 
 
 def rate(flow: Flow, rows: int, seconds: float, device: str) -> float:
-    """Rows a second of batches that follow one another for that long, so many rows each time round. The first time
-    round is not counted: both runtimes compile then, tfbatch's attention once for each thread."""
+    """Rows a second of batches that follow one another for that long, so many rows each time round. The first times
+    round are not counted: both runtimes compile then, tfbatch's attention once for each thread."""
     flow(WARM)
     synchronise(device)
     once = timed(flow, 1, device)

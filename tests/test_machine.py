@@ -10,8 +10,8 @@ from conftest import tfbatch_env
 
 pytestmark = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")
 POOL = """
-from tfbatch.machine import return_freed_memory
-return_freed_memory()
+from tfbatch.machine import settle_heap
+settle_heap()
 import pyarrow
 print(pyarrow.default_memory_pool().backend_name)
 """
@@ -19,7 +19,7 @@ HEAPS = """
 import ctypes, sys, threading
 from tfbatch import machine
 machine.available_threads = lambda: int(sys.argv[1])
-machine.return_freed_memory()
+machine.settle_heap()
 held, beside = [], threading.Barrier(8)
 def hold():
     beside.wait()
@@ -34,7 +34,7 @@ BLOCK = """
 import ctypes, sys
 from tfbatch import machine
 machine.available_threads = lambda: int(sys.argv[1])
-machine.return_freed_memory()
+machine.settle_heap()
 block = bytearray(500_000)
 ctypes.CDLL(None).malloc_stats()
 """

@@ -16,7 +16,7 @@ from tfbatch.batches import Feeds, Indices, Window, Work, divide, one_result_eac
 from tfbatch.clock import Clock, Stage
 from tfbatch.config import RunConfig
 from tfbatch.flow import Step, complete, cut_windows, light_windows
-from tfbatch.job import make_job
+from tfbatch.job import Job, make_job
 from tfbatch.plan import Part
 from tfbatch.probe import Budget
 from tfbatch.results import Floats, stacked
@@ -70,8 +70,52 @@ def test_what_is_done_is_given_while_the_next_item_is_waited_for() -> None:
         assert may_end.wait(30)
         return item
 
-    for result in overlap(work, source(), workers=1, ahead=5):
+    ready: Iterator[int | None] = overlap(work, source(), workers=1, ahead=5)
+    for result in filter(None, ready):
         given.append(result)  # noqa: PERF402 - the source looks at it meanwhile
+
+
+def test_what_is_done_is_given_through_two_stages() -> None:
+    """Whoever is behind another stage waits for no next item either."""
+    given: list[int] = []
+
+    def source() -> Iterator[int | None]:
+        yield 1
+        for _ in range(5_000):
+            if given:
+                break
+            time.sleep(0.001)
+            yield None
+        assert given == [1]
+        yield 2
+
+    first: Iterator[int | None] = overlap(lambda item: item, source(), workers=1, ahead=5)
+    second: Iterator[int | None] = overlap(lambda item: item, first, workers=1, ahead=5)
+    for result in filter(None, second):
+        given.append(result)  # noqa: PERF402 - the source looks at it meanwhile
+    assert given == [1, 2]
+
+
+def test_nothing_is_begun_after_an_error() -> None:
+    begun, is_waiting = list[int](), threading.Event()
+
+    def work(item: int) -> int:
+        begun.append(item)
+        if item == 1:
+            assert is_waiting.wait(30)
+            raise ValueError("the second")
+        return item
+
+    def source() -> Iterator[int]:
+        for item in range(5):
+            if item == 4:
+                is_waiting.set()
+            yield item
+
+    found = list[int]()
+    with pytest.raises(ValueError, match="the second"):
+        found.extend(overlap(work, source(), workers=1, ahead=5))
+    assert (found, begun) == ([0], [0, 1])
 
 
 def test_an_error_is_raised_at_its_turn_and_every_thread_ends() -> None:
@@ -343,15 +387,22 @@ def test_an_error_in_a_lane_is_its_callers() -> None:
     assert lanes.do("right", lambda: 3) == 3
 
 
-@pytest.mark.parametrize("runtime", ["cpu", "cuda"])
+def all_zeros(job: Job, *_: object) -> Session:
+    """A session that has its outputs at once."""
+
+    class AllZeros:
+        def run(self, feeds: Feeds) -> Floats:
+            return np.zeros((len(feeds["input_ids"]), len(job.bundle.manifest.labels)), np.float32)
+
+    return AllZeros()
+
+
 def test_a_gpus_windows_are_written_while_more_are_read(
-    runtime: Runtime, text_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a processor they are not: there is one more of them under way, and nothing to gain."""
     pq.write_table(pa.table({"text": [f"number {row}" for row in range(60)]}), tmp_path / "in.parquet")
     config = RunConfig(inputs=(str(tmp_path / "in.parquet"),), bundle=text_bundle, rows_per_part=1, device="cpu")
-    job = replace(make_job(config), devices=[Device(runtime=runtime)])
-    labels = len(job.bundle.manifest.labels)
+    job = replace(make_job(config), devices=[Device(runtime="cuda")])
     is_writing, was_read, is_beside = threading.Event(), threading.Event(), list[bool]()
     written: list[int] = []
 
@@ -364,29 +415,27 @@ def test_a_gpus_windows_are_written_while_more_are_read(
     def append(part: Part, table: pa.Table, errors: int, **_: Any) -> None:
         if not is_writing.is_set():
             is_writing.set()
-            is_beside.append(was_read.wait(5 if runtime == "cuda" else 0.2))
+            is_beside.append(was_read.wait(30))
         written.append(part.first)
 
-    class AllZeros:
-        def run(self, feeds: Feeds) -> Floats:
-            return np.zeros((len(feeds["input_ids"]), labels), np.float32)
-
     monkeypatch.setattr(flow, "light_windows", watched)
-    done = list(flow.work(job, [job.plan.parts], append, Tally(), Stop(), lambda *_: AllZeros()))
-    assert is_beside == [runtime == "cuda"]
+    done = list(flow.work(job, [job.plan.parts], append, Tally(), Stop(), all_zeros))
+    assert is_beside == [True]
     assert written == [finished.window.part.first for finished, _ in done] == list(range(60))
 
 
-def test_what_fails_as_it_is_written_ends_the_flow(text_bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", ["cpu", "cuda"])
+def test_what_fails_as_it_is_written_ends_the_flow(runtime: Runtime, text_bundle: Path, tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": [f"number {row}" for row in range(20)]}), tmp_path / "in.parquet")
     config = RunConfig(inputs=(str(tmp_path / "in.parquet"),), bundle=text_bundle, rows_per_part=1, device="cpu")
-    job, written = make_job(config), list[int]()
+    job, written = replace(make_job(config), devices=[Device(runtime=runtime)]), list[int]()
 
     def append(part: Part, table: pa.Table, errors: int, **_: Any) -> None:
         if part.first == 3:
+            time.sleep(0.1)  # until the next one waits for its turn
             raise OSError("the disk is full")
         written.append(part.first)
 
     with pytest.raises(OSError, match="the disk is full"):
-        list(flow.work(job, [job.plan.parts], append, Tally(), Stop()))
+        list(flow.work(job, [job.plan.parts], append, Tally(), Stop(), all_zeros))
     assert written == [0, 1, 2]

@@ -3,23 +3,21 @@
 Decoders of hostile bytes may crash, run on without end, or take all memory: here that costs one
 picture. A request is what is wanted, as JSON, and the bytes of one picture or several; an answer, for each
 picture, `unfit` with a reason or a `shape` and `type`, and then the pixels of those that have one, (H, W, 3)
-or (H, W). Of several pictures the first ones are answered, until there are ENOUGH pixels: so few pictures
-cost a round trip, and no number of large ones is held at once.
+or (H, W). Of several pictures the first ones are answered, until there are ENOUGH bytes of pixels: so few
+go one by one, and no number of large ones is held at once.
 """
 
-import math
 import resource
 import signal
 import sys
 from socket import socket
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from tfbatch.exchange import hear, take, tell
+from tfbatch.exchange import Answer, bytes_of, hear, take, tell
 from tfbatch.images import UnfitPicture, View, measure, render, strips
-from tfbatch.machine import KEPT, return_freed_memory
+from tfbatch.machine import KEPT, settle_heap
 
 PROCESSOR_SECONDS = 20.0  # of this process, for one picture; a large one takes two or three
 SECONDS = 60.0
@@ -30,7 +28,7 @@ LONGEST_REQUEST = 64 << 10  # bytes of JSON
 
 def serve(requests: socket) -> None:
     """Answer until the other end is closed."""
-    return_freed_memory(KEPT)  # of one picture at a time all goes: no holes, and no page is asked for twice
+    settle_heap(KEPT)  # all of a few pictures goes at once: no holes, and no page is asked for twice
     _, allowed = resource.getrlimit(resource.RLIMIT_AS)
     most = MEMORY if allowed == resource.RLIM_INFINITY else min(MEMORY, allowed)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -39,11 +37,11 @@ def serve(requests: socket) -> None:
     while True:
         try:
             wanted = hear(requests, LONGEST_REQUEST)
-            data = take(requests, sum(wanted["sizes"]))
+            data = [bytes(take(requests, size)) for size in wanted["sizes"]]
         except (EOFError, ConnectionError):
             return
         view = wanted["view"] and View(**wanted["view"])
-        answers, pictures = answer(data, wanted["sizes"], view)
+        answers, pictures = answer(data, view)
         tell(requests, answers)
         send_pixels(requests, pictures)
         limit_time(0, 0)
@@ -55,24 +53,21 @@ def limit_time(processor_seconds: float, seconds: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-def answer(data: bytearray, sizes: list[int], view: View | None) -> tuple[list[dict[str, Any]], list[Image.Image]]:
+def answer(data: list[bytes], view: View | None) -> tuple[list[Answer], list[Image.Image]]:
     """What is said of the first of some pictures, and those of them that are sent."""
-    answers: list[dict[str, Any]] = []
+    answers: list[Answer] = []
     pictures: list[Image.Image] = []
-    start = pixels = 0
-    for size in sizes:
-        said, picture = answer_one(bytes(memoryview(data)[start : start + size]), view)
-        start += size
+    for each in data:
+        said, picture = answer_one(each, view)
         answers.append(said)
         if picture is not None:
             pictures.append(picture)
-            pixels += math.prod(said["shape"])
-        if pixels >= ENOUGH:
+        if sum(map(bytes_of, answers)) >= ENOUGH:
             break
     return answers, pictures
 
 
-def answer_one(data: bytes, view: View | None) -> tuple[dict[str, Any], Image.Image | None]:
+def answer_one(data: bytes, view: View | None) -> tuple[Answer, Image.Image | None]:
     """Decode a picture, or measure it where no view of it is wanted."""
     limit_time(PROCESSOR_SECONDS, SECONDS)
     if view is None:

@@ -7,28 +7,28 @@ are not large go there together; where they end the process, each goes again by 
 """
 
 import atexit
-import math
 import signal
 import subprocess
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
-from socket import socketpair
+from socket import socket, socketpair
 from threading import Semaphore
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from tfbatch import child
 from tfbatch.errors import DeviceUnavailable
-from tfbatch.exchange import fill, hear, tell
+from tfbatch.exchange import Answer, bytes_of, fill, hear, tell
 from tfbatch.framing import Size
 from tfbatch.images import MAX_BYTES, Pixels, UnfitPicture, View
 from tfbatch.machine import available_threads, peak_memory_of
 
 TOGETHER, MANY = 512 << 10, 64  # pictures that go together: bytes as they are encoded, and how many
 LONGEST_ANSWER = 64 << 10  # bytes of JSON
+MAX_ANSWERED = 2 * MAX_BYTES  # of pixels: less than enough, and one more picture
 
 Found = Pixels | Size | UnfitPicture
 
@@ -43,13 +43,13 @@ class Decoder:
 
     def __init__(self) -> None:
         self._socket, theirs = socketpair()
-        self._process = child.start_child(
-            "decoder",
-            theirs.fileno(),
-            env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.DEVNULL,  # libtiff writes what it thinks of a picture there
-        )
-        theirs.close()
+        with theirs, close_if_it_fails(self._socket):
+            self._process = child.start_child(
+                "decoder",
+                theirs.fileno(),
+                env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                stderr=subprocess.DEVNULL,  # libtiff writes what it thinks of a picture there
+            )
         try:
             hear(self._socket, LONGEST_ANSWER)
         except (EOFError, OSError):
@@ -59,20 +59,31 @@ class Decoder:
         """A view of each of the first pictures, as many as it gives at once, or the sizes of all.
 
         Raises:
-            EOFError, OSError: the process ended.
+            EOFError, OSError: the process ended, or what it says is no answer.
         """
         tell(self._socket, {"view": view and asdict(view), "sizes": [each.nbytes for each in pictures]}, *pictures)
-        answers = hear(self._socket, LONGEST_ANSWER)
-        content: Pixels = np.empty(sum(map(bytes_of, answers)), np.uint8)
+        try:
+            return self._found(len(pictures), view)
+        except (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
+            raise OSError("what a decoder says is no answer") from error
+
+    def _found(self, most: int, view: View | None) -> list[Found]:
+        answers: list[Answer] = hear(self._socket, LONGEST_ANSWER)
+        size = sum(map(bytes_of, answers))
+        if not 0 < len(answers) <= most or size > MAX_ANSWERED:
+            raise ValueError(f"{len(answers)} answers, {size:,} bytes")
+        content: Pixels = np.empty(size, np.uint8)
         fill(self._socket, content.data)
         found: list[Found] = []
         for answer in answers:
-            if "shape" in answer:
-                size = bytes_of(answer)
-                found.append(content[:size].view(answer["type"]).reshape(answer["shape"]))
-                content = content[size:]
+            if "unfit" in answer:
+                found.append(UnfitPicture(str(answer["unfit"])))
+            elif view is None:
+                width, height = answer["size"]
+                found.append((int(width), int(height)))
             else:
-                found.append(UnfitPicture(answer["unfit"]) if "unfit" in answer else tuple(answer["size"]))
+                pixels, content = np.split(content, [bytes_of(answer)])
+                found.append(pixels.view(answer["type"]).reshape(answer["shape"]))
         return found
 
     def end(self) -> int:
@@ -173,9 +184,13 @@ class Decoders:
         self._idle.clear()
 
 
-def bytes_of(answer: dict[str, Any]) -> int:
-    """How many bytes of pixels come with what a decoder says of a picture."""
-    return math.prod(answer["shape"]) * np.dtype(answer["type"]).itemsize if "shape" in answer else 0
+@contextmanager
+def close_if_it_fails(ours: socket) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        ours.close()
+        raise
 
 
 def together(cells: Iterable[pa.Buffer]) -> Iterator[list[memoryview]]:

@@ -19,8 +19,9 @@ from tfbatch.writer import PartWriter
 
 @dataclass
 class Draft:
-    """The part being written."""
+    """A part that is written."""
 
+    part: Part
     writer: PartWriter
     images: ImageFiles | None
     errors: int = 0
@@ -61,6 +62,7 @@ class Drafts:
         """
         with failing_as_output(self._target):
             draft = self._draft = self._draft or self._begin(part)
+            assert draft.part == part
             if draft.images is not None:
                 table = draft.images.take_out(table, part.first + draft.writer.rows, self._schema)
             draft.writer.append(table)
@@ -86,7 +88,7 @@ class Drafts:
         images = None
         if self._sink is not None:
             images = ImageFiles(self._sink, self._storage, Path(name).stem)
-        return Draft(writer=writer, images=images)
+        return Draft(part=part, writer=writer, images=images)
 
     def _publish(self, part: Part, draft: Draft) -> Record:
         """Give a finished file and its pictures their names."""

@@ -1,21 +1,37 @@
-"""What this process and its decoders tell one another over a socket: JSON, and bytes behind it, how many that says.
+"""What this process and its decoders tell one another over a socket: JSON, and bytes behind it, of pictures as they
+are encoded or of pixels. How many there are is in the JSON.
 
-Each is taken in one call of the system, however long it takes to come: after every call a thread waits for its turn
-with Python, where sixteen threads decode for longer than the call takes.
+Each message is taken in one or two calls of the system, however long it takes to come: after every call a thread
+waits for its turn with Python, where sixteen threads decode for longer than the call takes.
 """
 
 import json
+import math
 import struct
 from socket import MSG_WAITALL, socket
 from typing import Any
 
 LENGTH = struct.Struct("<I")  # of the JSON, in bytes
+SIZES = {"uint8": 1, "float32": 4}  # bytes of a number, by numpy's names of types
+
+Answer = dict[str, Any]  # what is said of a picture
+
+
+def bytes_of(answer: Answer) -> int:
+    """How many bytes of pixels come with what is said of a picture."""
+    if "shape" not in answer:
+        return 0
+    if min(answer["shape"]) < 0:
+        raise ValueError(f"a picture of shape {answer['shape']}")
+    return math.prod(answer["shape"]) * SIZES[answer["type"]]
 
 
 def tell(other: socket, said: object, *content: memoryview) -> None:
     """Send something and the bytes behind it."""
     words = json.dumps(said).encode()
-    other.sendall(b"".join([LENGTH.pack(len(words)), words, *content]))
+    other.sendall(LENGTH.pack(len(words)) + words)
+    if content:
+        other.sendall(content[0] if len(content) == 1 else b"".join(content))
 
 
 def hear(other: socket, most: int) -> Any:
@@ -23,6 +39,7 @@ def hear(other: socket, most: int) -> Any:
 
     Raises:
         EOFError, OSError: it is gone, or says more.
+        ValueError, RecursionError: it says no JSON.
     """
     (length,) = LENGTH.unpack(take(other, LENGTH.size))
     if length > most:

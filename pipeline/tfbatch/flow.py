@@ -21,7 +21,7 @@ is loaded while the first windows are prepared.
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -55,6 +55,9 @@ class Append(Protocol):
 
 
 Opened = Callable[[Job, int, Stop], Session]
+Written = tuple[Finished, Record | None]
+Item = TypeVar("Item")
+Stream = Generator[Item | None, None, None]  # None: there may be more to come, and nobody need wait for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,18 +71,19 @@ class Step:
 
 def work(
     job: Job, lots: Iterable[list[Part]], append: Append, tally: Tally, stop: Stop, opened: Opened | None = None
-) -> Iterator[tuple[Finished, Record | None]]:
+) -> Iterator[Written]:
     """Score lots of parts and write them; each window, and with the last one of a part its record. A session
     is opened by `session_of`, or as `opened` has it."""
-    for finished, record in score(job, lots, append, tally, stop, opened or session_of):
-        tally.count(finished.window, finished.errors)
-        stop.beat()
-        yield finished, record
+    with closing(score(job, lots, append, tally, stop, opened or session_of)) as written:
+        for finished, record in filter(None, written):
+            tally.count(finished.window, finished.errors)
+            stop.beat()
+            yield finished, record
 
 
 def score(
     job: Job, lots: Iterable[list[Part]], append: Append, tally: Tally, stop: Stop, opened: Opened
-) -> Iterator[tuple[Finished, Record | None]]:
+) -> Stream[Written]:
     """The windows of some lots of parts, in order, each with the table it became once that is written."""
     device, threads, clock = job.device, job.config.threads or available_threads(), tally.clock
     preparing = 1 if job.task.prepares_in_parallel else threads
@@ -102,7 +106,7 @@ def score(
         stop.beat()
         return scoring.finish(job.task, job.schema, job.kept, keeps_results=job.config.contact_sheet is not None)
 
-    def write(done: Finished) -> tuple[Finished, Record | None]:
+    def write(done: Finished) -> Written:
         return done, append(done.window.part, done.table, len(done.errors), batch_tokens=tally.batch_tokens)
 
     def is_full(_: object) -> bool:
@@ -124,12 +128,16 @@ def score(
         steps = overlap(
             compute, batches, workers=computing, ahead=computed_ahead, is_full=ends_full_window, stage=clock.compute
         )
-        tables = overlap(finish, complete(steps), workers=threads, ahead=threads, is_full=is_full, stage=clock.finish)
-        written = overlap(write, tables, workers=1, ahead=device.windows_ahead, is_full=is_full, stage=clock.write)
+        tables: Stream[Finished] = overlap(
+            finish, complete(steps), workers=threads, ahead=threads, is_full=is_full, stage=clock.finish
+        )
+        written: Stream[Written] = overlap(
+            write, tables, workers=1, ahead=device.windows_ahead, is_full=is_full, stage=clock.write
+        )
         with closing(written):
-            for finished, record in written:
-                yield finished, record
-                room.release(finished.window.weight)
+            for done in written:
+                yield done
+                room.release(done[0].window.weight if done else 0)
 
 
 def session_of(job: Job, threads: int, stop: Stop) -> Session:
@@ -179,7 +187,7 @@ def batches_of(work: Work, budget: int, job: Job) -> list[Batch]:
     return turn_by_turn(batches) if job.device.is_cuda else firsts_first(batches)
 
 
-def complete(steps: Generator[Step, None, None]) -> Generator[Scoring | None, None, None]:
+def complete(steps: Generator[Step, None, None]) -> Stream[Scoring]:
     """The windows whose last batch has been computed; None after each other batch, for windows before it
     need not wait for more."""
     with closing(steps):

@@ -4,6 +4,7 @@
 """
 
 import io
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +21,10 @@ from tfbatch.scaled import scale_down, upright_extent
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 4 * MAX_PIXELS  # of a picture as it is encoded: as many pixels need no more
+TALL = 2  # times as tall as wide, from which on Pillow goes down before across
 STRIP = 128  # rows of a picture that are copied at once
+UNSTEADY = (Image.Resampling.NEAREST, Image.Resampling.BOX)  # take other pixels where a box is a hair off
+SUPPORT = {Image.Resampling.BICUBIC: 2, Image.Resampling.LANCZOS: 3}  # pixels to both sides; of the others one
 SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 Image.MAX_IMAGE_PIXELS = None  # decode() asks the header itself and makes it that row's error
@@ -75,8 +79,8 @@ class View:
     above blue; or "paint" (H, W), one where it is not black.
 
     What is resized has the very pixels of all of it resized only where it `is_exact`: else a large JPEG is
-    decoded at a part of its size, and what `crop` leaves out is not computed. Nearest pixels are always
-    exact: there would be others to choose from.
+    decoded at a part of its size, and what `crop` leaves out is not computed. Nearest pixels and boxes are
+    always exact: there would be others to choose from.
     """
 
     kind: str = "rgb"
@@ -96,7 +100,7 @@ def render(data: bytes, view: View) -> Image.Image:
         return decode(data, lambda picture, _: Image.fromarray(to_paint(picture)))
     if view.size is None:
         return decode(data, lambda picture, _: to_rgb(picture))
-    is_exact = view.is_exact or view.resample == Image.Resampling.NEAREST
+    is_exact = view.is_exact or view.resample in UNSTEADY
     resize = partial(fit, size=view.size, resample=view.resample, crop=view.crop, is_exact=is_exact)
 
     def make(picture: Image.Image, extent: Extent | None) -> Image.Image:
@@ -118,7 +122,8 @@ def fit(
     """A picture, or its extent, resized and then cropped to its middle.
 
     Where it need not be exact, only the middle is computed. Pillow rounds where that begins and ends to float32,
-    which moves no level by more than two, and of photographs one in a thousand by one.
+    which moves no level by more than two, and of photographs one in a thousand by one. Of a picture more than
+    twice as tall as wide Pillow rounds levels between its two passes otherwise: that is resized whole.
 
     Raises:
         UnfitPicture: it is so long that resized by its shorter edge it would have more than MAX_PIXELS.
@@ -134,17 +139,21 @@ def fit(
     box = central_box(resized, crop)
     if picture.size == resized:
         return picture.crop(box)
-    if is_exact or min(box) < 0:  # around what is smaller than the crop, it is black
+    is_tall = picture.height > TALL * picture.width
+    if is_exact or is_tall or min(box) < 0:  # around what is smaller than the crop, it is black
         return picture.resize(resized, method, extent).crop(box)
     return resize_part(picture, crop, method, part_of(extent, resized, box))
 
 
 def resize_part(picture: Image.Image, size: Size, method: Image.Resampling, part: Extent) -> Image.Image:
-    """A part of a picture, resized: across and then down, as Pillow does all of one. Left alone with a part it may
-    begin with the other, and levels in between are rounded."""
+    """A part of a picture, resized: the rows it is made of across, and then down, as Pillow does all of one that is
+    not tall. Given a part it may go down first, and levels in between are rounded."""
     (width, height), (left, top, right, bottom) = size, part
-    filtered = picture.resize((width, picture.height), method, (left, 0, right, picture.height))
-    return filtered.resize((width, height), method, (0, top, width, bottom))
+    reach = SUPPORT.get(method, 1) * max(1.0, (bottom - top) / height) + 1
+    first, last = max(0, int(top - reach)), min(picture.height, math.ceil(bottom + reach))
+    rows = picture.crop((0, first, picture.width, last))
+    across = rows.resize((width, rows.height), method, (left, 0, right, rows.height))
+    return across.resize((width, height), method, (0, top - first, width, bottom - first))
 
 
 def in_floats(picture: Image.Image, resize: Callable[[Image.Image], Image.Image]) -> Image.Image:

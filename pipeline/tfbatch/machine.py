@@ -53,9 +53,10 @@ def do_without_pandas() -> None:
         sys.meta_path.remove(NoPandas)
 
 
-def return_freed_memory(large: int | None = None) -> None:
+def settle_heap(large: int | None = None) -> None:
     """Have glibc give large blocks back when they are freed, and on a small machine keep one heap, Arrow's too.
-    `large` is from how many bytes on a block is, in a process that knows better.
+
+    A block is large from LARGE bytes on, with one heap from LARGE_IN_SHARED on, or from `large` on.
 
     Left alone it learns to keep blocks of up to 32 MB, in a heap for each thread, and pictures of all sizes
     leave those full of holes. One is enough for two processors. From it the outputs of batches, a few hundred

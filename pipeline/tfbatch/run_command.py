@@ -153,9 +153,9 @@ def run(**settings: Any) -> None:
     Every option can be set by an environment variable too (TFBATCH_BATCH_TOKENS=1024) and in the
     --config file (batch-tokens = 1024); the command line comes first, then the environment.
     """
-    from tfbatch.machine import return_freed_memory
+    from tfbatch.machine import settle_heap
 
-    return_freed_memory()  # before there is a second thread
+    settle_heap()  # before there is a second thread
     if settings["bundle"] is not None:
         from tfbatch.bundle import hash_ahead
 

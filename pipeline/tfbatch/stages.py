@@ -3,10 +3,10 @@
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from threading import Event, Lock, Thread
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from tfbatch.clock import Stage
 
@@ -26,11 +26,11 @@ def overlap(
     """`map(work, items)` on threads: results in order, at most `ahead` items under way.
 
     Where `is_full` of the item just begun, all that is under way is yielded before another is taken. An item
-    that is None is none yet: what is done by then is yielded, whoever waits for the next item or not.
-    `stage` counts how long that takes.
+    that is None is none yet: what is done by then is yielded, whoever waits for the next item or not, and None
+    to whoever is behind. `stage` counts how long that takes.
 
-    An error in `work` is raised at its item's turn with its own traceback; one in `items`, or the
-    caller's closing of the generator, ends the threads. A source that is a generator is closed
+    An error in `work` is raised at its item's turn with its own traceback, and nothing is begun after it; one in
+    `items`, or the caller's closing of the generator, ends the threads. A source that is a generator is closed
     with this one: without that the stages before it would outlive an error behind it.
     """
     pending: deque[Future[tuple[Result, float]]] = deque()
@@ -38,9 +38,7 @@ def overlap(
     stage = stage or Stage()
     stage.workers = workers
 
-    def timed(item: Item) -> tuple[Result, float]:
-        started = time.perf_counter()
-        return work(item), time.perf_counter() - started
+    timed = timed_until_an_error(work)
 
     def oldest() -> Result:
         started = time.perf_counter()
@@ -55,12 +53,31 @@ def overlap(
                 pending.append(pool.submit(timed, item))
             while pending and (pending[0].done() if item is None else len(pending) >= ahead or is_full(item)):
                 yield oldest()
+            if item is None:
+                yield cast(Result, None)  # for those alone who give such items
         while pending:
             yield oldest()
     finally:
         pool.shutdown(cancel_futures=True)
         if isinstance(items, Generator):
             items.close()
+
+
+def timed_until_an_error(work: Callable[[Item], Result]) -> Callable[[Item], tuple[Result, float]]:
+    """The same work, with the seconds it takes; none is begun once some has failed."""
+    has_failed = Event()
+
+    def timed(item: Item) -> tuple[Result, float]:
+        if has_failed.is_set():
+            raise CancelledError
+        started = time.perf_counter()
+        try:
+            return work(item), time.perf_counter() - started
+        except BaseException:
+            has_failed.set()
+            raise
+
+    return timed
 
 
 @contextmanager

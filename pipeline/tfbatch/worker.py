@@ -16,7 +16,7 @@ from tfbatch.drafts import Drafts, failing_as_output
 from tfbatch.errors import BadConfiguration, TryAgain
 from tfbatch.flow import session_of, work
 from tfbatch.job import Job, make_job
-from tfbatch.machine import available_threads, do_without_pandas, limit_threads, peak_memory, return_freed_memory
+from tfbatch.machine import available_threads, do_without_pandas, limit_threads, peak_memory, settle_heap
 from tfbatch.messages import Alive, Complete, Failed, Free, More, Orders, Scored
 from tfbatch.output import open_storage
 from tfbatch.plan import Part
@@ -94,7 +94,7 @@ def settle(orders: Orders) -> Job:
     threads = orders.config.threads or available_threads()
     limit_threads(threads)
     DECODERS.limit(threads)
-    return_freed_memory()
+    settle_heap()
     do_without_pandas()
     job = make_job(orders.config, orders.plan)
     limit_threads(job.device.tokenizing(threads))
