@@ -13,7 +13,7 @@ from tfbatch.tasks import load_task, task_names
 
 HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "tfbatch_export")
 LAYERS = [
-    ["errors", "metaspace", "thrift", "clock", "nvidia", "framing", "child", "exchange", "results"],
+    ["errors", "metaspace", "thrift", "clock", "nvidia", "framing", "child", "exchange", "results", "room"],
     ["protobuf", "stages", "manifest", "word_ends", "bar"],
     ["tiny_graph", "hashes", "durable"],
     ["pooling"],

@@ -12,8 +12,8 @@ from tfbatch.flow import WIDE, WINDOW, light_windows
 from tfbatch.job import make_job
 from tfbatch.plan import Plan, make_plan
 from tfbatch.reader import read_windows
+from tfbatch.room import Room
 from tfbatch.session import Device
-from tfbatch.stages import Room
 
 
 def written(path: Path, rows: int, row_group: int) -> str:

@@ -20,9 +20,10 @@ from tfbatch.job import Job, make_job
 from tfbatch.plan import Part
 from tfbatch.probe import Budget
 from tfbatch.results import Floats, stacked
+from tfbatch.room import Room
 from tfbatch.scoring import Scoring
 from tfbatch.session import Device, Runtime, Session
-from tfbatch.stages import Lanes, Room, after, meanwhile, overlap
+from tfbatch.stages import Lanes, after, meanwhile, overlap
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally
 

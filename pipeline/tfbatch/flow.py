@@ -8,7 +8,8 @@
       compute        on other threads: a batch of arrays through the session, back into its window
       finish         on other threads: labels, or pictures encoded; every row gets its input's
                      columns, or nulls and its error
-      append         on one thread: to the part's temporary file; part full -> sync, link, record
+      append         on this thread, for a GPU on one beside it: to the part's temporary file; part
+                     full -> sync, link, record
 
 Where there are several workers, a part goes this way in one of them, and the job's own process records it.
 `execution` has what is done about a job before and after its rows.
@@ -34,9 +35,10 @@ from tfbatch.machine import available_threads
 from tfbatch.plan import Part
 from tfbatch.probe import Budget
 from tfbatch.reader import read_windows
+from tfbatch.room import Room
 from tfbatch.scoring import Caps, Finished, Scoring
 from tfbatch.session import Session
-from tfbatch.stages import Room, after, meanwhile, overlap
+from tfbatch.stages import after, in_turn, meanwhile, overlap
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally
 from tfbatch.tasks import TakesTop
@@ -131,8 +133,10 @@ def score(
         tables: Stream[Finished] = overlap(
             finish, complete(steps), workers=threads, ahead=threads, is_full=is_full, stage=clock.finish
         )
-        written: Stream[Written] = overlap(
-            write, tables, workers=1, ahead=device.windows_ahead, is_full=is_full, stage=clock.write
+        written: Stream[Written] = (
+            overlap(write, tables, workers=1, ahead=2, is_full=is_full, stage=clock.write)
+            if device.is_cuda
+            else in_turn(write, tables, stage=clock.write)
         )
         with closing(written):
             for done in written:

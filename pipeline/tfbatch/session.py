@@ -25,8 +25,8 @@ class Device:
     since its arena keeps what each new shape took, and cuDNN compiles its attention for each.
     `window_scale` is how many times as many rows are gathered to find those of like length among:
     many large batches, or they would be half padding. `windows_ahead` windows are ready before they are asked for,
-    and as many on their way to the file, and `batches_ahead` batches for each caller, which cost little besides the
-    windows they are of: a GPU would be done with a few while the next window is read.
+    and `batches_ahead` batches for each caller, which cost little besides the windows they are of: a GPU would be
+    done with a few while the next window is read.
     `memory` bounds the arena, in bytes, where it is not None.
     """
 

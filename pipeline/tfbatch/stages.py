@@ -63,6 +63,20 @@ def overlap(
             items.close()
 
 
+def in_turn(
+    work: Callable[[Item], Result], items: Generator[Item | None, None, None], *, stage: Stage
+) -> Generator[Result, None, None]:
+    """`map(work, items)` on the thread that pulls; an item that is None is none yet, as for `overlap`."""
+    with closing(items):
+        for item in items:
+            if item is None:
+                yield cast(Result, None)
+                continue
+            with stage.working():
+                result = work(item)
+            yield result
+
+
 def timed_until_an_error(work: Callable[[Item], Result]) -> Callable[[Item], tuple[Result, float]]:
     """The same work, with the seconds it takes; none is begun once some has failed."""
     has_failed = Event()
@@ -151,31 +165,6 @@ class Lanes:
                 self._waiting[lane] -= 1
                 self._under_way[kind] -= 1
                 self._done.add(kind)
-
-
-class Room:
-    """How much is on its way through all stages together, in bytes, and what comes next.
-
-    Kept on the one thread that pulls: what is taken in is counted, and let go when it is done with.
-    It is full when what comes next has no place; what is larger than all of it comes alone.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._held = 0
-        self._next = 0
-
-    def take(self, weight: int, then: int) -> None:
-        """Count an item; `then` is what the next one weighs."""
-        self._held += weight
-        self._next = then
-
-    def release(self, weight: int) -> None:
-        self._held -= weight
-
-    @property
-    def is_full(self) -> bool:
-        return self._held + self._next > self._limit
 
 
 def every(seconds: float, call: Callable[[], object]) -> Callable[[], None]:
