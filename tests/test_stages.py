@@ -51,6 +51,15 @@ def test_no_more_than_ahead_items_are_taken_from_the_source() -> None:
     results.close()
 
 
+def nothing_until(given: list[int]) -> Iterator[None]:
+    """Items that are none yet, for as long as nothing was given, or five seconds."""
+    for _ in range(5_000):
+        if given:
+            break
+        time.sleep(0.001)
+        yield None
+
+
 def test_what_is_done_is_given_while_the_next_item_is_waited_for() -> None:
     """And what is not done is not waited for: the source goes on."""
     may_end = threading.Event()
@@ -60,11 +69,7 @@ def test_what_is_done_is_given_while_the_next_item_is_waited_for() -> None:
         yield 1
         yield from [None] * 3
         may_end.set()
-        for _ in range(5_000):
-            if given:
-                break
-            time.sleep(0.001)
-            yield None
+        yield from nothing_until(given)
         assert given == [1]
 
     def work(item: int) -> int:
@@ -82,11 +87,7 @@ def test_what_is_done_is_given_through_two_stages() -> None:
 
     def source() -> Iterator[int | None]:
         yield 1
-        for _ in range(5_000):
-            if given:
-                break
-            time.sleep(0.001)
-            yield None
+        yield from nothing_until(given)
         assert given == [1]
         yield 2
 
