@@ -20,7 +20,7 @@ from data import BUILD, IMAGE, ROOT
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from tfbatch.images import View, render
+from tfbatch.views import View, render
 
 FOLDER = BUILD / "scaled"
 LARGE = (4000, 3000)

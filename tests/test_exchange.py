@@ -8,9 +8,9 @@ from socket import socket, socketpair
 
 import numpy as np
 import pytest
-from tfbatch.decoders import Decoder
+from tfbatch.decoder_process import Decoder
 from tfbatch.exchange import LENGTH, fill, hear, take, tell
-from tfbatch.images import View
+from tfbatch.views import View
 
 SAID = {"sizes": [3, 4]}
 WORDS = json.dumps(SAID).encode()

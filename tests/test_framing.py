@@ -15,8 +15,9 @@ from tfbatch.bundle import load_bundle
 from tfbatch.decoders import DECODERS
 from tfbatch.errors import BadConfiguration
 from tfbatch.framing import central_box, resized_size
-from tfbatch.images import UNSTEADY, UnfitPicture, View, render
+from tfbatch.images import UnfitPicture
 from tfbatch.pixels import ImageProcessor
+from tfbatch.views import UNSTEADY, View, render
 from tfbatch_export.preprocessor import check_pixels, check_steps, copy_preprocessor, read_preprocessor
 from transformers import AutoImageProcessor
 from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil

@@ -15,10 +15,12 @@ import pytest
 from conftest import ROOT, read_output, run_tfbatch, tfbatch_env
 from PIL import ExifTags, Image, ImageDraw, ImageOps
 from tfbatch.bundle import load_bundle
-from tfbatch.decoders import MANY, TOGETHER, Decoder, Decoders, Found, together
+from tfbatch.decoder_process import Decoder, Found
+from tfbatch.decoders import MANY, TOGETHER, Decoders, together
 from tfbatch.framing import central_box, resized_size
-from tfbatch.images import UnfitPicture, View, render, to_eight_bits
+from tfbatch.images import UnfitPicture, to_eight_bits
 from tfbatch.pixels import ImageInput
+from tfbatch.views import View, render
 from transformers import AutoImageProcessor
 
 

@@ -10,8 +10,9 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from tfbatch.errors import BadConfiguration
-from tfbatch.images import render, to_pixels
+from tfbatch.images import to_pixels
 from tfbatch.pixels import UNROUNDED, ImageProcessor
+from tfbatch.views import render
 from transformers import AutoImageProcessor
 
 FILE = "preprocessor_config.json"

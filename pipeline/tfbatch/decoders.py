@@ -8,96 +8,20 @@ are not large go there together; where they end the process, each goes again by 
 
 import atexit
 import signal
-import subprocess
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
-from socket import socket, socketpair
 from threading import Semaphore
 
 import numpy as np
 import pyarrow as pa
 
-from tfbatch import child
-from tfbatch.errors import DeviceUnavailable
-from tfbatch.exchange import Answer, bytes_of, fill, hear, tell
+from tfbatch.decoder_process import Decoder, Found, ending
 from tfbatch.framing import Size
-from tfbatch.images import MAX_BYTES, Pixels, UnfitPicture, View
-from tfbatch.machine import available_threads, peak_memory_of
+from tfbatch.images import MAX_BYTES, Pixels, UnfitPicture
+from tfbatch.machine import available_threads
+from tfbatch.views import View
 
 TOGETHER, MANY = 512 << 10, 64  # pictures that go together: bytes as they are encoded, and how many
-LONGEST_ANSWER = 64 << 10  # bytes of JSON
-MAX_ANSWERED = 2 * MAX_BYTES  # of pixels: less than enough, and one more picture
-
-Found = Pixels | Size | UnfitPicture
-
-LIMITS: dict[int, str] = {
-    signal.SIGPROF: "decoding takes too much of the processor's time",
-    signal.SIGALRM: "decoding takes too long",
-}
-
-
-class Decoder:
-    """One such process."""
-
-    def __init__(self) -> None:
-        self._socket, theirs = socketpair()
-        with theirs, close_if_it_fails(self._socket):
-            self._process = child.start_child(
-                "decoder",
-                theirs.fileno(),
-                env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-                stderr=subprocess.DEVNULL,  # libtiff writes what it thinks of a picture there
-            )
-        try:
-            hear(self._socket, LONGEST_ANSWER)
-        except (EOFError, OSError):
-            raise DeviceUnavailable(f"pictures cannot be decoded: {ending(self.end())} as it began") from None
-
-    def ask(self, pictures: list[memoryview], view: View | None) -> list[Found]:
-        """A view of each of the first pictures, as many as it gives at once, or the sizes of all.
-
-        Raises:
-            EOFError, OSError: the process ended, or what it says is no answer.
-        """
-        tell(self._socket, {"view": view and asdict(view), "sizes": [each.nbytes for each in pictures]}, *pictures)
-        try:
-            return self._found(len(pictures), view)
-        except (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
-            raise OSError("what a decoder says is no answer") from error
-
-    def _found(self, most: int, view: View | None) -> list[Found]:
-        answers: list[Answer] = hear(self._socket, LONGEST_ANSWER)
-        size = sum(map(bytes_of, answers))
-        if not 0 < len(answers) <= most or size > MAX_ANSWERED:
-            raise ValueError(f"{len(answers)} answers, {size:,} bytes")
-        content: Pixels = np.empty(size, np.uint8)
-        fill(self._socket, content.data)
-        found: list[Found] = []
-        for answer in answers:
-            if "unfit" in answer:
-                found.append(UnfitPicture(str(answer["unfit"])))
-            elif view is None:
-                width, height = answer["size"]
-                found.append((int(width), int(height)))
-            else:
-                pixels, content = np.split(content, [bytes_of(answer)])
-                found.append(pixels.view(answer["type"]).reshape(answer["shape"]))
-        return found
-
-    def end(self) -> int:
-        """Let the process go; its exit status, negative where a signal ended it."""
-        self._socket.close()
-        try:
-            return self._process.wait(1)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
-
-    @property
-    def peak_memory(self) -> int:
-        return peak_memory_of(self._process.pid)
 
 
 class Decoders:
@@ -184,15 +108,6 @@ class Decoders:
         self._idle.clear()
 
 
-@contextmanager
-def close_if_it_fails(ours: socket) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        ours.close()
-        raise
-
-
 def together(cells: Iterable[pa.Buffer]) -> Iterator[list[memoryview]]:
     """Pictures in order, in lists of no more than TOGETHER bytes, or of one that has more."""
     group: list[memoryview] = []
@@ -206,11 +121,6 @@ def together(cells: Iterable[pa.Buffer]) -> Iterator[list[memoryview]]:
         size += picture.nbytes
     if group:
         yield group
-
-
-def ending(status: int) -> str:
-    """Why a process ended, by its exit status."""
-    return LIMITS.get(-status) or f"the decoder {child.ending(status)}"
 
 
 DECODERS = Decoders()

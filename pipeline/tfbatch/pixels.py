@@ -13,8 +13,9 @@ from tfbatch.bundle import Bundle
 from tfbatch.cells import distinct, keep_valid
 from tfbatch.decoders import DECODERS
 from tfbatch.framing import central_box, part_of, resized_size
-from tfbatch.images import Pixels, UnfitPicture, View, fit
+from tfbatch.images import Pixels, UnfitPicture
 from tfbatch.results import Floats
+from tfbatch.views import View, fit
 
 UNROUNDED = {"DINOv3ViTImageProcessor"}  # of transformers' processors
 

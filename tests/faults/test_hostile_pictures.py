@@ -17,7 +17,8 @@ import pytest
 from conftest import Finished, read_output, run_tfbatch, tfbatch_env
 from PIL import Image
 from tfbatch.decoders import Decoders
-from tfbatch.images import FORMATS, MAX_BYTES, UnfitPicture, View, render
+from tfbatch.images import FORMATS, MAX_BYTES, UnfitPicture
+from tfbatch.views import View, render
 
 pytestmark = pytest.mark.faults
 

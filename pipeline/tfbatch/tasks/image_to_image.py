@@ -15,9 +15,10 @@ from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.contact_sheet import SIDE, Panel, liveliest
 from tfbatch.generated import IMAGE, ImageEncoder
-from tfbatch.images import Pixels, UnfitPicture, View
+from tfbatch.images import Pixels, UnfitPicture
 from tfbatch.pixels import count_pixels, decode_all, normalised_levels, to_bytes
 from tfbatch.results import Floats
+from tfbatch.views import View
 
 MAX_PIXELS = 200_000_000  # of what is made
 TILE = 192  # pixels; the longest side that goes through the model at once

@@ -5,7 +5,7 @@ is pasted back, so that only the hidden parts are its own.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,37 +19,14 @@ from tfbatch.config import RunConfig
 from tfbatch.contact_sheet import Panel
 from tfbatch.decoders import DECODERS
 from tfbatch.generated import IMAGE, ImageEncoder
-from tfbatch.images import Pixels, UnfitPicture, View, strips
-from tfbatch.masks import (
-    Mask,
-    covered_pixels,
-    enlarge,
-    listed_patches,
-    random_patches,
-    spread,
-    touched_patches,
-)
+from tfbatch.images import Pixels, UnfitPicture
+from tfbatch.masks import Mask, covered_pixels, listed_patches, random_patches, touched_patches
+from tfbatch.pasting import Hidden, Pasting
 from tfbatch.pixels import ImageProcessor, count_pixels, decode_all
 from tfbatch.results import Floats
+from tfbatch.views import View
 
-GREY = 128  # of what is hidden, in `masked_image`
 NO_MASK = "bad_mask: the mask is null"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hidden:
-    """A picture and what is hidden of it.
-
-    `source` is the whole picture where it is pasted into, else what the model sees, `seen`;
-    `units` (units,) are the squares hidden as one; `painted` (H, W) the pixels of `source` to be
-    made anew where a mask image says so, else None: then all of the hidden squares are.
-    """
-
-    source: Pixels
-    seen: Pixels
-    units: Mask
-    painted: Mask | None
-    made: Pixels | None = None
 
 
 class MaskedIm:
@@ -71,8 +48,8 @@ class MaskedIm:
         settings = bundle.read_json("preprocessor_config.json")
         self._processor = ImageProcessor(settings, is_exact=config.exact_decoding)
         self._inputs = bundle.manifest.inputs
-        self._patch, self._unit = bundle.setting("patch_size"), bundle.setting("mask_unit")
-        self._normalised_patches = bool(bundle.setting("norm_pix_loss"))
+        self._pasting = Pasting(bundle, self._processor, is_known=config.mask_column is None)
+        self._unit = bundle.setting("mask_unit")
         width, height = self._processor.size
         self._units = (width // self._unit) * (height // self._unit)
         ratio = config.mask_ratio
@@ -122,12 +99,14 @@ class MaskedIm:
     def finish(self, results: Sequence[Hidden | None]) -> list[pa.Array]:
         columns = [self._encoder.column([result.made if result else None for result in results])]
         if self._config.keep_mask:
-            columns.append(self._encoder.column([self._masked(result) if result else None for result in results]))
+            masked = [self._pasting.masked(result) if result else None for result in results]
+            columns.append(self._encoder.column(masked))
         return columns
 
     def panels(self, result: Hidden) -> list[Panel]:
         assert result.made is not None
-        return [Panel("input", result.source), Panel("masked", self._masked(result)), Panel("generated", result.made)]
+        masked = self._pasting.masked(result)
+        return [Panel("input", result.source), Panel("masked", masked), Panel("generated", result.made)]
 
     @property
     def _view(self) -> View:
@@ -182,9 +161,9 @@ class MaskedIm:
             if result is not None and not result.units.any():
                 results[index] = replace(result, made=result.source)
         waiting = np.array([index for index, result in enumerate(results) if result and result.made is None], np.int64)
-        hidden = np.zeros((len(waiting), self._units * (self._unit // self._patch) ** 2), bool)
+        hidden = np.zeros((len(waiting), self._pasting.patches), bool)
         for place, index in enumerate(waiting):
-            hidden[place] = self._patches(results[index])
+            hidden[place] = self._pasting.patches_of(results[index])
 
         def collate(inputs: Indices, _: int) -> Feeds:
             seen = [results[index].seen for index in waiting[inputs]]
@@ -192,7 +171,7 @@ class MaskedIm:
 
         def receive(inputs: Indices, outputs: Floats) -> None:
             for index, output in zip(waiting[inputs], outputs, strict=True):
-                results[index] = replace(results[index], made=self._paste(results[index], output))
+                results[index] = replace(results[index], made=self._pasting.paste(results[index], output))
 
         return Work(
             lengths=np.full(len(waiting), self._tokens, np.int64),
@@ -205,10 +184,6 @@ class MaskedIm:
             receive=receive,
         )
 
-    def _patches(self, result: Hidden) -> Mask:
-        """The hidden units as the model's patches (patches,)."""
-        return enlarge(result.units, self._processor.size[0] // self._unit, self._unit // self._patch).ravel()
-
     def _mask_feeds(self, hidden: Mask) -> Feeds:
         """Hidden patches (B, patches) in the form the graph takes: `bool_masked_pos`; or for MAE
         `noise`, by which seen patches rank before hidden ones, and `visible`, how many are seen."""
@@ -218,66 +193,6 @@ class MaskedIm:
         order = np.arange(patches, dtype=np.float32) / patches  # no two alike
         seen = patches - int(hidden[0].sum())  # as many in each row of the batch, which is one group
         return {"noise": hidden + order, "visible": np.arange(1 + seen)}
-
-    def _paste(self, result: Hidden, output: Floats) -> Pixels:
-        """The picture with its hidden parts made of the model's output (3, H, W)."""
-        if self._normalised_patches:
-            output = self._denormalise(result, output)
-        made = self._processor.restore(output)
-        where = enlarge(result.units, self._processor.size[0] // self._unit, self._unit)
-        if result.source is not result.seen:
-            return self._paste_at_original_size(result, Image.fromarray(made), Image.fromarray(where))
-        if result.painted is not None:
-            where = where & result.painted
-        pasted: Pixels = np.where(where[..., None], made, result.source)
-        return pasted
-
-    def _paste_at_original_size(self, result: Hidden, made: Image.Image, anew: Image.Image) -> Pixels:
-        """The full picture with its hidden parts made anew, some rows of it at a time."""
-        made, anew, place = self._at_original_size(result.source, made, anew)
-        where = np.asarray(anew)
-        if result.painted is not None:
-            where = where & result.painted[place]
-        pasted = result.source.copy()
-        for rows, strip in strips(made):
-            np.copyto(pasted[place][rows], strip, where=where[rows, :, None])
-        return pasted
-
-    def _at_original_size(
-        self, source: Pixels, made: Image.Image, anew: Image.Image
-    ) -> tuple[Image.Image, Image.Image, tuple[slice, slice]]:
-        """What was made, and where it was, as large as the part of the picture that the model saw; and
-        the place of that part."""
-        height, width = source.shape[:2]
-        left, top, right, bottom = self._processor.box_in((width, height))
-        size = (max(right - left, 1), max(bottom - top, 1))
-        left, top = min(left, width - size[0]), min(top, height - size[1])
-        place = (slice(top, top + size[1]), slice(left, left + size[0]))
-        return made.resize(size, Image.Resampling.BICUBIC), anew.resize(size, Image.Resampling.NEAREST), place
-
-    def _denormalise(self, result: Hidden, output: Floats) -> Floats:
-        """Give patches their mean and deviation back, which the model was trained without.
-
-        They are the patch's own where the picture is known, and its visible neighbours' where the
-        mask says that it is not.
-        """
-        columns, rows = (side // self._patch for side in self._processor.size)
-        values = self._processor.normalise([result.seen])[0]
-        patches = values.reshape(3, rows, self._patch, columns, self._patch).transpose(1, 3, 2, 4, 0)
-        patches = patches.reshape(rows, columns, -1)
-        statistics = np.stack([patches.mean(axis=2), patches.var(axis=2, ddof=1)], axis=2)
-        if self._config.mask_column is not None:
-            statistics = spread(statistics, self._patches(result).reshape(rows, columns))
-        mean, variance = (
-            statistics[..., index].repeat(self._patch, axis=0).repeat(self._patch, axis=1) for index in (0, 1)
-        )
-        restored: Floats = output * np.sqrt(variance + np.float32(1e-6)) + mean
-        return restored
-
-    def _masked(self, result: Hidden) -> Pixels:
-        """What the model saw of a picture, grey where it saw nothing."""
-        hidden = enlarge(result.units, self._processor.size[0] // self._unit, self._unit)
-        return np.where(hidden[..., None], np.uint8(GREY), result.seen)
 
 
 TASK = MaskedIm
