@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 from tfbatch.bundle import Bundle
 from tfbatch.errors import ExportNotVerified
-from tfbatch.manifest import Graph, mean, way_of
+from tfbatch.inspection import inspect_graphs
+from tfbatch.listing import graph_parts, show_parts
+from tfbatch.manifest import Graph
 from tfbatch.run_command import read_labels
 from tfbatch.tasks import task_names
 
@@ -74,44 +74,13 @@ def largest_difference(graph: Graph, precision: str) -> float | None:
     return None if None in own else max(own)
 
 
-def parity_table(graph: Graph) -> Table:
-    """How far each device and precision is from PyTorch, over all batches."""
-    table = Table(title=f"distance from PyTorch; {graph.tolerance:.0e} is allowed in fp32")
-    for heading in ("device", "precision", "arithmetic"):
-        table.add_column(heading)
-    for heading in ("batches", "largest difference", "mean cosine", "same label", "proved"):
-        table.add_column(heading, justify="right")
-    for way in dict.fromkeys(map(way_of, graph.parity)):
-        records = [record for record in graph.parity if way_of(record) == way]
-        differences = [record["max_abs_difference"] for record in records]
-        is_number = None not in differences
-        cosine, same, proof = mean(records, "cosine"), mean(records, "label_agreement"), graph.proofs.get(way)
-        table.add_row(
-            *way.split(),
-            str(len(records)),
-            f"{max(differences):.1e}" if is_number else "not a number",
-            "-" if cosine is None else f"{cosine:.6f}",
-            "-" if same is None else f"{same:.2%}",
-            "-" if proof is None else "yes" if proof else "no",
-        )
-    return table
-
-
 def report(bundle: Bundle, status: str, started: float, **more: Any) -> None:
-    """A table for people on standard error, a line of JSON for programs on standard output."""
+    """Tables for people on standard error, a line of JSON for programs on standard output."""
     manifest = bundle.manifest
-    console = Console(stderr=True, width=max(Console(stderr=True).width, 100), highlight=False)
     graphs: dict[str, Graph] = {**manifest.graphs, **manifest.side_graphs}
-    for name, graph in graphs.items():
-        size = (bundle.path / graph.file).stat().st_size
-        table = Table(title=f"{manifest.family} for {manifest.task}, {name}: {graph.layers} layers")
-        for heading in ("operator", "found", "expected"):
-            table.add_column(heading, justify="left" if heading == "operator" else "right")
-        for operator, expected in graph.expected.items():
-            table.add_row(operator, str(graph.fused[operator]), str(expected))
-        console.print(table)
-        console.print(parity_table(graph))
-        console.print(f"{bundle.path / graph.file}: {size / 1e6:.1f} MB, {time.monotonic() - started:.0f} s")
+    note(f"{manifest.family} for {manifest.task}")
+    for name, facts in inspect_graphs(bundle).items():
+        show_parts(graph_parts(name, facts))
     result = {
         "status": status,
         "bundle": str(bundle.path),

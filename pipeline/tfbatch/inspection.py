@@ -35,7 +35,7 @@ def inspect_bundle(bundle: Bundle) -> Record:
     """What a bundle's manifest says."""
     manifest = bundle.manifest
     try:
-        graphs = {precision: inspect_graph(bundle, graph) for precision, graph in manifest.graphs.items()}
+        graphs = inspect_graphs(bundle)
         source, versions, inputs = dict(manifest.source), dict(manifest.versions), list(manifest.inputs)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadConfiguration(
@@ -54,6 +54,12 @@ def inspect_bundle(bundle: Bundle) -> Record:
         "graphs": graphs,
         "versions": versions,
     }
+
+
+def inspect_graphs(bundle: Bundle) -> Record:
+    """What was proved of each graph, by its precision, or by its name where it is a side graph."""
+    graphs = {**bundle.manifest.graphs, **bundle.manifest.side_graphs}
+    return {name: inspect_graph(bundle, graph) for name, graph in graphs.items()}
 
 
 def inspect_graph(bundle: Bundle, graph: Graph) -> Record:

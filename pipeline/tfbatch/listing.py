@@ -1,6 +1,6 @@
 """What `inspect` found, for people: lines, and a table of the ways to compute a graph, which are compared."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import click
 from rich.console import Console
@@ -13,9 +13,14 @@ MANY = 12  # labels that are named
 
 
 def show(found: Record) -> None:
-    """Write to standard error."""
-    console = Console(stderr=True, width=max(Console(stderr=True).width, WIDTH))
-    for part in bundle_parts(found) if found["kind"] == "bundle" else table_parts(found):
+    """Write all of it to standard error."""
+    show_parts(bundle_parts(found) if found["kind"] == "bundle" else table_parts(found))
+
+
+def show_parts(parts: Iterable[str | Table]) -> None:
+    """Write lines and tables to standard error."""
+    console = Console(stderr=True, width=max(Console(stderr=True).width, WIDTH), highlight=False)
+    for part in parts:
         if isinstance(part, str):
             click.echo(part, err=True)
         else:
@@ -33,23 +38,25 @@ def bundle_parts(found: Record) -> Iterator[str | Table]:
         yield f"labels    {len(labels):,}: {', '.join(map(str, labels[:MANY]))}{more}"
     yield f"inputs    {', '.join(map(str, found['inputs']))}"
     yield f"settings  {pairs(found['settings'])}"
-    for precision, graph in found["graphs"].items():
-        yield from graph_parts(precision, graph)
+    for name, graph in found["graphs"].items():
+        yield from graph_parts(name, graph)
     if found["versions"]:
         yield f"versions  {pairs(found['versions'])}"
 
 
-def graph_parts(precision: str, graph: Record) -> Iterator[str | Table]:
-    """A graph's line, and how far each way to compute it is from PyTorch."""
+def graph_parts(name: str, graph: Record) -> Iterator[str | Table]:
+    """A graph's line, and how far each way to compute it is from PyTorch; cosine and labels are those of real rows,
+    where there were any."""
     operators = [
         f"{name} {count['found']} of {count['expected']}" if any(count.values()) else f"no {name}"
         for name, count in graph["operators"].items()
     ]
     layers = f", {graph['layers']} layers: {', '.join(operators)}" if operators else ""
-    yield f"{precision:<9} {graph['file']}, {graph['bytes'] / 1e6:.1f} MB{layers}"
+    yield f"{name:<9} {graph['file']}, {graph['bytes'] / 1e6:.1f} MB{layers}"
     if not graph["ways"]:
         return
-    table = Table()
+    allowed = f"; {graph['tolerance']:.0e} is allowed in fp32" if any("fp32" in way for way in graph["ways"]) else ""
+    table = Table(title=f"distance from PyTorch{allowed}")
     for heading in ("device", "precision", "arithmetic", "batches", "largest difference", "mean cosine",
                     "same label", "proved"):  # fmt: skip
         table.add_column(heading, justify="right" if table.columns[2:] else "left")
