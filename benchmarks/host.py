@@ -17,7 +17,8 @@ from tfbatch.config import RunConfig
 from tfbatch.execution import output_of
 from tfbatch.flow import work
 from tfbatch.job import make_job
-from tfbatch.machine import available_threads, limit_threads
+from tfbatch.machine import available_threads
+from tfbatch.process import limit_threads
 from tfbatch.results import Floats
 from tfbatch.session import Device, Session
 from tfbatch.stop import Stop

@@ -19,7 +19,7 @@ LAYERS = [
     ["pooling"],
     ["signature", "mapped_weights", "processor"],
     ["candidates", "config", "bundle", "machine", "stop", "sources", "holder", "pages"],
-    ["plan", "storage", "lease", "signals", "scaled"],
+    ["plan", "storage", "lease", "signals", "scaled", "process"],
     ["batches", "writer", "lots", "worker_process"],
     ["top", "tokens", "cutting"],
     ["folder", "bucket", "reader", "session", "claim", "cells", "images", "foreign", "openvino_model"],
@@ -147,7 +147,7 @@ def test_tasks_are_listed_with_their_columns() -> None:
 def test_arrow_finds_no_pandas_in_a_run_and_others_do() -> None:
     pytest.importorskip("pandas")
     program = (
-        "import sys, numpy, pyarrow; from tfbatch.machine import do_without_pandas; do_without_pandas()\n"
+        "import sys, numpy, pyarrow; from tfbatch.process import do_without_pandas; do_without_pandas()\n"
         "pyarrow.array(numpy.zeros(3)); pyarrow.array([1, 2]).fill_null(0)\n"
         "assert 'pandas' not in sys.modules; import pandas; assert pandas.Series([1]).sum() == 1"
     )

@@ -17,7 +17,7 @@ from PIL import Image
 
 from tfbatch.exchange import Answer, bytes_of, hear, take, tell
 from tfbatch.images import UnfitPicture, measure, strips
-from tfbatch.machine import KEPT, settle_heap
+from tfbatch.process import KEPT, settle_heap
 from tfbatch.views import View, render
 
 PROCESSOR_SECONDS = 20.0  # of this process, for one picture; a large one takes two or three

@@ -14,12 +14,15 @@ from tfbatch.bundle import Bundle
 from tfbatch.bundle_choice import choose_bundle
 from tfbatch.columns import choose_columns, image_sink, output_schema, side_columns
 from tfbatch.config import RunConfig, option_of
+from tfbatch.decoders import DECODERS
 from tfbatch.device import arithmetic, choose_precision, find_devices
 from tfbatch.errors import UsageError
 from tfbatch.image_files import ImageSink
+from tfbatch.machine import available_threads
 from tfbatch.manifest import graph_of
 from tfbatch.output_choice import choose_output
 from tfbatch.plan import Plan, make_plan
+from tfbatch.process import do_without_pandas, limit_threads
 from tfbatch.session import Device
 from tfbatch.stages import meanwhile
 from tfbatch.tasks import Task, load_task, task_names
@@ -85,6 +88,17 @@ class Job:
         """What only goes out as it came in."""
         read = self.input_columns
         return [name for name in self.kept if name not in read]
+
+
+def begin_job(config: RunConfig, plan: Plan | None = None) -> Job:
+    """Settle a job in a process that will do some of it, whose pools are held to the job's threads; see `make_job`."""
+    threads = config.threads or available_threads()
+    limit_threads(threads)
+    DECODERS.limit(threads)
+    do_without_pandas()
+    job = make_job(config, plan)
+    limit_threads(job.device.tokenizing(threads))  # now that this is known, and before there is a text to tokenize
+    return job
 
 
 def make_job(config: RunConfig, plan: Plan | None = None) -> Job:

@@ -153,7 +153,7 @@ def run(**settings: Any) -> None:
     Every option can be set by an environment variable too (TFBATCH_BATCH_TOKENS=1024) and in the
     --config file (batch-tokens = 1024); the command line comes first, then the environment.
     """
-    from tfbatch.machine import settle_heap
+    from tfbatch.process import settle_heap
 
     settle_heap()  # before there is a second thread
     if settings["bundle"] is not None:
@@ -174,11 +174,9 @@ def run(**settings: Any) -> None:
 
 def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     """Settle the job and do it; what is imported here is what `tfbatch --help` does without."""
-    from tfbatch.decoders import DECODERS
     from tfbatch.execution import output_of
     from tfbatch.execution import run as run_job
-    from tfbatch.job import make_job
-    from tfbatch.machine import available_threads, do_without_pandas, limit_threads
+    from tfbatch.job import begin_job
     from tfbatch.progress import choose_watcher, warn
     from tfbatch.signals import Signals
     from tfbatch.stages import every
@@ -186,15 +184,10 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
 
     # As long as the job is not begun nothing is held, and a signal ends the process where it is.
     signals = Signals(lambda number: report.give_up(Interrupted(number)))
-    threads = config.threads or available_threads()
-    limit_threads(threads)
-    DECODERS.limit(threads)
-    do_without_pandas()
     stop = Stop()
     watchdog = Watchdog(stop, config.timeout, config.stall_timeout, report.say_stacks, report.give_up)
     every(SECONDS_BETWEEN_LOOKS, watchdog.look)
-    job = make_job(config)
-    limit_threads(job.device.tokenizing(threads))  # now that this is known, and before there is a text to tokenize
+    job = begin_job(config)
     if not job.bundle.is_verified:
         unverified = (
             f"{job.bundle.path} is unverified: not made by `tfbatch export`, which proves a graph equal to PyTorch"

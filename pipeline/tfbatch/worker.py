@@ -15,11 +15,12 @@ from tfbatch.decoders import DECODERS
 from tfbatch.drafts import Drafts, failing_as_output
 from tfbatch.errors import BadConfiguration, TryAgain
 from tfbatch.flow import session_of, work
-from tfbatch.job import Job, make_job
-from tfbatch.machine import available_threads, do_without_pandas, limit_threads, peak_memory, settle_heap
+from tfbatch.job import Job, begin_job
+from tfbatch.machine import peak_memory
 from tfbatch.messages import Alive, Complete, Failed, Free, More, Orders, Scored
 from tfbatch.output import open_storage
 from tfbatch.plan import Part
+from tfbatch.process import settle_heap
 from tfbatch.report import what_failed
 from tfbatch.session import Session
 from tfbatch.sheet_rows import show
@@ -58,6 +59,7 @@ class Link:
 def main() -> None:
     """Work for the process that has the other ends of these open files: a pipe, one that tells nothing
     but that it is gone, and one for where this process stands, should it crash or be asked."""
+    settle_heap()  # before there is a second thread
     descriptor, life, stacks = map(int, sys.argv[1:4])
     faulthandler.enable(stacks)
     faulthandler.register(signal.SIGUSR1, stacks)
@@ -89,15 +91,9 @@ def settle(orders: Orders) -> Job:
 
     Raises:
         BadConfiguration: the bundle was replaced meanwhile.
-        TfbatchError: see `make_job`.
+        TfbatchError: see `begin_job`.
     """
-    threads = orders.config.threads or available_threads()
-    limit_threads(threads)
-    DECODERS.limit(threads)
-    settle_heap()
-    do_without_pandas()
-    job = make_job(orders.config, orders.plan)
-    limit_threads(job.device.tokenizing(threads))
+    job = begin_job(orders.config, orders.plan)
     if job.fingerprint != orders.fingerprint:
         raise BadConfiguration(f"bundle {job.bundle.path} was changed as the job began; run it again")
     return job

@@ -10,16 +10,16 @@ from conftest import tfbatch_env
 
 pytestmark = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")
 POOL = """
-from tfbatch.machine import settle_heap
+from tfbatch.process import settle_heap
 settle_heap()
 import pyarrow
 print(pyarrow.default_memory_pool().backend_name)
 """
 HEAPS = """
 import ctypes, sys, threading
-from tfbatch import machine
-machine.available_threads = lambda: int(sys.argv[1])
-machine.settle_heap()
+from tfbatch import process
+process.available_threads = lambda: int(sys.argv[1])
+process.settle_heap()
 held, beside = [], threading.Barrier(8)
 def hold():
     beside.wait()
@@ -32,9 +32,9 @@ ctypes.CDLL(None).malloc_stats()
 """
 BLOCK = """
 import ctypes, sys
-from tfbatch import machine
-machine.available_threads = lambda: int(sys.argv[1])
-machine.settle_heap()
+from tfbatch import process
+process.available_threads = lambda: int(sys.argv[1])
+process.settle_heap()
 block = bytearray(500_000)
 ctypes.CDLL(None).malloc_stats()
 """
