@@ -54,7 +54,7 @@ def training(folder: Path) -> Iterator[Image.Image]:
 
 def pictures_in(content: bytes) -> Iterator[Image.Image]:
     """The WebP and JPEG files that lie uncompressed in a Qt resource file: each behind its length."""
-    for signature, offset in ((b"RIFF", 0), (b"\xff\xd8\xff", 0)):
+    for signature in (b"RIFF", b"\xff\xd8\xff"):
         start = content.find(signature, 4)
         while start >= 4:
             length = int.from_bytes(content[start - 4 : start], "big")
@@ -64,7 +64,7 @@ def pictures_in(content: bytes) -> Iterator[Image.Image]:
                         yield picture.convert("RGB")
             except OSError:  # the signature by chance, not a picture
                 pass
-            start = content.find(signature, start + max(offset, 4))
+            start = content.find(signature, start + 4)
 
 
 def is_photograph(picture: Image.Image) -> bool:

@@ -1,7 +1,7 @@
 """What contenders written by hand do with texts: token ids, and batches of like length."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,6 @@ from benchmarks.contenders._columns import labelled, labels_of
 from benchmarks.workloads import Model
 
 MAX_LENGTH = 512
-Compute = Callable[[dict[str, np.ndarray]], np.ndarray]
 
 
 def load_tokenizer(model: Model) -> Tokenizer:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from tfbatch.config import RunConfig
 from tfbatch.readings import Reading
 from tfbatch.results import Floats
+from tfbatch.scores import softmax
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +48,7 @@ class Answers:
         place, before = reading.windows[window], len(reading.frame.before)
         tokens = place.stop - place.start
         own = np.concatenate([logits[:1], logits[before : before + tokens]])
-        raised = np.exp(own - own.max(axis=0))
-        none, *_ = scores = raised / raised.sum(axis=0)
+        none, *_ = scores = softmax(own, axis=0)
         starts, ends = scores[1:].T
         longest = min(self._longest, tokens)
         following = np.lib.stride_tricks.sliding_window_view(

@@ -108,6 +108,16 @@ class Bundle:
         length = self.manifest.settings.get("max_length")
         return length if isinstance(length, int) else None
 
+    def named_labels(self) -> list[str]:
+        """The labels of the model's logits.
+
+        Raises:
+            BadConfiguration: it has none.
+        """
+        if not self.manifest.labels:
+            raise BadConfiguration(f"bundle {self.path} names no labels, which {self.manifest.task} needs")
+        return self.manifest.labels
+
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON file of the bundle, or an empty mapping where it holds none of that name.
 

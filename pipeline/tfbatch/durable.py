@@ -10,7 +10,7 @@ NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC  # a f
 
 
 def to_json(content: dict[str, Any]) -> str:
-    """The form of all small files that tfbatch keeps."""
+    """The form of all small files that tfbatch keeps beside an output."""
     return json.dumps(content, indent=1) + "\n"
 
 

@@ -8,21 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from tfbatch.batches import Indices
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
-from tfbatch.errors import BadConfiguration
 from tfbatch.readings import Reading
 from tfbatch.results import Floats
+from tfbatch.scores import softmax
 from tfbatch.tokenizer import Tokenizer
+from tfbatch.tokens import Flags
 
 PLACE = [("start", pa.int32()), ("end", pa.int32())]
 ENTITY = pa.struct([("entity", pa.string()), ("score", pa.float32()), ("word", pa.string()), *PLACE])
 NOTHING = "O"  # the label of tokens that belong to no entity
-Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +50,7 @@ class Entities:
     """
 
     def __init__(self, bundle: Bundle, config: RunConfig, tokenizer: Tokenizer) -> None:
-        labels = bundle.manifest.labels
-        if not labels:
-            raise BadConfiguration(f"bundle {bundle.path} names no labels, which {bundle.manifest.task} needs")
+        labels = bundle.named_labels()
         self._how = config.aggregation
         self._sizes, self._unknown = tokenizer.written_sizes(), tokenizer.unknown()
         tags = [label[2:] if label.startswith(("B-", "I-")) else label for label in labels]
@@ -66,9 +63,7 @@ class Entities:
         """The scores (L, labels) of the tokens that a window speaks for, of the logits of its input."""
         owned, first = reading.owned(window), len(reading.frame.before) - reading.windows[window].start
         own = logits[owned.start + first : owned.stop + first]
-        raised = np.exp(own - own.max(axis=1, keepdims=True))
-        scores: Floats = raised / raised.sum(axis=1, keepdims=True)
-        return scores
+        return softmax(own, axis=1)
 
     def finish(self, results: Sequence[Reading | None]) -> list[pa.Array]:
         """The column, one list for each text; that of no result means nothing."""

@@ -1,6 +1,6 @@
 """Every error a user can meet, and the exit code that a scheduler reads.
 
-    TfbatchError                 1   a bug: never raised itself
+    TfbatchError                 1   a bug, in another process of the job
     ├── UsageError               2   the command does not fit the data or itself
     ├── TooManyRowErrors         3   more bad rows than --max-errors allows
     ├── BadInput                65   an input file cannot be read as its footer promises

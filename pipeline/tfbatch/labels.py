@@ -35,7 +35,7 @@ class Labels:
         if encoded.is_cut.any():
             longest = max(self._texts, key=len)
             raise UsageError(f"--labels: {longest!r} is longer than what the model reads of a label")
-        self._inputs = Inputs(encoded, bundle, bundle.side_graph(SIDE_GRAPH).inputs)
+        self._inputs = Inputs(encoded.ids, encoded.types, bundle, bundle.side_graph(SIDE_GRAPH).inputs)
         self._lock = Lock()
         self._embeddings: Floats | None = None
 

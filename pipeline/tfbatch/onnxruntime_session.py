@@ -1,4 +1,5 @@
-"""The one file that knows onnxruntime: its providers, its threads, its way of running out of memory."""
+"""Sessions of onnxruntime: its providers, its threads, its way of running out of memory. What goes to a GPU and back
+is in `bound_session.py`."""
 
 import contextlib
 import io

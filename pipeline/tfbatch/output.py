@@ -131,23 +131,21 @@ class Output:
             sheet.save(drawn)
             self._storage.publish(drawn, CONTACT_SHEET)
 
-    def success(self) -> Record | None:
-        """What `_SUCCESS` says, if it is there and is of this job."""
+    def is_finished(self) -> bool:
+        """Whether this very job is done and all of its parts are still there."""
+        return self._has_success() and len(self.records()) == len(self._plan.parts)
+
+    def _has_success(self) -> bool:
+        """Whether `_SUCCESS` is there and of this job."""
         try:
             content: Any = json.loads(self._storage.read(SUCCESS))
         except (OSError, ValueError):
-            return None
+            return False
         if not isinstance(content, dict):
-            return None
+            return False
         if content.get("fingerprint") != self._fingerprint or content.get("inputs") != self._identities:
-            return None
-        if self._file and not self._file.is_this_jobs():
-            return None
-        return dict(content)
-
-    def is_finished(self) -> bool:
-        """Whether this very job is done and all of its parts are still there."""
-        return self.success() is not None and len(self.records()) == len(self._plan.parts)
+            return False
+        return self._file is None or self._file.is_this_jobs()
 
     def append(self, part: Part, table: pa.Table, errors: int, *, batch_tokens: int | None = None) -> Record | None:
         """Add the next rows of a part; the record, once they were the last ones and it counts.

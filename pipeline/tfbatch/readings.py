@@ -11,7 +11,7 @@ from tfbatch.batches import Feeds, Indices, Work
 from tfbatch.bundle import Bundle
 from tfbatch.results import Floats
 from tfbatch.text import Inputs
-from tfbatch.tokens import Encoded, Frame, Tokens
+from tfbatch.tokens import Frame, Tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +69,7 @@ def read(readings: list[Reading], result_of_row: Indices, errors: dict[int, str]
         batch = [inputs[index] for index in indices.tolist()]
         ids = [reading.ids(window) for reading, window in batch]
         types = [reading.frame.types(len(one)) for one, (reading, _) in zip(ids, batch, strict=True)]
-        encoded = Encoded(ids=ids, types=types, is_cut=np.zeros(len(ids), bool))
-        return Inputs(encoded, bundle).collate(np.arange(len(ids)), length)
+        return Inputs(ids, types, bundle).collate(np.arange(len(ids)), length)
 
     def receive(indices: Indices, outputs: Floats) -> None:
         for index, output in zip(indices.tolist(), outputs, strict=True):

@@ -8,7 +8,6 @@ import pyarrow as pa
 
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
-from tfbatch.errors import BadConfiguration
 from tfbatch.results import Floats, stacked
 
 SCORE_OPTIONS = ("all_scores", "top_k", "threshold")
@@ -51,10 +50,7 @@ class Scores:
     @classmethod
     def of(cls, bundle: Bundle, config: RunConfig) -> Self:
         """The scores of a bundle's own labels."""
-        labels = bundle.manifest.labels
-        if not labels:
-            raise BadConfiguration(f"bundle {bundle.path} names no labels, which {bundle.manifest.task} needs")
-        return cls(labels, activation_of(bundle), config)
+        return cls(bundle.named_labels(), activation_of(bundle), config)
 
     def finish(self, results: Sequence[Floats | None]) -> list[pa.Array]:
         """The columns of logits (labels,), one for each result; zeros where there is no result."""
@@ -82,9 +78,14 @@ class Scores:
             return logits
         if self._activation == "sigmoid":
             return sigmoid(logits)
-        raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-        softmax: Floats = raised / raised.sum(axis=1, keepdims=True)
-        return softmax
+        return softmax(logits, axis=1)
+
+
+def softmax(logits: Floats, axis: int) -> Floats:
+    """exp(x) over the sum of those along an axis, of numbers of any size."""
+    raised = np.exp(logits - logits.max(axis=axis, keepdims=True))
+    found: Floats = raised / raised.sum(axis=axis, keepdims=True)
+    return found
 
 
 def sigmoid(logits: Floats) -> Floats:

@@ -13,22 +13,25 @@ from tfbatch.config import RunConfig
 from tfbatch.errors import UsageError
 from tfbatch.results import Floats, Rows
 from tfbatch.tokenizer import Tokenizer
-from tfbatch.tokens import Encoded, Ids
+from tfbatch.tokens import Encoded, Flags, Ids
 
 INVALID_UTF8 = "invalid_utf8: the text is not valid UTF-8"
 
 
 class Inputs:
-    """Encoded inputs, ready to be padded into batches. `lengths` (I,) are their tokens; `names` the inputs of
-    the graph that reads them, where it is not the bundle's main one."""
+    """The token ids of I inputs, and the type of each token where they are not all of the first, ready to be padded
+    into batches. `lengths` (I,) are how many; `names` the inputs of the graph that reads them, where it is not the
+    bundle's main one."""
 
-    def __init__(self, encoded: Encoded, bundle: Bundle, names: list[str] | None = None) -> None:
+    def __init__(
+        self, ids: Sequence[Ids], types: Sequence[Indices] | None, bundle: Bundle, names: list[str] | None = None
+    ) -> None:
         self._names = bundle.manifest.inputs if names is None else names
         self._pad = bundle.setting("pad_token_id")
-        self.lengths = np.array([len(ids) for ids in encoded.ids], np.int64)
+        self.lengths = np.array([len(one) for one in ids], np.int64)
         self._starts = np.cumsum(self.lengths) - self.lengths
-        self._ids = flat(encoded.ids)
-        self._types = None if encoded.types is None else flat(encoded.types)
+        self._ids = flat(ids)
+        self._types = None if types is None else flat(types)
 
     def collate(self, inputs: Indices, length: int) -> Feeds:
         """Some inputs (B,) as arrays (B, L) int64, by the names of the graph's inputs."""
@@ -58,9 +61,7 @@ class TextInput:
         if config.text_pair_column is not None:
             self._tokenizer.check_pairs()
         if self._in_windows:
-            self._tokenizer.windows(
-                0, self._tokenizer.frame(), self._stride
-            )  # a stride that leaves no place is refused
+            self._tokenizer.check_stride(self._tokenizer.frame(), self._stride)
         elif self._stride is not None:
             raise UsageError("--stride is for --overflow stride; without it a long text is cut")
 
@@ -77,8 +78,8 @@ class TextInput:
         return self._one_input_each(self._tokenizer.encode(texts), result_of_row, errors)
 
     def _one_input_each(self, encoded: Encoded, result_of_row: Indices, errors: dict[int, str]) -> Work:
-        inputs = Inputs(encoded, self._bundle)
-        truncated = int(np.append(encoded.is_cut, False)[result_of_row].sum())  # NO_RESULT takes the last
+        inputs = Inputs(encoded.ids, encoded.types, self._bundle)
+        truncated = count_rows(encoded.is_cut, result_of_row)
         return one_result_each(inputs.lengths, result_of_row, errors, inputs.collate, truncated=truncated)
 
     def _windows(self, texts: list[str], result_of_row: Indices, errors: dict[int, str]) -> Work:
@@ -96,7 +97,7 @@ class TextInput:
             slots += range(len(windows))
             result_of_input += [index] * len(windows)
             results.append([None] * len(windows))
-        inputs = Inputs(Encoded(ids=encoded, types=None, is_cut=np.zeros(len(encoded), bool)), self._bundle)
+        inputs = Inputs(encoded, None, self._bundle)
 
         def receive(indices: Indices, outputs: Floats) -> None:
             for index, output in zip(indices.tolist(), outputs, strict=True):
@@ -112,6 +113,11 @@ class TextInput:
             collate=inputs.collate,
             receive=receive,
         )
+
+
+def count_rows(is_cut: Flags, result_of_row: Indices) -> int:
+    """How many rows (R,) have a result of which that is true."""
+    return int(np.append(is_cut, False)[result_of_row].sum())  # NO_RESULT takes the last
 
 
 def flat(inputs: Sequence[Ids]) -> Ids:

@@ -114,6 +114,10 @@ class Tokenizer:
         if self.max_length < least:
             raise UsageError(f"--max-length {self.max_length}: a pair of texts takes {least} tokens at least")
 
+    def check_stride(self, frame: Frame, stride: int | None) -> None:
+        """Refuse neighbours that share all that an input has place for, see `windows`."""
+        self.windows(0, frame, stride)
+
     def frame(self, first: str | None = None, *, second: str | None = None) -> Frame:
         """What stands around a text that is alone, or that comes after `first` or before `second`, which
         are not cut."""

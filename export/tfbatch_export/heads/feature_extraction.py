@@ -44,7 +44,7 @@ def pooling_of(model: PreTrainedModel) -> Pooling:
 
 
 def pool(pooling: Pooling, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """`Pooling.pool` as it is traced."""
+    """`Pooling.of` as it is traced."""
     if pooling.mode == "cls":
         embedding = states[:, 0]
     else:

@@ -13,9 +13,8 @@ from tfbatch.cells import keep_valid
 from tfbatch.config import RunConfig
 from tfbatch.results import Floats
 from tfbatch.tasks._text import TextTask
-from tfbatch.text import Inputs, distinct_texts
+from tfbatch.text import Inputs, count_rows, distinct_texts
 from tfbatch.tokenizer import Tokenizer
-from tfbatch.tokens import Encoded
 from tfbatch.top import Top
 
 NO_MASK = "no_mask: the text has no mask, or none in the tokens that are read"
@@ -61,15 +60,14 @@ class FillMask(TextTask):
         encoded = self._tokenizer.encode(texts)
         masks = [np.flatnonzero(ids == self._mask) for ids in encoded.ids]
         without = {index: NO_MASK for index, found in enumerate(masks) if not len(found)}
-        cut = int(np.append(encoded.is_cut, False)[result_of_row].sum())
+        truncated = count_rows(encoded.is_cut, result_of_row)
         kept, result_of_row, errors = keep_valid(
             list(zip(encoded.ids, masks, strict=True)), without, result_of_row, errors
         )
         result_of_input = np.repeat(np.arange(len(kept)), [len(found) for _, found in kept])
         slot_of_input = np.concatenate([np.zeros(0, np.int64), *(np.arange(len(found)) for _, found in kept)])
         positions = np.concatenate([np.zeros(0, np.int64), *(found for _, found in kept)])
-        ids = [ids for ids, _ in kept]
-        inputs = Inputs(Encoded(ids=ids, types=None, is_cut=np.zeros(len(ids), bool)), self._bundle)
+        inputs = Inputs([ids for ids, _ in kept], None, self._bundle)
         results: list[Any] = [[None] * len(found) for _, found in kept]
 
         def collate(indices: Indices, length: int) -> Feeds:
@@ -89,7 +87,7 @@ class FillMask(TextTask):
             errors=errors,
             collate=collate,
             receive=receive,
-            truncated=cut,
+            truncated=truncated,
         )
 
     def finish(self, results: Sequence[Any]) -> list[pa.Array]:

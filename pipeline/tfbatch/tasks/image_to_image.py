@@ -18,6 +18,7 @@ from tfbatch.generated import IMAGE, ImageEncoder
 from tfbatch.images import Pixels, UnfitPicture
 from tfbatch.pixels import count_pixels, decode_all, normalised_levels, to_bytes
 from tfbatch.results import Floats
+from tfbatch.tasks._pictures import PictureTask
 from tfbatch.views import View
 
 MAX_PIXELS = 200_000_000  # of what is made
@@ -45,14 +46,9 @@ class Span:
     stop: int
 
 
-class ImageToImage:
-    kind: ClassVar[str] = "image"
-    side_columns: ClassVar[dict[str, str]] = {}
+class ImageToImage(PictureTask):
     default_model: ClassVar[str] = "upscale"
     options: ClassVar[tuple[str, ...]] = ("images", "image_format", "image_quality", "contact_sheet")
-    window_rows: ClassVar[int] = 64
-    window_bytes: ClassVar[int] = 16 << 20
-    prepares_in_parallel: ClassVar[bool] = False
 
     def __init__(self, bundle: Bundle, config: RunConfig, column: str) -> None:
         self._column = column

@@ -24,22 +24,19 @@ from tfbatch.masks import Mask, covered_pixels, listed_patches, random_patches, 
 from tfbatch.pasting import Hidden, Pasting
 from tfbatch.pixels import ImageProcessor, count_pixels, decode_all
 from tfbatch.results import Floats
+from tfbatch.tasks._pictures import PictureTask
 from tfbatch.views import View
 
 NO_MASK = "bad_mask: the mask is null"
 
 
-class MaskedIm:
-    kind: ClassVar[str] = "image"
+class MaskedIm(PictureTask):
     side_columns: ClassVar[dict[str, str]] = {"mask_column": "mask"}
     default_model: ClassVar[str] = "inpaint"
     options: ClassVar[tuple[str, ...]] = (
         "mask_ratio", "mask_column", "seed", "keep_mask", "original_size", "exact_decoding",
         "images", "image_format", "image_quality", "contact_sheet",
     )  # fmt: skip
-    window_rows: ClassVar[int] = 64
-    window_bytes: ClassVar[int] = 16 << 20
-    prepares_in_parallel: ClassVar[bool] = False
 
     def __init__(self, bundle: Bundle, config: RunConfig, column: str) -> None:
         self._column = column

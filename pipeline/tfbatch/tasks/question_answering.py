@@ -36,7 +36,7 @@ class QuestionAnswering(ReadingTask):
         self._answers = Answers(config)
         no_question = self._tokenizer.frame("")
         self._least = no_question.size
-        self._tokenizer.windows(0, no_question, self._stride)  # a stride that leaves no place is refused
+        self._tokenizer.check_stride(no_question, self._stride)
 
     @staticmethod
     def columns(_: RunConfig, __: Bundle | None = None) -> pa.Schema:

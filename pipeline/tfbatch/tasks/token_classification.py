@@ -30,7 +30,7 @@ class TokenClassification(ReadingTask):
         self._tokenizer = Tokenizer(bundle, config.max_length)
         self._entities = Entities(bundle, config, self._tokenizer)
         self._frame = self._tokenizer.frame()
-        self._tokenizer.windows(0, self._frame, self._stride)  # a stride that leaves no place is refused
+        self._tokenizer.check_stride(self._frame, self._stride)
 
     @staticmethod
     def columns(_: RunConfig, __: Bundle | None = None) -> pa.Schema:

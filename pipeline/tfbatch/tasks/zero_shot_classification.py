@@ -17,9 +17,9 @@ from tfbatch.errors import BadConfiguration, UsageError
 from tfbatch.results import Floats
 from tfbatch.scores import SCORE_OPTIONS, Scores, score_columns, sigmoid
 from tfbatch.tasks._text import TextTask
-from tfbatch.text import Inputs, distinct_texts
+from tfbatch.text import Inputs, count_rows, distinct_texts
 from tfbatch.tokenizer import Tokenizer
-from tfbatch.tokens import Encoded, Flags, Frame, Ids
+from tfbatch.tokens import Flags, Frame, Ids
 
 TEMPLATE = "This example is {}."
 
@@ -59,7 +59,7 @@ class ZeroShotClassification(TextTask):
         tokens, is_cut = self._tokens(texts)
         ids = [frame.around(some[: self._place(frame)]) for some in tokens for frame in self._frames]
         types = [frame.types(len(one)) for one, frame in zip(ids, self._frames * count, strict=True)]
-        inputs = Inputs(Encoded(ids=ids, types=types, is_cut=np.repeat(is_cut, labels)), self._bundle)
+        inputs = Inputs(ids, types, self._bundle)
         results: list[Any] = [np.zeros((labels, len(self._bundle.manifest.labels)), np.float32) for _ in range(count)]
 
         def receive(indices: Indices, outputs: Floats) -> None:
@@ -75,7 +75,7 @@ class ZeroShotClassification(TextTask):
             errors=errors,
             collate=inputs.collate,
             receive=receive,
-            truncated=int(np.append(is_cut, False)[result_of_row].sum()),
+            truncated=count_rows(is_cut, result_of_row),
         )
 
     def _tokens(self, texts: list[str]) -> tuple[list[Ids], Flags]:
