@@ -14,12 +14,12 @@ from tfbatch.tasks import load_task, task_names
 HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "tfbatch_export")
 LAYERS = [
     ["errors", "metaspace", "thrift", "clock", "nvidia", "framing", "child", "exchange", "results", "room"],
-    ["protobuf", "stages", "manifest", "word_ends", "bar"],
+    ["protobuf", "stages", "manifest", "word_ends", "bar", "aws_credentials"],
     ["tiny_graph", "hashes", "durable"],
     ["pooling"],
     ["signature", "mapped_weights", "processor"],
     ["candidates", "config", "bundle", "machine", "stop", "sources", "holder", "pages"],
-    ["plan", "storage", "lease", "signals", "scaled", "process"],
+    ["plan", "storage", "lease", "signals", "scaled", "process", "spools", "object_store"],
     ["batches", "writer", "lots", "worker_process"],
     ["top", "tokens", "cutting"],
     ["folder", "bucket", "reader", "session", "claim", "cells", "images", "foreign", "openvino_model"],

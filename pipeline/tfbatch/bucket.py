@@ -9,30 +9,30 @@ import hashlib
 import mmap
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from posixpath import commonpath
 from typing import Any, Literal
 
-from tfbatch.errors import BadConfiguration, OutputRefused, TryAgain, first_line
+from tfbatch.errors import BadConfiguration, OutputRefused, TryAgain
 from tfbatch.hashes import sha256
+from tfbatch.spools import make_spool, new_spool, remove_left
 from tfbatch.stages import overlap
 from tfbatch.storage import STATE
 
 try:
     import obstore
     from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
-    from obstore.store import from_url
 
     from tfbatch.lease import Lease
+    from tfbatch.object_store import brief, open_store
 except ImportError as error:
     raise BadConfiguration("to write to an object store: pip install 'tfbatch[cloud]'") from error
 
 AT_ONCE = 8  # requests under way
 A_REQUEST = 1000  # names that are deleted with one
+LARGE, SLOWEST = 4 << 20, 128 << 10  # bytes, and how many of them go in a second at least
 TRIES = 4  # of a put whose connection broke; the store's own "busy" is tried again by obstore
 
 
@@ -42,13 +42,11 @@ class Bucket:
     def __init__(self, address: str, beat: Callable[[], None] = lambda: None) -> None:
         self.name = address
         self.beat = beat
-        self.spool = Path(tempfile.gettempdir()) / f"tfbatch-{os.getuid()}-{digest(address)}"
-        try:
-            self._store = from_url(address, **options(address))
-        except (BaseError, ValueError) as error:
-            raise OutputRefused(f"output {address} cannot be used: {brief(error)}") from error
+        self.spool = new_spool(address)
+        self._store = open_store(address)
         self.descriptors: list[int] = []  # a lease runs out by itself
-        self._holds = False
+        self._spool_lock: int | None = None
+        self._ask: Callable[[], None] | None = None  # whoever holds it for this process
         self._lease = Lease(self._store, f"{STATE}/lock", address)
 
     def check(self) -> None:
@@ -62,24 +60,24 @@ class Bucket:
     def hold(self) -> None:
         with self._failing_as_os():
             self._lease.take()
-        with suppress(FileNotFoundError):
-            refuse_foreign(self.spool)
-            shutil.rmtree(self.spool)
-        self.spool.mkdir(mode=0o700)
-        self._holds = True
+        remove_left(self.name)
+        self._spool_lock = make_spool(self.spool)
 
     def release(self) -> None:
-        if self._holds:  # else the spool may be in use: it has the same name for whoever writes to this output
-            self._holds = False
+        if self._spool_lock is not None:
             shutil.rmtree(self.spool, ignore_errors=True)
+            os.close(self._spool_lock)
+            self._spool_lock = None
         self._lease.release()
 
-    def join(self, name: str) -> None:
-        self.spool = self.spool / name
+    def join(self, spool: Path, ask: Callable[[], None]) -> None:
+        self.spool, self._ask = spool, ask
         self.spool.mkdir()
 
     def ensure_held(self) -> None:
-        if self._holds:
+        if self._ask is not None:
+            self._ask()
+        elif self._spool_lock is not None:
             self._lease.ensure()
 
     def read(self, name: str) -> bytes:
@@ -148,10 +146,13 @@ class Bucket:
             self.beat()
 
     def _put(self, name: str, content: Any, mode: Literal["create", "overwrite"]) -> None:
-        """One request, again where its connection broke: then it may have been heard all the same."""
+        """One request, again where its connection broke: then it may have been heard all the same. What is large
+        has more time."""
+        store = self._store if len(content) < LARGE else open_store(self.name, len(content) / SLOWEST)
         for left in reversed(range(TRIES)):
+            self.ensure_held()  # for the last one may have waited for longer than a lease lasts
             try:
-                obstore.put(self._store, name, content, mode=mode, use_multipart=False)
+                obstore.put(store, name, content, mode=mode, use_multipart=False)
             except (AlreadyExistsError, NotFoundError, PermissionError):
                 raise
             except BaseError:
@@ -162,7 +163,6 @@ class Bucket:
 
     def _replace(self, name: str, content: Any) -> None:
         """Put a part where another run of this job, with a processor that rounds differently, has left its own."""
-        self.ensure_held()
         obstore.delete(self._store, name)
         try:
             self._put(name, content, "create")
@@ -180,22 +180,6 @@ class Bucket:
             raise OSError(5, f"{type(error).__name__.removesuffix('Error')}: {brief(error)}", self.name) from error
 
 
-def options(address: str) -> dict[str, Any]:
-    """How a store is opened: credentials of profiles and single sign-on where boto3 is there to find them;
-    everything else from the variables that the vendor's own tools read."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if not address.startswith("s3://"):
-        return {}
-    chosen: dict[str, Any] = {}
-    if endpoint:
-        chosen = {"endpoint": endpoint, "client_options": {"allow_http": endpoint.startswith("http://")}}
-    if "AWS_ACCESS_KEY_ID" not in os.environ and find_spec("boto3"):
-        from obstore.auth.boto3 import Boto3CredentialProvider
-
-        chosen["credential_provider"] = Boto3CredentialProvider()
-    return chosen
-
-
 @contextmanager
 def mapped(path: Path) -> Iterator[Any]:
     """A file's content without reading it into memory; not closed, since a request that was answered
@@ -204,23 +188,6 @@ def mapped(path: Path) -> Iterator[Any]:
         yield mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
 
 
-def refuse_foreign(spool: Path) -> None:
-    """Never follow a link, or write into a folder of somebody else's, in a place that all can write to."""
-    status = spool.lstat()
-    if spool.is_symlink() or not spool.is_dir() or status.st_uid != os.getuid():
-        raise OutputRefused(f"{spool}, where parts are made, is not this user's folder; remove it or set TMPDIR")
-
-
 def folders_of(name: str) -> set[str]:
     """The folders that a content lies in."""
     return {str(folder) for folder in PurePosixPath(name).parents}
-
-
-def digest(address: str) -> str:
-    """An address as sixteen hex digits."""
-    return hashlib.sha256(address.rstrip("/").encode()).hexdigest()[:16]
-
-
-def brief(error: Exception) -> str:
-    """The first line of a store's message, without the answer it quotes."""
-    return first_line(error).split(": <?xml")[0]

@@ -25,7 +25,7 @@ class Claim:
 
     def __init__(self, storage: Storage, run: Record) -> None:
         self._storage = storage
-        self._run = run
+        self._run: Record = json.loads(to_json(run))  # as it is read back: what was a tuple is a list there
 
     def check(self, *, overwrite: bool) -> None:
         """Refuse what `take` would refuse, other processes apart, and touch nothing."""
@@ -89,23 +89,28 @@ class Claim:
         """Refuse to mix two jobs in one output."""
         try:
             earlier = json.loads(self._storage.read(RUN))
-            facts, inputs = dict(earlier["facts"]), [file["identity"] for file in earlier["inputs"]]
+            facts, inputs = dict(earlier["facts"]), without_paths(earlier["inputs"])
             if not self._has_records():
                 return  # nothing was finished that this job could be mixed with
         except (FileNotFoundError, NotADirectoryError):
             return
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise BadConfiguration(
                 f"{RUN} in output {self._storage.name} cannot be read; --overwrite starts this output anew"
             ) from None
         changed = [name for name in self._run["facts"] if facts.get(name) != self._run["facts"][name]]
-        if inputs != [file["identity"] for file in self._run["inputs"]]:
+        if inputs != without_paths(self._run["inputs"]):
             changed.append("input files")
         if changed:
             raise BadConfiguration(
                 f"output {self._storage.name} was begun with another {', another '.join(changed)}. "
                 f"Choose another folder with -o, or start this one anew with --overwrite."
             )
+
+
+def without_paths(inputs: list[Record]) -> list[Record]:
+    """What is known of input files but where they lie: a job may go on with them elsewhere."""
+    return [{name: value for name, value in file.items() if name != "path"} for file in inputs]
 
 
 def is_hive(name: PurePosixPath) -> bool:

@@ -21,7 +21,7 @@ from tfbatch.errors import TryAgain, of_exit_code
 from tfbatch.job import Job
 from tfbatch.lots import first_parts, largest_first, next_lot
 from tfbatch.machine import available_threads
-from tfbatch.messages import Complete, Failed, Free, More, Orders, Scored
+from tfbatch.messages import Complete, Failed, Free, Leave, More, Orders, Scored
 from tfbatch.output import Output
 from tfbatch.plan import Part
 from tfbatch.progress import Watcher, warn
@@ -105,7 +105,7 @@ class Crew:
     def _orders(self, worker: Worker) -> Orders:
         job, threads = self._job, self._job.config.threads or available_threads()
         return Orders(
-            name=worker.name,
+            spool=self._output.spool_of(worker.name),
             config=replace(job.config, device=worker.device, workers=1, threads=max(1, threads // self._size)),
             plan=job.plan,
             fingerprint=job.fingerprint,
@@ -121,6 +121,9 @@ class Crew:
                 lot = next_lot(self._queue, self._size, self._deaths)
                 worker.parts += lot
                 worker.tell(lot)
+            case Leave():
+                self._output.ensure_held()  # as long as it is, and this process hears, what a worker does is its own
+                worker.tell(True)
             case Scored():
                 self._count(worker, message)
             case Complete():

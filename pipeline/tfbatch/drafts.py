@@ -83,6 +83,7 @@ class Drafts:
 
     def _begin(self, part: Part) -> Draft:
         """Open a part's file, and the folder of its pictures."""
+        self._storage.ensure_held()  # else the spool is another's by now, or gone
         name = Path(part.name(self._fingerprint)).name
         writer = PartWriter(self._storage.spool / name, self._schema)
         images = None
@@ -113,6 +114,8 @@ def failing_as_output(target: str) -> Iterator[None]:
     """What a disk or a store says, as an error of the output's."""
     try:
         yield
+    except MemoryError:  # which Arrow has as an exception of its own too
+        raise
     except (OSError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise OutputFailed(f"writing to {target} failed: {reason}") from error
@@ -125,4 +128,7 @@ def check_unchanged(file: InputFile) -> None:
     except OSError as error:
         raise unreadable(file.source, "went away while it was read", error) from error
     if found != file.identity:
-        raise BadInput(f"{file.source} was changed while it was read; run again to score it as it is now")
+        raise BadInput(
+            f"{file.source} was changed while it was read; to score it as it is now start anew with --overwrite, or "
+            f"choose another output with -o"
+        )

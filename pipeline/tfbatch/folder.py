@@ -1,6 +1,7 @@
 """An output in a folder of this machine: names are given by links and renames, and synced."""
 
 import ctypes
+import errno
 import fcntl
 import os
 import shutil
@@ -13,6 +14,7 @@ from tfbatch.hashes import sha256
 from tfbatch.holder import describe
 from tfbatch.storage import STATE
 
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # what file systems say that have none
 LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -25,6 +27,11 @@ class Folder:
         self.beat = beat
         self._root = root
         self._lock = -1
+        self._ask: Callable[[], None] | None = None  # whoever holds it for this process
+
+    @property
+    def _lock_path(self) -> Path:
+        return self._root / STATE / "lock"
 
     def check(self) -> None:
         nearest = next(parent for parent in self._root.absolute().parents if parent.exists())
@@ -51,12 +58,16 @@ class Folder:
     def descriptors(self) -> list[int]:
         return [] if self._lock < 0 else [self._lock]
 
-    def join(self, name: str) -> None:
-        self.spool = self.spool / name
+    def join(self, spool: Path, ask: Callable[[], None]) -> None:
+        self.spool, self._ask = spool, ask
         self.spool.mkdir()
 
     def ensure_held(self) -> None:
-        """The lock lasts as long as the process."""
+        """The lock lasts as long as the process, if the folder does."""
+        if self._ask is not None:
+            self._ask()
+        elif self._lock >= 0 and not is_at(self._lock, self._lock_path):
+            raise TryAgain(f"output {self.name} was removed or moved while it was written; run the same command again")
 
     def read(self, name: str) -> bytes:
         return (self._root / name).read_bytes()
@@ -73,6 +84,10 @@ class Folder:
             os.link(spooled, final, follow_symlinks=False)
             spooled.unlink()
         except FileExistsError:  # linked before a crash, but not recorded: it is this very content
+            spooled.replace(final)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
             spooled.replace(final)
         sync_folder(final.parent)
 
@@ -112,7 +127,7 @@ class Folder:
             self.beat()
 
     def _take_lock(self) -> None:
-        self._lock = os.open(self._root / STATE / "lock", LOCK_FLAGS, 0o644)
+        self._lock = os.open(self._lock_path, LOCK_FLAGS, 0o644)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -120,6 +135,14 @@ class Folder:
             raise TryAgain(f"output {self.name} is being written by {holder or 'another process'}") from None
         os.ftruncate(self._lock, 0)
         os.write(self._lock, f"{describe()}\n".encode())
+
+
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def raise_unless_missing(error: OSError) -> None:

@@ -14,6 +14,7 @@ BLOCK = 16 << 20  # bytes: smaller ones take turns with imports more often
 State = tuple[int, ...]
 
 _begun: dict[Path, Future[tuple[State, str] | None]] = {}
+_hashed: dict[Path, State] = {}  # what was at a path when its hash was last asked for
 
 
 class HashedFile(io.BufferedWriter):
@@ -53,11 +54,18 @@ def keep_sha256(path: Path) -> None:
 
 
 def kept_sha256(path: Path) -> str:
-    """The hex SHA-256 of a file: what was kept of it, once, and where it is still that file and as it was."""
+    """The hex SHA-256 of a file: what was kept of it, once, and where it is still that file and as it was. That this
+    one was hashed is kept for `is_as_hashed`."""
     future = _begun.pop(path, None)
-    if future is not None and (kept := future.result()) is not None and kept[0] == state_of(path.stat()):
+    state = _hashed[path] = state_of(path.stat())
+    if future is not None and (kept := future.result()) is not None and kept[0] == state:
         return kept[1]
     return sha256(path)
+
+
+def is_as_hashed(path: Path, state: State) -> bool:
+    """Whether this is the state that a file was in when `kept_sha256` was asked for it, or it never was."""
+    return _hashed.get(path, state) == state
 
 
 def state_of(status: os.stat_result) -> State:

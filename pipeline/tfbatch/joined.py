@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfbatch.durable import sync_folder, to_json
+from tfbatch.errors import OutputRefused
 from tfbatch.folder import Folder
 from tfbatch.hashes import sha256
 from tfbatch.storage import STATE
@@ -27,6 +28,7 @@ class JoinedFile:
         self.target = target
         self._storage = storage
         self._job = job
+        self._before = self._in_place()
 
     def is_ours(self) -> bool:
         """Whether the file that is there was put there by tfbatch."""
@@ -65,6 +67,10 @@ class JoinedFile:
             "sha256": writer.sha256,
             "job": self._job,
         }
+        if self._in_place() != self._before and not self.is_ours():
+            raise OutputRefused(
+                f"another file was put at {self.target} meanwhile; move it, and the same command goes on from there"
+            )
         # What describes the file in place stays: until the rename, however often it is tried, that is the file.
         self._write([*self._entries_in_place()[-1:], entry])
         writer.path.replace(self.target)
@@ -72,12 +78,16 @@ class JoinedFile:
 
     def _entries_in_place(self) -> list[dict[str, Any]]:
         """What is recorded of the file that is there."""
+        found = self._in_place()
+        return [entry for entry in self._entries() if (entry["bytes"], entry["inode"]) == found]
+
+    def _in_place(self) -> tuple[int, int] | None:
+        """The size and inode of the file that is there."""
         try:
             status = self.target.stat()
         except OSError:
-            return []
-        found = (status.st_size, status.st_ino)
-        return [entry for entry in self._entries() if (entry["bytes"], entry["inode"]) == found]
+            return None
+        return status.st_size, status.st_ino
 
     def _entries(self) -> list[dict[str, Any]]:
         """The files that were put at the target, the newest last."""

@@ -18,7 +18,7 @@ from weakref import finalize
 import numpy as np
 
 from tfbatch.errors import BadConfiguration, first_line
-from tfbatch.hashes import State, state_of
+from tfbatch.hashes import State, is_as_hashed, state_of
 from tfbatch.protobuf import DATA_LOCATION, EXTERNAL_DATA, Span, field, fields, read
 
 GRAPH = 7  # of a ModelProto
@@ -105,6 +105,17 @@ class Unwritten:
         self.descriptor = os.open(path, os.O_RDONLY)
         finalize(self, os.close, self.descriptor)
         self._state = self._now()
+        if not is_as_hashed(path, self._state):
+            raise self._other()
+
+    def check_place(self) -> None:
+        """Look, once it was read by its path, whether that is still this file's.
+
+        Raises:
+            BadConfiguration: what was read may be another file.
+        """
+        if state_of(self._path.stat()) != self._state:
+            raise self._other()
 
     def check(self) -> None:
         """Say so where it was.
@@ -117,6 +128,11 @@ class Unwritten:
                 f"{self._path} was written to while it was used; put a bundle in another's place as a whole, "
                 f"and run the same command again"
             )
+
+    def _other(self) -> BadConfiguration:
+        return BadConfiguration(
+            f"another file was put in the place of {self._path} as the job began; run the same command again"
+        )
 
     def _now(self) -> State:
         return state_of(os.fstat(self.descriptor))

@@ -7,6 +7,8 @@ job                      worker
                      ←   More          its reader is at the end of what it has
   a list of Parts    →                 the next ones, that follow one another; none is left for now
                      ←   Scored        a window of the part is written
+                     ←   Leave         may it give a part its name, or begin one
+  True               →
                      ←   Alive         it got on, though there is nothing to say
                      ←   Complete      a part has its name; the job records it
                      ←   Failed        instead of all that would follow
@@ -14,6 +16,7 @@ job                      worker
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tfbatch.claim import Record
@@ -25,11 +28,11 @@ from tfbatch.plan import Part, Plan
 class Orders:
     """What a worker is to do: its share of a job, which must come to the same `fingerprint` there.
 
-    `name` is the worker's, unique in the job; `batch_tokens` are settled where they are not None;
-    `shown` are the parts whose rows go onto the contact sheet.
+    `spool` is the worker's own; `batch_tokens` are settled where they are not None; `shown` are the parts
+    whose rows go onto the contact sheet.
     """
 
-    name: str
+    spool: Path
     config: RunConfig
     plan: Plan
     fingerprint: str
@@ -44,6 +47,11 @@ class Free:
 
 @dataclass(frozen=True)
 class More:
+    pass
+
+
+@dataclass(frozen=True)
+class Leave:
     pass
 
 

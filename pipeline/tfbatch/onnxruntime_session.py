@@ -13,7 +13,7 @@ from typing import Any
 from tfbatch.batches import Feeds, arrays
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, first_line
 from tfbatch.machine import is_overflowing, processor_flags
-from tfbatch.mapped_weights import Unwritten, without_weights
+from tfbatch.mapped_weights import Unwritten, readable, without_weights
 from tfbatch.nvidia import driver_problem
 from tfbatch.results import Floats
 from tfbatch.session import PROVIDERS, Device, OutOfMemory
@@ -82,36 +82,23 @@ def open_graph(graph: Path | bytes, device: Device, name: str | None = None) -> 
     """Load a file, or the content of one of our own, which errors call by a name: onnxruntime's own session.
 
     Raises:
-        BadConfiguration: it cannot be loaded.
+        BadConfiguration: it cannot be loaded, or was replaced since it was hashed.
         DeviceUnavailable: the device does not run, or would leave work to the processor.
     """
     name = name or str(graph)
     runtime = load_runtime()
     runtime.set_default_logger_severity(4)
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.enable_mem_pattern = False  # it would keep a plan for every shape of batch
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if is_overflowing(processor_flags()):
-        options.add_session_config_entry("session.x64quantprecision", "1")  # in more bits, which takes longer
-    providers: list[object] = [device.provider]
-    missing: list[str] = []
-    if device.is_cuda:
-        missing = load_cuda_libraries(runtime)
-        limit = {} if device.memory is None else {"gpu_mem_limit": device.memory}
-        providers = [(device.provider, {"device_id": device.index, **limit, **CUDA_OPTIONS})]
-        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    options = session_options(runtime, device)
+    missing = load_cuda_libraries(runtime) if device.is_cuda else []
     # On a processor the kernel that adds and normalises in one is the slower one.
     kept_apart = [] if device.is_cuda else ["SkipLayerNormFusion"]
-    content = graph if isinstance(graph, bytes) else without_weights(graph)
     try:
-        if isinstance(graph, Path):
-            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graph.parent))
-        session = runtime.InferenceSession(
-            content, options, providers=providers, enable_fallback=0, disabled_optimizers=kept_apart
-        )
+        with loaded_from(graph, options) as content:
+            session = runtime.InferenceSession(
+                content, options, providers=[provider_of(device)], enable_fallback=0, disabled_optimizers=kept_apart
+            )
+    except BadConfiguration:
+        raise
     except Exception as error:  # onnxruntime's errors share no base but Exception
         if device.is_cuda:
             raise DeviceUnavailable(f"{device.name} was found, but does not run: {first_line(error)}") from error
@@ -128,6 +115,42 @@ def open_graph(graph: Path | bytes, device: Device, name: str | None = None) -> 
             f"the processor; use --device cpu, or another version of onnxruntime-gpu"
         )
     return session
+
+
+def session_options(runtime: ModuleType, device: Device) -> Any:
+    """One thread a caller, and no word."""
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # it would keep a plan for every shape of batch
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if is_overflowing(processor_flags()):
+        options.add_session_config_entry("session.x64quantprecision", "1")  # in more bits, which takes longer
+    if device.is_cuda:
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    return options
+
+
+def provider_of(device: Device) -> object:
+    """A device's provider, with its options."""
+    if not device.is_cuda:
+        return device.provider
+    limit = {} if device.memory is None else {"gpu_mem_limit": device.memory}
+    return device.provider, {"device_id": device.index, **limit, **CUDA_OPTIONS}
+
+
+@contextlib.contextmanager
+def loaded_from(graph: Path | bytes, options: Any) -> Iterator[bytes]:
+    """What onnxruntime is given of a graph; it reads a file's weights within, which must be those that were hashed."""
+    if isinstance(graph, bytes):
+        yield graph
+        return
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graph.parent))
+    with readable(graph):
+        file = Unwritten(graph)
+    yield without_weights(graph)
+    file.check_place()
 
 
 @contextlib.contextmanager

@@ -64,12 +64,12 @@ class Output:
         self._plan = plan
         self._schema = schema
         self._fingerprint = fingerprint
-        self._identities = [file.identity for file in plan.files]
+        self._inputs = [file.facts for file in plan.files]
         self._file = None
         self._storage = open_storage(target, beat)
         if isinstance(self._storage, Folder) and is_one_file(target):
-            self._file = JoinedFile(Path(target), self._storage, [fingerprint, self._identities])
-        inputs = [{"path": str(file.source), "rows": file.rows, "identity": file.identity} for file in plan.files]
+            self._file = JoinedFile(Path(target), self._storage, [fingerprint, self._inputs])
+        inputs = [{"path": str(file.source), **file.facts} for file in plan.files]
         self._claim = Claim(self._storage, {"fingerprint": fingerprint, "facts": facts, "inputs": inputs})
         self._drafts = Drafts(target, self._storage, plan, schema, fingerprint, sink)
         self._verify = verify
@@ -143,7 +143,7 @@ class Output:
             return False
         if not isinstance(content, dict):
             return False
-        if content.get("fingerprint") != self._fingerprint or content.get("inputs") != self._identities:
+        if content.get("fingerprint") != self._fingerprint or content.get("inputs") != self._inputs:
             return False
         return self._file is None or self._file.is_this_jobs()
 
@@ -170,9 +170,18 @@ class Output:
         """What keeps the output held as long as any process has them."""
         return self._storage.descriptors
 
+    def ensure_held(self) -> None:
+        """Look for a process that works for this one, see `Storage.ensure_held`."""
+        with failing_as_output(self.target):
+            self._storage.ensure_held()
+
+    def spool_of(self, name: str) -> Path:
+        """Where a process that works for this one writes."""
+        return self._storage.spool / name
+
     def clear_spool(self, name: str) -> None:
-        """Forget what a process that worked for this one was writing."""
-        shutil.rmtree(self._storage.spool / name, ignore_errors=True)
+        """Forget what it was writing."""
+        shutil.rmtree(self.spool_of(name), ignore_errors=True)
 
     def finish(self, records: dict[Part, Record], summary: Record) -> None:
         """Write `_SUCCESS`, after joining the parts where one file was asked for.
@@ -186,7 +195,7 @@ class Output:
         with failing_as_output(self.target):
             if self._file:
                 self._join(self._file, [records[part]["part"] for part in self._plan.parts])
-            success = {"fingerprint": self._fingerprint, "inputs": self._identities, **summary}
+            success = {"fingerprint": self._fingerprint, "inputs": self._inputs, **summary}
             self._storage.ensure_held()
             self._storage.write(SUCCESS, to_json(success))
 

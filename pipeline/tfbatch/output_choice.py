@@ -1,6 +1,7 @@
 """Where a job's output lies."""
 
 from fnmatch import fnmatch
+from os.path import abspath
 
 from tfbatch.config import RunConfig
 from tfbatch.errors import OutputRefused, UsageError
@@ -32,9 +33,14 @@ def choose_output(config: RunConfig, plan: Plan) -> str:
     for source in [*folders, *(file.source.place for file in plan.files)]:
         if place == source or place in source.parents or (source in folders and place.is_relative_to(source)):
             raise OutputRefused(f"output {output} and input {source} lie in one another; choose another with -o")
-    if any(fnmatch(output, text) for text in config.inputs):
+    if any(fnmatch(whole(output), whole(text)) for text in config.inputs):
         raise OutputRefused(f"output {output} would be input the next time; choose another with -o")
     return output
+
+
+def whole(text: str) -> str:
+    """A path from the root on, or an address, of a pattern too."""
+    return text if scheme_of(text) else abspath(local_path(text))  # noqa: PTH100 -- a link stays one
 
 
 def default_output(config: RunConfig, plan: Plan) -> str:

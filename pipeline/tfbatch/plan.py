@@ -1,14 +1,17 @@
 """Input files to parts, from footers only: no row is read."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfbatch.errors import BadInput
 from tfbatch.sources import Source, find_sources, hive_folders, unreadable
+
+INT96_UNIT = "us"  # of timestamps as Spark writes them: in nanoseconds the years before 1678 would come out as others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,11 @@ class InputFile:
     schema: pa.Schema
     identity: str
     row_groups: int
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What decides its parts' rows and names, and must be the same for a run that goes on with another's."""
+        return {"identity": self.identity, "folder": str(self.folder), "rows": self.rows}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +77,21 @@ def make_plan(inputs: tuple[str, ...], *, rows_per_part: int, limit: int | None)
         NoInput, UsageError: see `find_sources`.
         BadInput: a file that is not Parquet, or whose columns differ from the first one's.
     """
-    files = [open_input(source) for source in find_sources(inputs)]
-    for file in files[1:]:
-        if not file.schema.equals(files[0].schema):
+    files: list[InputFile] = []
+    for file in map(open_input, find_sources(inputs)):
+        first = files[0] if files else file
+        if not file.schema.equals(first.schema):
             raise BadInput(
-                f"{file.source} has other columns than {files[0].source}: {difference(files[0].schema, file.schema)}. "
+                f"{file.source} has other columns than {first.source}: {difference(first.schema, file.schema)}. "
                 f"Files of one job have equal columns; run them as separate jobs."
             )
+        files.append(replace(file, schema=first.schema))  # one for all: of thousands of columns it takes megabytes
     return Plan(files=files, parts=list(cut_parts(files, rows_per_part, limit)))
+
+
+def empty_table(schema: pa.Schema) -> pa.Table:
+    """No rows; Arrow's own way knows no extension types within others."""
+    return pa.Table.from_batches([], schema=schema)
 
 
 def difference(first: pa.Schema, second: pa.Schema) -> str:
@@ -111,10 +126,10 @@ def open_input(source: Source) -> InputFile:
         BadInput: the file is not readable Parquet.
     """
     try:
-        with source.open() as opened, pq.ParquetFile(opened) as file:
+        with source.open() as opened, pq.ParquetFile(opened, coerce_int96_timestamp_unit=INT96_UNIT) as file:
             rows, groups, schema = file.metadata.num_rows, file.metadata.num_row_groups, file.schema_arrow
             _ = schema.names  # which are decoded when they are asked for
-        identity = source.identity()
+            identity = source.identity_of(opened)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last of a column's name
         raise unreadable(source, "is not a readable Parquet file", error) from error
     folder = hive_folders(source)

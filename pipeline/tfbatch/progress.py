@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -61,7 +62,7 @@ class Lines:
         """One line; `rate` is in rows a second."""
         left = (rows - done) / rate if rate else 0
         so_far = f"{done:,} of {rows:,} rows, {per_second(rate)} rows/s, {errors:,} errors"
-        click.echo(f"{so_far}, {left:,.0f} s left", err=True)
+        tell(f"{so_far}, {left:,.0f} s left")
 
     def stop(self) -> None:
         pass
@@ -74,10 +75,16 @@ class JsonLines(Lines):
         log("info", "progress", rows_done=done, rows=rows, rows_per_second=round(rate, 1), errors=errors)
 
 
+def tell(text: str) -> None:
+    """A line on standard error; where that is a full disk, or who read it has gone, rows are scored all the same."""
+    with suppress(OSError, ValueError):  # the second where it is closed
+        click.echo(text, err=True)
+
+
 def log(level: str, message: str, **facts: object) -> None:
     """A line of --log-format json on standard error."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    click.echo(json.dumps({"time": now, "level": level, "message": message, **facts}, ensure_ascii=False), err=True)
+    tell(json.dumps({"time": now, "level": level, "message": message, **facts}, ensure_ascii=False))
 
 
 def warn(text: str, *, quiet: bool, log_format: str) -> None:
@@ -85,7 +92,7 @@ def warn(text: str, *, quiet: bool, log_format: str) -> None:
     if log_format == "json":
         log("warning", text)
     elif not quiet:
-        click.echo(f"tfbatch: {text}", err=True)
+        tell(f"tfbatch: {text}")
 
 
 def choose_watcher(*, quiet: bool, log_format: str) -> Watcher:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from tfbatch.batches import Window
 from tfbatch.errors import BadInput
 from tfbatch.pages import Chunk, Contradiction, check_chunk, read_chunks
-from tfbatch.plan import InputFile, Part, Plan
+from tfbatch.plan import INT96_UNIT, InputFile, Part, Plan, empty_table
 from tfbatch.sources import unreadable
 
 BATCH_ROWS = 64  # decoded at once, before it is known how large they are; more where each has a whole dictionary
@@ -61,12 +61,18 @@ def _read_file(
     schema = pa.schema([field for field in source.schema if field.name in columns])
     for part in parts:
         if part.rows == 0:
-            yield Window(part=part, first=part.first, rows=schema.empty_table())
+            yield Window(part=part, first=part.first, rows=empty_table(schema))
     delivered = 0
     with (
         source.source.open() as declared,
         source.source.open() as opened,
-        pq.ParquetFile(opened, pre_buffer=False, buffer_size=READ_BUFFER, page_checksum_verification=True) as file,
+        pq.ParquetFile(
+            opened,
+            pre_buffer=False,
+            buffer_size=READ_BUFFER,
+            page_checksum_verification=True,
+            coerce_int96_timestamp_unit=INT96_UNIT,
+        ) as file,
     ):
         chunks = read_chunks(declared)
         alone = any(_has_dictionary(child) for field in schema for child in _children(field.type))

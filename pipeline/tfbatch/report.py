@@ -21,7 +21,7 @@ import click
 from tfbatch.claim import Record
 from tfbatch.durable import replace_file
 from tfbatch.errors import OutputFailed, TfbatchError, TryAgain, UsageError
-from tfbatch.progress import log
+from tfbatch.progress import log, tell
 from tfbatch.tally import Tally, so_far
 
 SECONDS_TO_WAIT = 0.5  # for another thread's last word
@@ -64,7 +64,8 @@ class Report:
         """Say that all went well.
 
         Raises:
-            OutputFailed: the metrics file cannot be written, so that it would tell of an earlier run.
+            OutputFailed: the metrics file cannot be written, so that it would tell of an earlier run, or standard
+                output cannot.
         """
         self._last_word.acquire()
         result = {"exit_code": 0, **result}
@@ -76,7 +77,12 @@ class Report:
                     f"the output is finished, but not --metrics-file {self.metrics_file}: {error.strerror}"
                 ) from error
         self._said = 0
-        say(result)
+        try:
+            say(result)
+        except OSError as error:
+            raise OutputFailed(
+                f"the output is finished, but standard output cannot be written: {error.strerror}"
+            ) from error
 
     def failed(self, exit_code: int, reason: str) -> None:
         """Say why not."""
@@ -89,13 +95,13 @@ class Report:
             except OSError as error:
                 self._log(exit_code, f"--metrics-file {self.metrics_file} cannot be written: {error.strerror}")
         self._said = exit_code
-        say(result)
+        with suppress(OSError):
+            say(result)
 
     def say_stacks(self) -> None:
         """Say where each thread is, in names of files and functions alone."""
         if self.log_format == "json":
-            with suppress(OSError):  # nobody reads it
-                log("warning", "stacks, most recent call first", stacks=stacks())
+            log("warning", "stacks, most recent call first", stacks=stacks())
         else:
             faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
 
@@ -116,12 +122,21 @@ class Report:
         if self.log_format == "json":
             log("error", reason, exit_code=exit_code)
         else:
-            click.echo(f"tfbatch: {reason}", err=True)
+            tell(f"tfbatch: {reason}")
 
 
 def say(result: Record) -> None:
-    """The last line of standard output."""
-    click.echo(json.dumps(result, ensure_ascii=False))
+    """The last line of standard output.
+
+    Raises:
+        OSError: it cannot be written, and is not tried again when the process ends, whose exit code that would change.
+    """
+    try:
+        click.echo(json.dumps(result, ensure_ascii=False))
+    except OSError:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 -- a device
+            os.dup2(nowhere.fileno(), 1)
+        raise
 
 
 def what_failed(error: Exception) -> tuple[int, str]:

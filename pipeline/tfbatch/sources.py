@@ -4,6 +4,7 @@ An address (`s3://bucket/day=1/in.parquet`) is read through pyarrow's own file s
 credentials that its SDKs find: variables, profile files, the machine's or the pod's role.
 """
 
+import errno
 import glob
 import hashlib
 import os
@@ -23,6 +24,7 @@ ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 WILDCARD = re.compile(r"[*?[]")
 BUSY = "NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|THROTTLING|SLOW_DOWN|REQUEST_TIMEOUT"
 UNREACHABLE = re.compile(rf"AWS Error ({BUSY})\b|curlCode: \d|Status\(UNAVAILABLE")  # as the SDKs have it
+SHORT = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # of memory, of open files
 LOCAL = fs.LocalFileSystem()  # one for all files, and for those that came from another process
 
 
@@ -56,22 +58,30 @@ class Source:
         Raises:
             OSError: it is not there or cannot be read.
         """
+        with self.open() as opened:
+            return self.identity_of(opened)
+
+    def identity_of(self, opened: pa.NativeFile) -> str:
+        """The same of the file that is open: where another was put in its place meanwhile, it is that of neither."""
         info = self.filesystem.get_file_info(self.path)
         if info.type == fs.FileType.NotFound:
             raise FileNotFoundError(2, "No such file or directory", self.name)
         inode = Path(self.path).stat().st_ino if self.is_local else ""
-        with self.open() as file:
-            size = file.size()
-            file.seek(max(size - 8, 0))
-            length = int.from_bytes(file.read(4), "little")
-            file.seek(max(size - 8 - length, 0))
-            footer = file.read()
+        size = opened.size()
+        opened.seek(max(size - 8, 0))
+        length = int.from_bytes(opened.read(4), "little")
+        opened.seek(max(size - 8 - length, 0))
+        footer = opened.read()
         facts = f"{size} {info.mtime_ns} {inode} ".encode()
         return hashlib.sha256(facts + footer).hexdigest()[:8]
 
 
 def unreadable(source: Source, what: str, error: Exception) -> TfbatchError:
-    """The error of a file that cannot be read: its own fault, or for now that of the way to it."""
+    """The error of a file that cannot be read: its own fault, or for now that of the way to it or of this machine."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in SHORT:
+        return TryAgain(
+            f"{source} {what}: {first_line(error)}; fewer --threads take less, and the same command goes on"
+        )
     if not source.is_local and isinstance(error, OSError) and UNREACHABLE.search(str(error)):
         return TryAgain(f"{source} cannot be reached: {first_line(error)}; the same command goes on from there")
     return BadInput(f"{source} {what}: {first_line(error)}")
@@ -135,8 +145,9 @@ def input_folders(text: str) -> list[PurePath]:
 
 
 def hive_folders(source: Source) -> PurePath:
-    """The folders `day=2026-01-31` that a file lies in."""
-    return PurePath(*(folder for folder in PurePath(source.path).parent.parts if "=" in folder))
+    """The folders `day=2026-01-31` that a file lies in, however it was named."""
+    path = os.path.abspath(source.path) if source.is_local else source.path  # noqa: PTH100 -- a link stays one
+    return PurePath(*(folder for folder in PurePath(path).parent.parts if "=" in folder))
 
 
 def is_data(relative: PurePath) -> bool:
@@ -160,10 +171,22 @@ def _matches(text: str) -> list[Path]:
 
 
 def _files_below(path: Path) -> list[Path]:
-    """A file itself, or a folder's Parquet files at any depth, in order of name."""
+    """A file itself, or a folder's Parquet files at any depth, in order of name; links to folders are followed, but
+    not to one that they lie in."""
     if path.is_file():
         return [path]
-    return [file for file in sorted(path.rglob("*.parquet")) if file.is_file() and is_data(file.relative_to(path))]
+    found: list[Path] = []
+    for folder, names, files in os.walk(path, onerror=refuse, followlinks=True):
+        here = Path(folder)
+        above = [here.resolve(), *here.resolve().parents]
+        names[:] = [name for name in names if not (here / name).is_symlink() or (here / name).resolve() not in above]
+        found += [here / name for name in files if name.endswith(".parquet")]
+    return [file for file in sorted(found) if file.is_file() and is_data(file.relative_to(path))]
+
+
+def refuse(error: OSError) -> None:
+    """What cannot be listed is not empty."""
+    raise error
 
 
 def _stored(text: str) -> list[Source]:

@@ -43,12 +43,12 @@ class Storage(Protocol):
     def release(self) -> None:
         """Let others write."""
 
-    def join(self, name: str) -> None:
-        """Write for the process that holds it, by way of a new spool of this name within its own; what
-        counts, that process alone records."""
+    def join(self, spool: Path, ask: Callable[[], None]) -> None:
+        """Write for the process that holds it, by way of a new spool; what counts, that process alone records, and
+        it is asked whether it is still held."""
 
     def ensure_held(self) -> None:
-        """Before something is recorded as finished.
+        """Before something gets its name or is recorded as finished.
 
         Raises:
             TryAgain: it is held no more.

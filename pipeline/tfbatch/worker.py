@@ -17,7 +17,7 @@ from tfbatch.errors import BadConfiguration, TryAgain
 from tfbatch.flow import session_of, work
 from tfbatch.job import Job, begin_job
 from tfbatch.machine import peak_memory
-from tfbatch.messages import Alive, Complete, Failed, Free, More, Orders, Scored
+from tfbatch.messages import Alive, Complete, Failed, Free, Leave, More, Orders, Scored
 from tfbatch.output import open_storage
 from tfbatch.plan import Part
 from tfbatch.process import settle_heap
@@ -32,12 +32,12 @@ SECONDS_BETWEEN_SIGNS = 1.0
 
 
 class Link:
-    """The way to the job's process; what waits for an answer does so on the main thread."""
+    """The way to the job's process; threads that wait for an answer do so one after the other."""
 
     def __init__(self, pipe: "Connection[Any, Any]", stop: Stop) -> None:
         self._pipe = pipe
         self._stop = stop
-        self._sending = Lock()
+        self._sending, self._asking = Lock(), Lock()
         self._heard = stop.last_beat
 
     def send(self, message: object) -> None:
@@ -45,8 +45,13 @@ class Link:
             self._pipe.send(message)
 
     def ask(self, message: object) -> Any:
-        self.send(message)
-        return self._pipe.recv()
+        with self._asking:
+            self.send(message)
+            return self._pipe.recv()
+
+    def ask_leave(self) -> None:
+        """Wait until the job's process has looked whether it holds the output; where it does not, it ends this."""
+        self.ask(Leave())
 
     def say_alive(self) -> None:
         """Say so, if anything was done since the last time."""
@@ -103,7 +108,7 @@ def do_share(job: Job, orders: Orders, link: Link, tally: Tally, stop: Stop) -> 
     """Do the parts that are given out, as long as there are any."""
     storage = open_storage(job.output, stop.beat)
     with failing_as_output(job.output):
-        storage.join(orders.name)
+        storage.join(orders.spool, link.ask_leave)
     drafts = Drafts(job.output, storage, job.plan, job.schema, job.fingerprint, job.sink)
 
     def parts() -> Iterator[list[Part]]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from tfbatch.durable import NEW
 from tfbatch.errors import OutputFailed
 from tfbatch.hashes import HashedFile
+from tfbatch.plan import empty_table
 
 ROW_GROUP_ROWS = 16_384
 ROW_GROUP_BYTES = 3 << 20  # a row group ends with the rows that reach it
@@ -40,9 +41,9 @@ class PartWriter:
         return self._file.sha256
 
     def append(self, table: pa.Table) -> None:
-        """Add rows; they reach the file a row group at a time."""
+        """Add rows, whose columns are in the order of the schema; they reach the file a row group at a time."""
         self.rows += table.num_rows
-        self._waiting.append(table)
+        self._waiting.append(pa.Table.from_arrays(table.columns, schema=self._schema))  # null is allowed or not there
         self._waiting_rows += table.num_rows
         self._waiting_bytes += table.nbytes
         if self._waiting_rows >= ROW_GROUP_ROWS or self._waiting_bytes >= ROW_GROUP_BYTES:
@@ -72,7 +73,7 @@ class PartWriter:
 
     def _write_row_group(self) -> pq.ParquetWriter:
         """Write the rows that wait, if any; gives what writes the file, which the first of them decide on."""
-        table = pa.concat_tables([self._schema.empty_table(), *self._waiting]).unify_dictionaries()
+        table = pa.concat_tables([empty_table(self._schema), *self._waiting]).unify_dictionaries()
         self._waiting = []
         self._waiting_rows = self._waiting_bytes = 0
         writer = self._parquet = self._parquet or self._begin(table)
@@ -96,7 +97,7 @@ class PartWriter:
 def leaves_of(schema: pa.Schema) -> pq.ParquetSchema:
     """The columns that Parquet makes of a schema's, each with its path."""
     sink = pa.BufferOutputStream()
-    pq.write_table(schema.remove_metadata().empty_table(), sink)
+    pq.write_table(empty_table(schema.remove_metadata()), sink)
     return pq.ParquetFile(sink.getvalue()).schema
 
 

@@ -1,0 +1,48 @@
+"""Object stores, opened to be written to."""
+
+import os
+from datetime import timedelta
+from importlib.util import find_spec
+from typing import Any
+
+from obstore.exceptions import BaseError
+from obstore.store import from_url
+
+from tfbatch.errors import OutputRefused, first_line
+
+SECONDS = 30.0  # that a request may take, if it is not for much
+
+
+def open_store(address: str, seconds: float = SECONDS) -> Any:
+    """The store of an address, whose requests may take so long.
+
+    Raises:
+        OutputRefused: it cannot be used as the environment has it.
+    """
+    try:
+        return from_url(address, **options(address, max(seconds, SECONDS)))
+    except (BaseError, ValueError, OSError) as error:
+        reason = getattr(error, "strerror", None) or brief(error)
+        raise OutputRefused(f"output {address} cannot be used: {reason}") from error
+
+
+def options(address: str, seconds: float) -> dict[str, Any]:
+    """How a store is opened: credentials of profiles and single sign-on where boto3 is there to find them;
+    everything else from the variables that the vendor's own tools read."""
+    client: dict[str, Any] = {"timeout": timedelta(seconds=seconds)}
+    if not address.startswith("s3://"):
+        return {"client_options": client}
+    chosen: dict[str, Any] = {"client_options": client}
+    if endpoint := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
+        chosen["endpoint"] = endpoint
+        client["allow_http"] = endpoint.startswith("http://")
+    if "AWS_ACCESS_KEY_ID" not in os.environ and find_spec("boto3"):
+        from tfbatch.aws_credentials import Credentials
+
+        chosen["credential_provider"] = Credentials.find()
+    return chosen
+
+
+def brief(error: Exception) -> str:
+    """The first line of a store's message, without the answer it quotes."""
+    return first_line(error).split(": <?xml")[0]
