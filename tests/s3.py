@@ -8,8 +8,10 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socket import create_server, socket
+from threading import Thread
 from typing import Any
 
 import obstore
@@ -123,3 +125,31 @@ def never_answer() -> Iterator[SilentStore]:
     with create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(60)
         yield SilentStore(listener)
+
+
+@contextmanager
+def slow_store(bytes_a_second: int) -> Iterator[str]:
+    """The address of a store that takes what it is given no faster."""
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            left = int(self.headers["Content-Length"])
+            while left:
+                left -= len(self.rfile.read(min(left, bytes_a_second // 10)))
+                time.sleep(0.1)
+            self.send_response(200)
+            self.send_header("ETag", '"1"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import Finished, read_output, run_tfbatch, tfbatch_env, write_reviews
-from s3 import KEYS, S3, never_answer
+from s3 import KEYS, S3, never_answer, slow_store
 from test_generated import tree, write_pictures
 from test_masked_im import PictureModel
 from tfbatch import errors
@@ -334,3 +334,73 @@ def test_addresses_are_told_from_paths() -> None:
     assert place_of("file:///tmp/../a") == Path("/a")
     with pytest.raises(errors.UsageError, match="ftp://a"):
         scheme_of("ftp://a")
+
+
+def test_each_process_has_a_spool_of_its_own_and_removes_what_the_dead_have_left(
+    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tfbatch.bucket import Bucket
+    from tfbatch.spools import new_spool
+
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    address = f"s3://{s3.bucket}/out"
+    left, theirs = new_spool(address), new_spool(address)
+    left.mkdir()
+    (tmp_path / "else").mkdir()
+    theirs.symlink_to(tmp_path / "else")
+    first, second = Bucket(address), Bucket(address)
+    first.hold()
+    assert not left.exists()
+    assert theirs.is_symlink()
+    s3.put("out/_tfbatch/lock", lease(until=0))  # as where it could not renew its own for long
+    second.hold()
+    assert first.spool.exists()
+    first.release()
+    assert second.spool.exists()
+    second.release()
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "else", theirs])
+
+
+def test_what_is_large_has_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tfbatch import bucket
+
+    with slow_store(bytes_a_second=100_000) as url:
+        for name, value in {**KEYS, "AWS_ENDPOINT_URL": url}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr("tfbatch.object_store.SECONDS", 1.0)
+        monkeypatch.setattr(bucket, "LARGE", 100_000)
+        monkeypatch.setattr(bucket, "SLOWEST", 50_000)
+        bucket.Bucket("s3://slow/out")._put("part", bytes(300_000), "create")
+
+
+def test_nothing_is_put_that_is_held_no_more(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tfbatch.bucket import Bucket
+
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+
+    def refuse() -> None:
+        raise errors.TryAgain("another's")
+
+    worker = Bucket(f"s3://{s3.bucket}/out")
+    worker.join(tmp_path / "worker-0", refuse)
+    (worker.spool / "part").write_bytes(b"rows")
+    (worker.spool / "pictures").mkdir()
+    (worker.spool / "pictures/1.png").write_bytes(b"picture")
+    with pytest.raises(errors.TryAgain):
+        worker.publish(worker.spool / "part", "part")
+    with pytest.raises(errors.TryAgain):
+        worker.publish_folder(worker.spool / "pictures", "images/part")
+    assert s3.names() == []
+
+
+@pytest.mark.parametrize("profile", ["absent", "broken"])
+def test_credentials_that_cannot_be_had_are_told_of(
+    profile: str, s3: S3, reviews: Path, text_bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "config").write_text("[profile broken]\ncredential_process = false\nregion = us-east-1\n")
+    env = {"AWS_CONFIG_FILE": str(tmp_path / "config"), "AWS_PROFILE": profile, "AWS_ENDPOINT_URL": s3.url}
+    done = run_tfbatch("run", reviews, "-m", text_bundle, "-o", f"s3://{s3.bucket}/out", env=env)
+    assert (done.code, "cannot be used: no credentials: " in done.err) == (73, True), done.err

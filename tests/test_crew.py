@@ -268,6 +268,23 @@ def test_workers_end_with_the_job(
     assert part_hashes(tmp_path / "out") == whole
 
 
+def test_workers_write_no_more_where_the_output_was_moved_away(
+    long: tuple[list[object], dict[str, str]], tmp_path: Path
+) -> None:
+    """The job's process, which alone knows that, is asked before a part is begun and before it gets its name."""
+    words, _ = long
+    running = Running(*words, "-o", tmp_path / "out", "--workers", 2)
+    running.wait_for(parts=3)
+    (tmp_path / "out").rename(tmp_path / "moved")
+    (tmp_path / "out/_tfbatch/tmp/worker-0").mkdir(parents=True)
+    (tmp_path / "out/_tfbatch/tmp/worker-1").mkdir()
+    (tmp_path / "out/_tfbatch/lock").touch()
+    done = running.end()
+    assert done.code == errors.TryAgain.exit_code, done.err
+    assert "was removed or moved while it was written" in done.err
+    assert not list((tmp_path / "out").rglob("part-*.parquet"))
+
+
 def test_what_a_worker_cannot_read_fails_the_job(
     long: tuple[list[object], dict[str, str]], tmp_path: Path, text_bundle: Path
 ) -> None:

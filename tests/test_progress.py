@@ -1,8 +1,11 @@
 """A terminal gets a bar, everything else a line now and then."""
 
 import io
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import tfbatch_env
@@ -51,3 +54,41 @@ def test_a_file_gets_lines_and_what_draws_bars_is_not_even_imported() -> None:
     words = [sys.executable, "-c", program]
     done = subprocess.run(words, capture_output=True, text=True, check=True, env=tfbatch_env())
     assert done.stdout.split() == [Lines.__name__, "False"]
+
+
+FULL = Path("/dev/full")  # takes nothing: a full disk
+PROGRAM = "from tfbatch import progress; progress.SECONDS_BETWEEN_LINES = 0; from tfbatch.cli import main; main()"
+
+
+def run_into(words: list[object], *, out: Path | None = None, err: Path | None = None) -> tuple[int, str]:
+    """The exit code of a command whose output goes elsewhere, and what it writes to standard output."""
+    command = [sys.executable, "-c", PROGRAM, *map(str, words)]
+    with (out or Path(os.devnull)).open("w") as full, (err or Path(os.devnull)).open("w") as log:
+        process = subprocess.Popen(
+            command, env=tfbatch_env(), stdout=full if out else subprocess.PIPE, stderr=log, text=True
+        )
+        said, _ = process.communicate()
+    return process.returncode, said
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="a system without it")
+@pytest.mark.parametrize("more", [[], ["--log-format", "json"], ["--workers", 2]])
+def test_rows_are_scored_where_nobody_can_read_how_far_they_are(
+    more: list[object], reviews: Path, text_bundle: Path, tmp_path: Path
+) -> None:
+    words = ["run", reviews, "-m", text_bundle, "-o", tmp_path / "out", "--rows-per-part", 300, *more]
+    code, said = run_into(words, err=FULL)
+    assert (code, json.loads(said)["rows"]) == (0, 1000)
+    code, said = run_into(["run", tmp_path / "none.parquet", "-m", text_bundle, *more], err=FULL)
+    assert (code, json.loads(said)["exit_code"]) == (66, 66)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="a system without it")
+def test_a_last_line_that_cannot_be_written_is_told_of(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
+    metrics, log = tmp_path / "run.prom", tmp_path / "log"
+    words = ["run", reviews, "-m", text_bundle, "-o", tmp_path / "out", "--metrics-file", metrics]
+    code, _ = run_into(words, out=FULL, err=log)
+    assert code == 74
+    assert "the output is finished, but standard output cannot be written: No space left" in log.read_text()
+    assert 'tfbatch_exit_code{run="run"} 74' in metrics.read_text()
+    assert run_into(words)[0] == 0

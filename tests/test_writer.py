@@ -1,12 +1,13 @@
 """How a part lies on the disk: row groups of bounded size, dictionaries where rows repeat."""
 
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT
+from conftest import ROOT, read_output, run_tfbatch
 from tfbatch.hashes import sha256
 from tfbatch.writer import ROW_GROUP_BYTES, PartWriter
 
@@ -126,3 +127,43 @@ def test_a_file_of_no_rows_has_its_columns(tmp_path: Path) -> None:
     empty = pa.table({"picture": pa.array([], pa.binary()), "label": pa.array([], pa.string())})
     assert write([], tmp_path / "none.parquet", empty.schema).read().equals(empty)
     assert write([empty], tmp_path / "empty.parquet").read().equals(empty)
+
+
+@pytest.mark.parametrize("output", ["out", "out.parquet"])
+def test_columns_that_hold_no_null_and_types_within_types_come_out_as_they_were(
+    output: str, text_bundle: Path, tmp_path: Path
+) -> None:
+    """Of types that Arrow adds within others it cannot make a column of no rows by itself."""
+    uuids = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([bytes([row]) * 16 for row in range(4)], pa.binary(16)))
+    schema = pa.schema(
+        [
+            pa.field("id", pa.int64(), nullable=False),
+            pa.field("text", pa.string(), nullable=False),
+            pa.field("keys", pa.list_(pa.uuid())),
+            pa.field("pair", pa.struct([pa.field("key", pa.uuid()), pa.field("place", pa.int32(), nullable=False)])),
+        ]
+    )
+    columns = [
+        pa.array(range(4)),
+        pa.array(["good film", "bad", "", "good"]),
+        pa.ListArray.from_arrays([0, 1, 2, 2, 4], uuids),
+        pa.StructArray.from_arrays([uuids, pa.array(range(4), pa.int32())], fields=list(schema.field("pair").type)),
+    ]
+    table = pa.Table.from_arrays(columns, schema=schema)
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=3)
+    target = tmp_path / output
+    words = ["-m", text_bundle, "-o", target, "--input-column", "text", "--rows-per-part", 2]
+    done = run_tfbatch("run", tmp_path / "in.parquet", *words)
+    assert done.code == 0, done.err
+    found = pq.read_table(target) if target.is_file() else read_output(target)
+    assert found.select(schema.names).equals(table)
+    assert [found.schema.field(name) for name in schema.names] == list(schema)
+
+
+def test_timestamps_as_spark_writes_them_are_of_any_year(text_bundle: Path, tmp_path: Path) -> None:
+    times = [datetime(1, 1, 1, tzinfo=None), datetime(9999, 12, 31, 1, 2, 3, 456789)]
+    table = pa.table({"text": ["good film", "bad"], "time": pa.array(times, pa.timestamp("us"))})
+    pq.write_table(table, tmp_path / "in.parquet", use_deprecated_int96_timestamps=True)
+    done = run_tfbatch("run", tmp_path / "in.parquet", "-m", text_bundle, "-o", tmp_path / "out")
+    assert done.code == 0, done.err
+    assert read_output(tmp_path / "out")["time"].to_pylist() == times
