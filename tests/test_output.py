@@ -14,15 +14,13 @@ from test_generated import tree, write_pictures
 from test_masked_im import PictureModel
 from tfbatch.claim import DONE, Claim
 from tfbatch.config import RunConfig
-from tfbatch.errors import BadConfiguration, BadInput, Interrupted, OutputRefused, TryAgain
+from tfbatch.errors import BadConfiguration, Interrupted, OutputRefused, TryAgain
 from tfbatch.execution import run
 from tfbatch.folder import Folder
 from tfbatch.hashes import BLOCK, sha256
 from tfbatch.job import make_job
 from tfbatch.joined import JoinedFile
-from tfbatch.plan import make_plan
 from tfbatch.progress import Silent
-from tfbatch.sources import find_sources, hive_folders, unreadable
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally
 
@@ -184,53 +182,6 @@ def test_rows_are_not_scored_twice_where_their_folder_got_another_name(text_bund
     done = run_tfbatch("run", tmp_path / "in", *words)
     assert (done.code, "was begun with another input files" in done.err) == (78, True), done.err
     assert read_output(tmp_path / "out").num_rows == 40
-
-
-def test_a_file_is_in_the_same_folders_however_it_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    folder = tmp_path / "team=a/in/day=1"
-    folder.mkdir(parents=True)
-    write_reviews(folder / "reviews.parquet", 5)
-    monkeypatch.chdir(tmp_path / "team=a")
-    names = ("in", str(tmp_path / "team=a/in"), "in/day=1/../day=1/reviews.parquet", "in/*/*.parquet")
-    assert {str(hive_folders(source)) for source in find_sources(names)} == {"team=a/day=1"}
-    assert len({str(hive_folders(find_sources((name,))[0])) for name in names}) == 1
-
-
-def test_linked_folders_are_input_too_and_one_that_leads_back_is_not_followed_for_ever(tmp_path: Path) -> None:
-    (tmp_path / "in/day=1").mkdir(parents=True)
-    (tmp_path / "elsewhere").mkdir()
-    for path in ("in/day=1/a.parquet", "elsewhere/b.parquet"):
-        (tmp_path / path).write_bytes(b"x")
-    (tmp_path / "in/day=2").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "in/day=1/back").symlink_to(tmp_path / "in")
-    found = find_sources((str(tmp_path / "in"),))
-    assert [source.path.removeprefix(f"{tmp_path}/") for source in found] == [
-        "in/day=1/a.parquet",
-        "in/day=2/b.parquet",
-    ]
-
-
-def test_a_file_that_is_replaced_while_its_footer_is_read_is_known_as_neither(reviews: Path, tmp_path: Path) -> None:
-    (source,) = find_sources((str(reviews),))
-    before = source.identity()
-    with source.open() as opened:
-        assert source.identity_of(opened) == before
-        write_reviews(tmp_path / "new.parquet", 7).replace(reviews)
-        assert source.identity_of(opened) not in (before, source.identity())
-
-
-def test_files_of_one_job_share_what_is_the_same_of_them(tmp_path: Path) -> None:
-    for name in "ab":
-        write_reviews(tmp_path / f"{name}.parquet", 5)
-    first, second = make_plan((str(tmp_path),), rows_per_part=10, limit=None).files
-    assert second.schema is first.schema
-
-
-@pytest.mark.parametrize("error", [pa.ArrowMemoryError("malloc failed"), OSError(errno.EMFILE, "Too many open files")])
-def test_a_machine_that_is_short_of_something_is_not_the_inputs_fault(error: Exception, reviews: Path) -> None:
-    (source,) = find_sources((str(reviews),))
-    assert isinstance(unreadable(source, "cannot be read", error), TryAgain)
-    assert isinstance(unreadable(source, "cannot be read", OSError(errno.EIO, "broken")), BadInput)
 
 
 def test_a_part_that_was_begun_goes_on_with_settings_that_are_lists(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import click
 from tfbatch import __version__
 from tfbatch.config import RunConfig, option_of
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, TfbatchError, UsageError
+from tfbatch.process import keep_standard_files
 from tfbatch.run_command import report_asked_for, run
 
 EXPORT_PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxscript")
@@ -94,6 +95,7 @@ def tasks() -> None:
 def main() -> None:
     """The command `tfbatch`: an error becomes a paragraph on standard error, an exit code and, for
     `run`, the last line of standard output."""
+    keep_standard_files()
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as request:

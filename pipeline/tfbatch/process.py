@@ -1,4 +1,4 @@
-"""What a process changes about itself before it begins: its heap, its pools of threads, what is imported."""
+"""What a process changes about itself before it begins: its files, its heap, its pools of threads, what is imported."""
 
 import ctypes
 import os
@@ -11,6 +11,16 @@ KEPT = 16 << 20  # bytes
 LARGE = 1 << 20  # bytes from which on a block is in no heap
 LARGE_IN_SHARED = 1 << 18  # the same where all threads have one heap
 SHARE_HEAP = 2  # processors that one heap is enough for
+
+
+def keep_standard_files() -> None:
+    """Have no file that is opened later take the place of a standard one that is closed: what the C library, or Python
+    when it says where threads stand, writes to standard error would go into it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it takes the lowest number that is free, which is this one
 
 
 def settle_heap(large: int | None = None) -> None:

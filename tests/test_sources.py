@@ -1,0 +1,58 @@
+"""Input files as they are found, known again, and read."""
+
+import errno
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from conftest import write_reviews
+from tfbatch.errors import BadInput, TryAgain
+from tfbatch.plan import make_plan
+from tfbatch.sources import find_sources, hive_folders, unreadable
+
+
+def test_a_file_is_in_the_same_folders_however_it_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "team=a/in/day=1"
+    folder.mkdir(parents=True)
+    write_reviews(folder / "reviews.parquet", 5)
+    monkeypatch.chdir(tmp_path / "team=a")
+    names = ("in", str(tmp_path / "team=a/in"), "in/day=1/../day=1/reviews.parquet", "in/*/*.parquet")
+    assert {str(hive_folders(source)) for source in find_sources(names)} == {"team=a/day=1"}
+    assert len({str(hive_folders(find_sources((name,))[0])) for name in names}) == 1
+
+
+def test_linked_folders_are_input_too_and_one_that_leads_back_is_not_followed_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "in/day=1").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    for path in ("in/day=1/a.parquet", "elsewhere/b.parquet"):
+        (tmp_path / path).write_bytes(b"x")
+    (tmp_path / "in/day=2").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in/day=1/back").symlink_to(tmp_path / "in")
+    found = find_sources((str(tmp_path / "in"),))
+    assert [source.path.removeprefix(f"{tmp_path}/") for source in found] == [
+        "in/day=1/a.parquet",
+        "in/day=2/b.parquet",
+    ]
+
+
+def test_a_file_that_is_replaced_while_its_footer_is_read_is_known_as_neither(reviews: Path, tmp_path: Path) -> None:
+    (source,) = find_sources((str(reviews),))
+    before = source.identity()
+    with source.open() as opened:
+        assert source.identity_of(opened) == before
+        write_reviews(tmp_path / "new.parquet", 7).replace(reviews)
+        assert source.identity_of(opened) not in (before, source.identity())
+
+
+def test_files_of_one_job_share_what_is_the_same_of_them(tmp_path: Path) -> None:
+    for name in "ab":
+        write_reviews(tmp_path / f"{name}.parquet", 5)
+    first, second = make_plan((str(tmp_path),), rows_per_part=10, limit=None).files
+    assert second.schema is first.schema
+
+
+@pytest.mark.parametrize("error", [pa.ArrowMemoryError("malloc failed"), OSError(errno.EMFILE, "Too many open files")])
+def test_a_machine_that_is_short_of_something_is_not_the_inputs_fault(error: Exception, reviews: Path) -> None:
+    (source,) = find_sources((str(reviews),))
+    assert isinstance(unreadable(source, "cannot be read", error), TryAgain)
+    assert isinstance(unreadable(source, "cannot be read", OSError(errno.EIO, "broken")), BadInput)
