@@ -32,6 +32,15 @@ def test_a_dictionary_of_one_long_entry_is_not_repeated_for_its_rows() -> None:
     assert not value_of_row.any()
 
 
+def test_small_indices_are_for_the_entries_of_a_chunk_not_of_all() -> None:
+    texts = [f"film {row}" for row in range(200)]
+    kind = pa.dictionary(pa.int8(), pa.string())
+    cells = pa.chunked_array([pa.array(texts[:100]).cast(kind), pa.array(texts[100:]).cast(kind)])
+    values, value_of_row, errors = distinct(cells)
+    assert (values.to_pylist(), value_of_row.tolist(), errors) == (texts, list(range(200)), {})
+    assert text_bytes(cells).tolist() == [len(text) for text in texts]
+
+
 def test_the_bytes_of_each_text_are_counted_in_every_kind_of_column() -> None:
     texts = ["film", None, "", "naïve", "film"]
     for kind in (pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())):
