@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, WORDS, part_hashes, read_output, run_tfbatch, tfbatch_env, write_reviews
+from tfbatch.config import RunConfig
+from tfbatch.job import make_job
 
 
 def test_each_row_comes_out_once_and_in_order_with_its_own_columns(
@@ -146,6 +149,29 @@ def test_one_file_in_can_be_one_file_out(reviews: Path, text_bundle: Path, tmp_p
     assert (refused.code, target.read_text()) == (73, "mine")
     assert run_tfbatch(*words, "--overwrite").code == 0
     assert pq.read_table(target).num_rows == 1000
+
+
+def test_what_files_say_of_their_columns_goes_on_where_it_still_holds(text_bundle: Path, tmp_path: Path) -> None:
+    """Of columns that are no names pandas could not read the new ones."""
+    named, numbered = ({"column_indexes": [{"pandas_type": kind}], "n": 0} for kind in ("unicode", "int64"))
+    levels, none = {"column_indexes": 2 * named["column_indexes"]}, {"column_indexes": None}
+
+    def carried(*files: dict[str, Any], keep: str = "all") -> set[str]:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        for index, said in enumerate(files):
+            metadata = {name: json.dumps(value) for name, value in said.items()}
+            table = pa.table({"text": ["good"], "n": [1]}, metadata=metadata)
+            pq.write_table(table, folder / f"{index}.parquet")
+        config = RunConfig(inputs=(str(folder),), bundle=text_bundle, keep_columns=keep)
+        return {key.decode() for key in make_job(config).schema.metadata or {}}
+
+    assert carried({"pandas": named, "geo": 1, "other": 1}) == {"pandas", "geo"}
+    assert carried({"pandas": named, "geo": 1}, keep="text") == set()
+    assert carried({"pandas": named, "geo": 1}, {"pandas": named, "geo": 2}) == {"pandas"}
+    assert carried({"pandas": named}, {"pandas": named | {"n": 1}}) == carried({"pandas": named}, {}) == set()
+    for unfit in (numbered, levels, none, []):
+        assert carried({"pandas": unfit}) == set()
 
 
 def test_limit_takes_the_first_rows(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:

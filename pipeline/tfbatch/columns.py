@@ -1,5 +1,8 @@
 """Which of the input's columns a task reads, and what columns the output has."""
 
+import json
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from tfbatch.cells import KINDS
@@ -10,6 +13,7 @@ from tfbatch.image_files import ImageSink
 from tfbatch.tasks import Task
 
 ERROR_COLUMN = "error"
+CARRIED = (b"pandas", b"geo")  # metadata that goes on: how pandas and GeoParquet have a file's columns
 
 
 def choose_columns(task: type[Task], config: RunConfig, schema: pa.Schema) -> str:
@@ -60,8 +64,10 @@ def describe_columns(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name} ({field.type})" for field in schema) or "no columns"
 
 
-def output_schema(schema: pa.Schema, kept: list[str], added: pa.Schema, config: RunConfig) -> pa.Schema:
-    """Kept columns, then the task's and `error`, these with the prefix; a picture in a file is its path."""
+def output_schema(schemas: Sequence[pa.Schema], kept: list[str], added: pa.Schema, config: RunConfig) -> pa.Schema:
+    """Kept columns of the files, which have the same, then the task's and `error`, these with the prefix; a picture
+    in a file is its path."""
+    schema = schemas[0]
     fields = [schema.field(name) for name in kept]
     new = [field.with_name(config.prefix + field.name) for field in [*added, pa.field(ERROR_COLUMN, pa.string())]]
     if config.images == "files":
@@ -71,12 +77,26 @@ def output_schema(schema: pa.Schema, kept: list[str], added: pa.Schema, config: 
             f"the input has a column {', '.join(taken)} already, which the output adds. "
             f"Put something before the new names, as in --prefix model_, or leave it out with --keep-columns."
         )
-    metadata = {
-        key: value for key, value in (schema.metadata or {}).items() if key == b"pandas" and kept == schema.names
-    }
+    metadata = carried_metadata(schemas) if kept == schema.names else {}
     result = pa.schema([*fields, *new])
     images = [field.name for field in new if field.type == IMAGE]
     return result.with_metadata(metadata | declare_images(result, images, schema))
+
+
+def carried_metadata(schemas: Sequence[pa.Schema]) -> dict[bytes, bytes]:
+    """What the files say of all of their columns, where they agree and it may be said beside new ones."""
+    said = {key: {(schema.metadata or {}).get(key) for schema in schemas} for key in CARRIED}
+    agreed = {key: value for key, (value, *others) in said.items() if value is not None and not others}
+    return {key: value for key, value in agreed.items() if key != b"pandas" or is_of_names(value)}
+
+
+def is_of_names(pandas: bytes) -> bool:
+    """Whether pandas has columns by their names: of numbers, dates or several levels it would make the new ones too."""
+    try:
+        (index,) = json.loads(pandas)["column_indexes"]
+        return index["pandas_type"] in ("unicode", "string")
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return False
 
 
 def image_sink(added: pa.Schema, config: RunConfig) -> ImageSink | None:
