@@ -197,6 +197,47 @@ def test_settings_come_from_the_command_line_then_the_environment_then_the_file(
     assert (done.code, "no such setting: limmit" in done.err) == (78, True)
 
 
+@pytest.mark.parametrize(
+    ("setting", "wanted"),
+    [
+        ("labels = 5", "labels to 5; it takes a text or a list of texts"),
+        ("top-k = [1]", "top-k to [1]; it takes a whole number"),
+        ("top-k = 1.7", "top-k to 1.7; it takes a whole number"),
+        ("threads = true", "threads to True; it takes a whole number"),
+        ("threshold = true", "threshold to True; it takes a number"),
+        ("all-scores = 1.0", "all-scores to 1.0; it takes true or false"),
+        ("metrics-file = 3", "metrics-file to 3; it takes a text"),
+        ("keep-columns = [[1]]", "keep-columns to [[1]]; it takes a text or a list of texts"),
+        ("prefix = 2026-01-31", "prefix to datetime.date(2026, 1, 31); it takes a text"),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_in_a_file_is_refused(setting: str, wanted: str, tmp_path: Path) -> None:
+    """Neither cut to what fits, as 1.7 would be, nor a stack."""
+    (tmp_path / "night.toml").write_text(setting)
+    done = run_tfbatch("run", "in.parquet", "--config", "night.toml", cwd=tmp_path)
+    assert (done.code, done.err) == (78, f"tfbatch: --config night.toml sets {wanted}\n")
+    assert done.result["exit_code"] == 78
+
+
+def test_columns_are_kept_whatever_their_names_hold(text_bundle: Path, tmp_path: Path) -> None:
+    columns = {"text": ["good film"], "a,b": [1], " c ": [2], "d": [3], "all": [4]}
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+
+    def kept(setting: str, *words: str) -> list[str]:
+        (tmp_path / "night.toml").write_text(setting)
+        words = ("run", str(tmp_path / "in.parquet"), "-m", str(text_bundle), "--input-column", "text", *words)
+        done = run_tfbatch(*words, "--config", tmp_path / "night.toml", "--dry-run")
+        assert done.code == 0, done.err
+        return [name for name in columns if f": {name}," in done.err or f", {name}," in done.err]
+
+    assert kept('keep-columns = ["a,b", " c "]') == ["a,b", " c "]
+    assert kept('keep-columns = ["all"]') == ["all"]
+    assert kept("keep-columns = []") == []
+    assert kept("", "--keep-columns", "a,b") == ["a,b"]
+    assert kept("", "--keep-columns", " c ") == [" c "]
+    assert kept("", "--keep-columns", "d, text") == ["text", "d"]
+
+
 def test_a_dry_run_says_the_plan_and_makes_nothing(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
     done = run_tfbatch("run", reviews, "-m", text_bundle, "-o", tmp_path / "out", "--dry-run")
     assert (done.code, done.result["status"], done.result["rows"]) == (0, "planned", 1000)
