@@ -84,6 +84,8 @@ class RunConfig:
             raise UsageError("--overflow stride is for single texts; of a pair the longer one is cut")
         if self.mask_ratio is not None and self.mask_column is not None:
             raise UsageError("--mask-ratio and --mask-column exclude each other: a mask says what is hidden")
+        if self.mask_column is not None and not self.is_default("seed"):
+            raise UsageError("--seed and --mask-column exclude each other: a mask leaves nothing to chance")
         if self.image_quality is not None and self.image_format == "png":
             raise UsageError("--image-quality is for --image-format jpeg or webp; png loses nothing")
         error_limit(self.max_errors, 0)
