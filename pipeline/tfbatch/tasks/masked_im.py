@@ -53,9 +53,8 @@ class MaskedIm(PictureTask):
         ratio = config.mask_ratio
         self._masked_units = bundle.setting("masked_units") if ratio is None else round(ratio * self._units)
         if ratio is not None and self._masked_units == 0:
-            raise UsageError(
-                f"--mask-ratio {ratio} hides none of the {self._units} patches of this model; {1 / self._units:.3g} hides one"
-            )
+            one = f"{1 / self._units:.3g} hides one"
+            raise UsageError(f"--mask-ratio {ratio} hides none of the {self._units} patches of this model; {one}")
         self._tokens = bundle.setting("tokens_per_image")
 
     @staticmethod
