@@ -21,9 +21,9 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def is_image(kind: pa.DataType) -> bool:
-    """Binary, or a struct whose field `bytes` is: the form in which Hugging Face `datasets` stores images."""
+    """Binary, or a struct whose one field `bytes` is: the form in which Hugging Face `datasets` stores images."""
     if pa.types.is_struct(kind):
-        return any(field.name == "bytes" and is_binary(field.type) for field in kind)
+        return [is_binary(field.type) for field in kind if field.name == "bytes"] == [True]
     return is_binary(kind)
 
 
