@@ -1,6 +1,6 @@
 import numpy as np
 import pyarrow as pa
-from tfbatch.cells import distinct, text_bytes
+from tfbatch.cells import distinct, is_image, text_bytes
 
 
 def some_dictionaries(random: np.random.Generator) -> pa.ChunkedArray:
@@ -30,6 +30,23 @@ def test_a_dictionary_of_one_long_entry_is_not_repeated_for_its_rows() -> None:
     values, value_of_row, _ = distinct(cells)  # 100 GB as strings
     assert values.equals(entry)
     assert not value_of_row.any()
+
+
+def test_a_picture_is_in_the_one_field_of_its_name() -> None:
+    fields = [("bytes", pa.binary()), ("path", pa.string())]
+    assert is_image(pa.struct(fields))
+    assert not is_image(pa.struct([("bytes", pa.string())]))
+    for other in (pa.binary(), pa.string()):  # Parquet lets a name be there twice
+        assert not is_image(pa.struct([*fields, ("bytes", other)]))
+
+
+def test_small_indices_are_for_the_entries_of_a_chunk_not_of_all() -> None:
+    texts = [f"film {row}" for row in range(200)]
+    kind = pa.dictionary(pa.int8(), pa.string())
+    cells = pa.chunked_array([pa.array(texts[:100]).cast(kind), pa.array(texts[100:]).cast(kind)])
+    values, value_of_row, errors = distinct(cells)
+    assert (values.to_pylist(), value_of_row.tolist(), errors) == (texts, list(range(200)), {})
+    assert text_bytes(cells).tolist() == [len(text) for text in texts]
 
 
 def test_the_bytes_of_each_text_are_counted_in_every_kind_of_column() -> None:

@@ -193,6 +193,10 @@ def cut_off(folder: Path) -> None:
     (folder / "model.onnx").write_bytes(content[: len(content) // 2])
 
 
+def cut_on_the_left(folder: Path) -> None:
+    change_json(folder / "tokenizer_config.json", truncation_side="left")
+
+
 def name_no_length(folder: Path) -> None:
     change_json(folder / "config.json", max_position_embeddings=None)
     change_json(folder / "tokenizer_config.json", model_max_length=10**30)
@@ -208,6 +212,7 @@ def name_no_length(folder: Path) -> None:
         (name_another_input, r"the graph takes .*position_ids \(int64\); what can be given is attention_mask"),
         (halve, "logits is float16; export the graph in float32"),
         (cut_off, "is not an ONNX file"),
+        (cut_on_the_left, r"cuts long texts on the left \(truncation_side\)"),
         (name_no_length, "names no length to cut texts at"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "has no tokenizer.json"),
         (lambda folder: (folder / "config.json").write_text("{"), "config.json cannot be read"),
@@ -247,6 +252,11 @@ def test_foreign_operators_and_weights_elsewhere_are_refused(text_bundle: Path, 
         ({"size": {"height": 28, "width": 32}}, "gives 28 x 32 pixels, the model takes 32 x 32"),
         ({"do_center_crop": True, "crop_size": {"height": 40, "width": 40}}, r"crops \(40, 40\) of \(32, 32\)"),
         ({"do_reduce_labels": True}, "does do_reduce_labels"),
+        ({"resample": None}, "does not say resample: put in what ViT's processor has by default"),
+        (
+            {"image_processor_type": "CLIPImageProcessor", "resample": 3, "do_center_crop": None},
+            "does not say do_center_crop: put in what CLIP's",
+        ),
         ({"image_mean": [0.5]}, "has no image_mean and image_std of three channels"),
         ({"image_processor_type": "EfficientNetImageProcessor"}, "is that of EfficientNet"),
     ],

@@ -18,7 +18,7 @@ LAYERS = [
     ["tiny_graph", "hashes", "durable"],
     ["pooling"],
     ["signature", "mapped_weights", "processor"],
-    ["candidates", "config", "bundle", "machine", "stop", "sources", "holder", "pages"],
+    ["candidates", "config", "config_file", "bundle", "machine", "stop", "sources", "holder", "pages"],
     ["plan", "storage", "lease", "signals", "scaled", "process", "spools", "object_store"],
     ["batches", "writer", "lots", "worker_process"],
     ["top", "tokens", "cutting"],

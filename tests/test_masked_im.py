@@ -178,9 +178,11 @@ def test_a_mask_comes_from_seed_content_and_row_alone() -> None:
 
 
 def test_a_list_marks_patches_and_paint_marks_those_it_touches() -> None:
-    assert listed_patches([0, 2, True, None], 4).tolist() == [False, True, True, False]
+    assert listed_patches([0, 2, True, False], 4).tolist() == [False, True, True, False]
     with pytest.raises(UnfitPicture, match="5 entries"):
         listed_patches([0] * 5, 4)
+    with pytest.raises(UnfitPicture, match="bad_mask: entry 2 of the list is null"):
+        listed_patches([0, 1, None, None], 4)
     painted = np.zeros((4, 6), bool)
     painted[1, 2] = painted[3, 5] = True
     assert touched_patches(painted, 2).tolist() == [False, True, False, False, False, True]

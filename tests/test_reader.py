@@ -62,6 +62,16 @@ def test_an_empty_file_is_one_empty_window(tmp_path: Path) -> None:
     assert windows(plan) == [(0, 0, [])]
 
 
+def test_row_groups_of_no_rows_are_passed_over(tmp_path: Path) -> None:
+    table = pa.table({"n": [["a"], None, ["b", "c"]], "other": ["x", "y", "z"]})
+    with pq.ParquetWriter(tmp_path / "in.parquet", table.schema) as writer:
+        for rows in (table[:0], table[:2], table[:0], table[2:], table[:0]):
+            writer.write_table(rows)
+    plan = make_plan((str(tmp_path / "in.parquet"),), rows_per_part=2, limit=None)
+    found = read_windows(plan, plan.parts, table.column_names, 50, 1 << 20)
+    assert pa.concat_tables(window.rows for window in found).equals(table)
+
+
 def test_a_damaged_page_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "in.parquet"
     table = pa.table({"n": np.random.default_rng(0).integers(0, 1 << 60, 10_000)})

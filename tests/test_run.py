@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, WORDS, part_hashes, read_output, run_tfbatch, tfbatch_env, write_reviews
+from tfbatch.config import RunConfig
+from tfbatch.job import make_job
 
 
 def test_each_row_comes_out_once_and_in_order_with_its_own_columns(
@@ -148,6 +151,29 @@ def test_one_file_in_can_be_one_file_out(reviews: Path, text_bundle: Path, tmp_p
     assert pq.read_table(target).num_rows == 1000
 
 
+def test_what_files_say_of_their_columns_goes_on_where_it_still_holds(text_bundle: Path, tmp_path: Path) -> None:
+    """Of columns that are no names pandas could not read the new ones."""
+    named, numbered = ({"column_indexes": [{"pandas_type": kind}], "n": 0} for kind in ("unicode", "int64"))
+    levels, none = {"column_indexes": 2 * named["column_indexes"]}, {"column_indexes": None}
+
+    def carried(*files: dict[str, Any], keep: str = "all") -> set[str]:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        for index, said in enumerate(files):
+            metadata = {name: json.dumps(value) for name, value in said.items()}
+            table = pa.table({"text": ["good"], "n": [1]}, metadata=metadata)
+            pq.write_table(table, folder / f"{index}.parquet")
+        config = RunConfig(inputs=(str(folder),), bundle=text_bundle, keep_columns=keep)
+        return {key.decode() for key in make_job(config).schema.metadata or {}}
+
+    assert carried({"pandas": named, "geo": 1, "other": 1}) == {"pandas", "geo"}
+    assert carried({"pandas": named, "geo": 1}, keep="text") == set()
+    assert carried({"pandas": named, "geo": 1}, {"pandas": named, "geo": 2}) == {"pandas"}
+    assert carried({"pandas": named}, {"pandas": named | {"n": 1}}) == carried({"pandas": named}, {}) == set()
+    for unfit in (numbered, levels, none, []):
+        assert carried({"pandas": unfit}) == set()
+
+
 def test_limit_takes_the_first_rows(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
     done = run_tfbatch("run", reviews, "-m", text_bundle, "-o", tmp_path / "out", "--limit", 42)
     assert done.result["rows"] == 42
@@ -169,6 +195,47 @@ def test_settings_come_from_the_command_line_then_the_environment_then_the_file(
     config.write_text("limmit = 10\n")
     done = run_tfbatch(*words, tmp_path / "d")
     assert (done.code, "no such setting: limmit" in done.err) == (78, True)
+
+
+@pytest.mark.parametrize(
+    ("setting", "wanted"),
+    [
+        ("labels = 5", "labels to 5; it takes a text or a list of texts"),
+        ("top-k = [1]", "top-k to [1]; it takes a whole number"),
+        ("top-k = 1.7", "top-k to 1.7; it takes a whole number"),
+        ("threads = true", "threads to True; it takes a whole number"),
+        ("threshold = true", "threshold to True; it takes a number"),
+        ("all-scores = 1.0", "all-scores to 1.0; it takes true or false"),
+        ("metrics-file = 3", "metrics-file to 3; it takes a text"),
+        ("keep-columns = [[1]]", "keep-columns to [[1]]; it takes a text or a list of texts"),
+        ("prefix = 2026-01-31", "prefix to datetime.date(2026, 1, 31); it takes a text"),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_in_a_file_is_refused(setting: str, wanted: str, tmp_path: Path) -> None:
+    """Neither cut to what fits, as 1.7 would be, nor a stack."""
+    (tmp_path / "night.toml").write_text(setting)
+    done = run_tfbatch("run", "in.parquet", "--config", "night.toml", cwd=tmp_path)
+    assert (done.code, done.err) == (78, f"tfbatch: --config night.toml sets {wanted}\n")
+    assert done.result["exit_code"] == 78
+
+
+def test_columns_are_kept_whatever_their_names_hold(text_bundle: Path, tmp_path: Path) -> None:
+    columns = {"text": ["good film"], "a,b": [1], " c ": [2], "d": [3], "all": [4]}
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+
+    def kept(setting: str, *words: str) -> list[str]:
+        (tmp_path / "night.toml").write_text(setting)
+        words = ("run", str(tmp_path / "in.parquet"), "-m", str(text_bundle), "--input-column", "text", *words)
+        done = run_tfbatch(*words, "--config", tmp_path / "night.toml", "--dry-run")
+        assert done.code == 0, done.err
+        return [name for name in columns if f": {name}," in done.err or f", {name}," in done.err]
+
+    assert kept('keep-columns = ["a,b", " c "]') == ["a,b", " c "]
+    assert kept('keep-columns = ["all"]') == ["all"]
+    assert kept("keep-columns = []") == []
+    assert kept("", "--keep-columns", "a,b") == ["a,b"]
+    assert kept("", "--keep-columns", " c ") == [" c "]
+    assert kept("", "--keep-columns", "d, text") == ["text", "d"]
 
 
 def test_a_dry_run_says_the_plan_and_makes_nothing(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:

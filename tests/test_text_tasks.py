@@ -108,6 +108,7 @@ def test_labels_that_cannot_be_are_refused(entailment: tuple[Path, Path], review
         (["--labels", "a,a"], "--labels has a more than once"),
         (["--labels", "a,,b"], "an empty label"),
         (["--labels", "a", "--label-template", "nothing"], "has no {}"),
+        (["--labels", "good,film", "--label-template", "a good film"], "has no {}"),
         (["--labels", "good " * 80], "takes all of the 64 tokens"),
         (["--labels", "a,b", "--threshold", "nan"], "is no number to reach"),
     ):

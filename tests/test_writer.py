@@ -66,6 +66,20 @@ def test_row_groups_end_by_their_bytes(tmp_path: Path) -> None:
     assert file.read().equals(pa.concat_tables(tables))
 
 
+def test_row_groups_hold_no_more_entries_than_the_indices_of_a_dictionary_can(tmp_path: Path) -> None:
+    """Else nobody could read them."""
+    kind = pa.dictionary(pa.int8(), pa.string())
+    tables = []
+    for first in range(0, 4000, 100):
+        tags = pa.array([f"{first // 1000}-{row}" for row in range(100)]).cast(kind)
+        tables.append(pa.table({"tag": tags, "of": pa.StructArray.from_arrays([tags], ["tag"])}))
+    file = write(tables, tmp_path / "part.parquet")
+    assert file.schema_arrow == tables[0].schema
+    assert 4 <= file.num_row_groups <= 16
+    found = [row for index in range(file.num_row_groups) for row in file.read_row_group(index).to_pylist()]
+    assert found == [row for table in tables for row in table.to_pylist()]
+
+
 def compressions(file: pq.ParquetFile, group: int = 0) -> dict[str, str]:
     """How each leaf column of a row group is compressed."""
     found = file.metadata.row_group(group)

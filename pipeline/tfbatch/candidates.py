@@ -26,8 +26,9 @@ def fill(template: str, names: list[str]) -> list[str]:
     """
     try:
         texts = [template.format(name) for name in names]
+        is_fixed = template.format("a") == template.format("b")  # which may hold each label even so
     except (LookupError, ValueError, AttributeError) as error:
         raise UsageError(f"--label-template {template!r} is no text with one {{}}: {error}") from error
-    if any(name not in text for name, text in zip(names, texts, strict=True)):
+    if is_fixed or any(name not in text for name, text in zip(names, texts, strict=True)):
         raise UsageError(f"--label-template {template!r} has no {{}}, where the label is put")
     return texts

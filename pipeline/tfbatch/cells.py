@@ -21,9 +21,9 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def is_image(kind: pa.DataType) -> bool:
-    """Binary, or a struct whose field `bytes` is: the form in which Hugging Face `datasets` stores images."""
+    """Binary, or a struct whose one field `bytes` is: the form in which Hugging Face `datasets` stores images."""
     if pa.types.is_struct(kind):
-        return any(field.name == "bytes" and is_binary(field.type) for field in kind)
+        return [is_binary(field.type) for field in kind if field.name == "bytes"] == [True]
     return is_binary(kind)
 
 
@@ -51,7 +51,7 @@ KINDS: dict[str, Callable[[pa.DataType], bool]] = {"image": is_image, "text": is
 def text_bytes(cells: pa.ChunkedArray) -> Indices:
     """How many bytes the text of each cell (R,) takes; none where it is null."""
     if pa.types.is_dictionary(cells.type):
-        column = cells.unify_dictionaries().combine_chunks()
+        column = _in_one_dictionary(cells)
         sizes = np.append(text_bytes(pa.chunked_array([column.dictionary])), 0)
         return np.asarray(sizes[_places(column.indices)])  # NO_RESULT takes the last
     if pa.types.is_string_view(cells.type):
@@ -97,12 +97,18 @@ def _distinct_entries(cells: pa.ChunkedArray, null: str) -> tuple[pa.Array, Indi
     """`distinct` of a dictionary column: an entry is never repeated for its rows, which could be
     many times as large. Entries may be equal to one another, or no row's; none that Parquet
     holds is null."""
-    column = cells.unify_dictionaries().combine_chunks()
+    column = _in_one_dictionary(cells)
     used = column.indices.dictionary_encode()  # in the order in which rows have them
     entries = pa.chunked_array([column.dictionary.take(used.dictionary)])
     values, value_of_entry, _ = distinct(entries)
     value_of_row = np.append(value_of_entry, NO_RESULT)[_places(used.indices)]  # NO_RESULT takes the last
     return values, value_of_row, _reasons(value_of_row, null)
+
+
+def _in_one_dictionary(cells: pa.ChunkedArray) -> pa.DictionaryArray:
+    """A dictionary column in one piece; indices of 8 bits may hold the entries of each chunk, not those of all."""
+    wide = cells.cast(pa.dictionary(pa.int32(), cells.type.value_type))
+    return wide.unify_dictionaries().combine_chunks()
 
 
 def _places(indices: pa.Array) -> Indices:

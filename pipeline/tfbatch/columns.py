@@ -1,5 +1,7 @@
 """Which of the input's columns a task reads, and what columns the output has."""
 
+import json
+
 import pyarrow as pa
 
 from tfbatch.cells import KINDS
@@ -10,6 +12,7 @@ from tfbatch.image_files import ImageSink
 from tfbatch.tasks import Task
 
 ERROR_COLUMN = "error"
+CARRIED = (b"pandas", b"geo")  # metadata that goes on: how pandas and GeoParquet have a file's columns
 
 
 def choose_columns(task: type[Task], config: RunConfig, schema: pa.Schema) -> str:
@@ -71,12 +74,25 @@ def output_schema(schema: pa.Schema, kept: list[str], added: pa.Schema, config: 
             f"the input has a column {', '.join(taken)} already, which the output adds. "
             f"Put something before the new names, as in --prefix model_, or leave it out with --keep-columns."
         )
-    metadata = {
-        key: value for key, value in (schema.metadata or {}).items() if key == b"pandas" and kept == schema.names
-    }
+    metadata = carried_metadata(schema) if kept == schema.names else {}
     result = pa.schema([*fields, *new])
     images = [field.name for field in new if field.type == IMAGE]
     return result.with_metadata(metadata | declare_images(result, images, schema))
+
+
+def carried_metadata(schema: pa.Schema) -> dict[bytes, bytes]:
+    """What is said of all of the input's columns and may be said beside new ones."""
+    said = {key: value for key, value in (schema.metadata or {}).items() if key in CARRIED}
+    return {key: value for key, value in said.items() if key != b"pandas" or is_of_names(value)}
+
+
+def is_of_names(pandas: bytes) -> bool:
+    """Whether pandas has columns by their names: of numbers, dates or several levels it would make the new ones too."""
+    try:
+        (index,) = json.loads(pandas)["column_indexes"]
+        return index["pandas_type"] in ("unicode", "string")
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return False
 
 
 def image_sink(added: pa.Schema, config: RunConfig) -> ImageSink | None:

@@ -1,6 +1,7 @@
 """Every setting of a run and its default, once. The command line, the environment and the config
 file all end here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from math import isfinite
@@ -39,7 +40,7 @@ class RunConfig:
     handle_impossible: bool = False
     max_answer_length: int = 15
     batch_tokens: int | Literal["auto"] | None = None
-    keep_columns: str = "all"
+    keep_columns: str | tuple[str, ...] = "all"
     all_scores: bool = False
     top_k: int | None = None
     threshold: float | None = None
@@ -83,6 +84,8 @@ class RunConfig:
             raise UsageError("--overflow stride is for single texts; of a pair the longer one is cut")
         if self.mask_ratio is not None and self.mask_column is not None:
             raise UsageError("--mask-ratio and --mask-column exclude each other: a mask says what is hidden")
+        if self.mask_column is not None and not self.is_default("seed"):
+            raise UsageError("--seed and --mask-column exclude each other: a mask leaves nothing to chance")
         if self.image_quality is not None and self.image_format == "png":
             raise UsageError("--image-quality is for --image-format jpeg or webp; png loses nothing")
         error_limit(self.max_errors, 0)
@@ -99,10 +102,16 @@ class RunConfig:
         """
         if self.keep_columns in ("all", "none"):
             return names if self.keep_columns == "all" else []
-        asked = [name.strip() for name in self.keep_columns.split(",")]
+        asked = self._asked_columns(names)
         if unknown := [name for name in asked if name not in names]:
             raise UsageError(f"--keep-columns names {', '.join(unknown)}, but the input has: {', '.join(names)}")
         return [name for name in names if name in asked]
+
+    def _asked_columns(self, names: list[str]) -> Sequence[str]:
+        """A list as it is; of a text its parts, unless all of it is a name, which may hold commas and blanks."""
+        if not isinstance(self.keep_columns, str):
+            return self.keep_columns
+        return [self.keep_columns] if self.keep_columns in names else list(map(str.strip, self.keep_columns.split(",")))
 
 
 def error_limit(max_errors: str | None, rows: int) -> int:

@@ -172,6 +172,11 @@ def text_settings(path: Path, config: dict[str, Any]) -> dict[str, Any]:
             f"{path} has no tokenizer.json; save it there: AutoTokenizer.from_pretrained(...).save_pretrained(...)"
         )
     tokenizer = read_json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").exists() else {}
+    if (side := tokenizer.get("truncation_side") or "right") != "right":
+        raise BadConfiguration(
+            f"{path}: tokenizer_config.json cuts long texts on the {side} (truncation_side); what can be run cuts them "
+            f"on the right: put that in, if it is as good for this model"
+        )
     padding = config.get("pad_token_id") or 0
     positions = config.get("max_position_embeddings")
     if positions and config.get("model_type") in POSITIONS_AFTER_PADDING:

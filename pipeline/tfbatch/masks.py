@@ -30,10 +30,12 @@ def listed_patches(entries: list[int | bool | None], patches: int) -> Mask:
     """The patches (patches,) that a list says are hidden: true or not zero.
 
     Raises:
-        UnfitPicture: it is not one entry a patch.
+        UnfitPicture: it is not one entry a patch, or an entry is null and says nothing.
     """
     if len(entries) != patches:
         raise UnfitPicture(f"bad_mask: the list has {len(entries)} entries, the model hides patches of {patches}")
+    if None in entries:
+        raise UnfitPicture(f"bad_mask: entry {entries.index(None)} of the list is null")
     return np.array([bool(entry) for entry in entries])
 
 

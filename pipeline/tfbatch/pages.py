@@ -78,7 +78,8 @@ def _is_open(column: Fields) -> bool:
 
 def _chunk(facts: Fields, rows: int) -> Chunk:
     start, dictionary = _number(facts, 9), _number(facts, 11, 0)
-    if 0 < dictionary < start:  # some writers leave a zero where there is none
+    is_first = 0 < dictionary < start  # some writers leave a zero where there is none
+    if is_first or rows == start == 0:  # without rows there is no page of data to begin at
         start = dictionary
     path = ".".join(step.decode(errors="replace") for step in facts[3])
     return Chunk(path=path, rows=rows, start=start, stop=start + _number(facts, 7), size=_number(facts, 6))

@@ -78,6 +78,7 @@ def make_plan(inputs: tuple[str, ...], *, rows_per_part: int, limit: int | None)
         BadInput: a file that is not Parquet, or whose columns differ from the first one's.
     """
     files: list[InputFile] = []
+    said: dict[bytes, bytes] = {}  # of the columns, by all files
     for file in map(open_input, find_sources(inputs)):
         first = files[0] if files else file
         if not file.schema.equals(first.schema):
@@ -85,7 +86,11 @@ def make_plan(inputs: tuple[str, ...], *, rows_per_part: int, limit: int | None)
                 f"{file.source} has other columns than {first.source}: {difference(first.schema, file.schema)}. "
                 f"Files of one job have equal columns; run them as separate jobs."
             )
-        files.append(replace(file, schema=first.schema))  # one for all: of thousands of columns it takes megabytes
+        says = file.schema.metadata or {}
+        said = {key: value for key, value in (said if files else says).items() if says.get(key) == value}
+        files.append(replace(file, schema=first.schema))
+    schema = files[0].schema.with_metadata(said)
+    files = [replace(file, schema=schema) for file in files]  # one for all: of thousands of columns it takes megabytes
     return Plan(files=files, parts=list(cut_parts(files, rows_per_part, limit)))
 
 

@@ -11,6 +11,7 @@ FILE = "preprocessor_config.json"
 STEPS = {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"}
 KINDS = {"Beit", "Bit", "CLIP", "DeiT", "Siglip", "ViT"}  # those whose steps are these and no others
 SUFFIX = re.compile(r"(ImageProcessor(Fast|Pil)?|FeatureExtractor)$")
+OWN_DEFAULTS = {"resample": KINDS, "do_center_crop": {"Bit", "CLIP", "DeiT"}}  # for which kinds a file must say it
 PATCH = 16  # pixels; for what is not made of patches, a guess at what a picture costs
 
 
@@ -44,6 +45,8 @@ def problem_of(processor: dict[str, Any], side: object) -> str | None:
     seen = seen if processor.get("do_center_crop") else resized
     if kind not in KINDS:
         return f"is that of {kind}"
+    if unsaid := [name for name in OWN_DEFAULTS if processor.get(name) is None and kind in OWN_DEFAULTS[name]]:
+        return f"does not say {' and '.join(unsaid)}: put in what {kind}'s processor has by default"
     if unknown := sorted(steps - STEPS):
         return f"does {', '.join(unknown)}"
     if not processor.get("do_resize", True) or 0 in (*resized, *seen):

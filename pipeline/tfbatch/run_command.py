@@ -2,7 +2,6 @@
 
 import csv
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,29 +18,13 @@ from tfbatch.config import (
     PRECISIONS,
     RunConfig,
 )
-from tfbatch.errors import BadConfiguration, Interrupted, UsageError
+from tfbatch.config_file import read_config
+from tfbatch.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from tfbatch.report import Report
 
 SECONDS_BETWEEN_LOOKS = 0.5
-
-
-def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
-    """Make the settings of a TOML file the defaults of the command line."""
-    if path is None:
-        return
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadConfiguration(f"--config {path} cannot be read: {error}") from error
-    settings = {name.replace("-", "_"): value for name, value in content.items()}
-    known = {option.name for option in ctx.command.params if isinstance(option, click.Option)} - {"config"}
-    if unknown := sorted(set(settings) - known):
-        raise BadConfiguration(f"--config {path} has no such setting: {', '.join(unknown)}")
-    if isinstance(columns := settings.get("keep_columns"), list):
-        settings["keep_columns"] = ",".join(map(str, columns))
-    ctx.default_map = settings
 
 
 class Tokens(click.IntRange):
@@ -59,6 +42,13 @@ def read_labels(value: Any) -> tuple[str, ...]:
         return tuple(name.strip() for row in csv.reader([value], skipinitialspace=True, strict=True) for name in row)
     except csv.Error as error:
         raise UsageError(f"--labels {value} is no list of labels: {error}") from error
+
+
+def read_columns(value: Any) -> str | tuple[str, ...]:
+    """Names with commas between them, `all` or `none`; or a list in a config file, whose names may hold commas."""
+    if isinstance(value, str):
+        return value
+    return tuple(map(str, value)) or "none"
 
 
 def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -98,7 +88,7 @@ def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], C
 @setting("--max-answer-length", type=click.IntRange(min=1), metavar="TOKENS", help="The most that an answer has.")
 @setting("--batch-tokens", type=Tokens(min=1), metavar="N|auto",
          help="Rows x padded length of a batch; auto tries out what is fastest, once. Default: by device.")  # fmt: skip
-@setting("--keep-columns", metavar="A,B|all|none", help="Input columns that the output repeats.")
+@setting("--keep-columns", type=read_columns, metavar="A,B|all|none", help="Input columns that the output repeats.")
 @setting("--all-scores", is_flag=True, help="Add predicted_scores, with every label.")
 @setting("--top-k", type=click.IntRange(min=1), help="Add predicted_scores, with the best K labels.")
 @setting("--threshold", type=click.FloatRange(), help="Add predicted_labels: those that score so much or more.")

@@ -73,12 +73,12 @@ class PartWriter:
 
     def _write_row_group(self) -> pq.ParquetWriter:
         """Write the rows that wait, if any; gives what writes the file, which the first of them decide on."""
-        table = pa.concat_tables([empty_table(self._schema), *self._waiting]).unify_dictionaries()
+        table = pa.concat_tables([empty_table(self._schema), *self._waiting])
         self._waiting = []
         self._waiting_rows = self._waiting_bytes = 0
         writer = self._parquet = self._parquet or self._begin(table)
-        if table.num_rows:
-            writer.write_table(table, row_group_size=table.num_rows)
+        for rows in in_one_dictionary(table) if table.num_rows else ():
+            writer.write_table(rows, row_group_size=rows.num_rows)
         return writer
 
     def _begin(self, first: pa.Table) -> pq.ParquetWriter:
@@ -92,6 +92,19 @@ class PartWriter:
             use_dictionary=[leaf.path for leaf in leaves if may_repeat(leaf)],
             write_page_checksum=True,
         )
+
+
+def in_one_dictionary(table: pa.Table) -> Iterator[pa.Table]:
+    """The rows of a table, all together where each column's entries fit one dictionary: a row group with more of them
+    than small indices can count cannot be read."""
+    try:
+        yield table.unify_dictionaries()
+    except pa.ArrowInvalid:
+        batches = table.to_batches()
+        if len(batches) == 1:
+            raise
+        for half in (batches[: len(batches) // 2], batches[len(batches) // 2 :]):
+            yield from in_one_dictionary(pa.Table.from_batches(half))
 
 
 def leaves_of(schema: pa.Schema) -> pq.ParquetSchema:

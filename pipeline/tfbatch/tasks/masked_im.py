@@ -18,6 +18,7 @@ from tfbatch.cells import distinct, is_image
 from tfbatch.config import RunConfig
 from tfbatch.contact_sheet import Panel
 from tfbatch.decoders import DECODERS
+from tfbatch.errors import UsageError
 from tfbatch.generated import IMAGE, ImageEncoder
 from tfbatch.images import Pixels, UnfitPicture
 from tfbatch.masks import Mask, covered_pixels, listed_patches, random_patches, touched_patches
@@ -51,6 +52,9 @@ class MaskedIm(PictureTask):
         self._units = (width // self._unit) * (height // self._unit)
         ratio = config.mask_ratio
         self._masked_units = bundle.setting("masked_units") if ratio is None else round(ratio * self._units)
+        if ratio is not None and self._masked_units == 0:
+            one = f"{1 / self._units:.3g} hides one"
+            raise UsageError(f"--mask-ratio {ratio} hides none of the {self._units} patches of this model; {one}")
         self._tokens = bundle.setting("tokens_per_image")
 
     @staticmethod
