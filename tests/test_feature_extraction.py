@@ -1,6 +1,7 @@
 """Embeddings are those that PyTorch makes of each text alone, pooled by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,13 @@ import pytest
 import torch
 from conftest import ROOT, SPECIAL, WORDS, export_once, read_output, run_tfbatch
 from test_equality import MADE, real_texts
+from tfbatch.batches import Window
 from tfbatch.bundle import load_bundle
+from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration, UsageError
+from tfbatch.job import make_job
 from tfbatch.pooling import Pooling, read_pooling
+from tfbatch.scoring import Scoring
 from tfbatch_export.checkpoint import find_checkpoint, infer_task
 from tfbatch_export.export import ExportConfig, export
 from tfbatch_export.verify import verify
@@ -141,6 +146,30 @@ def test_the_first_dimensions_are_of_length_one_again_and_may_be_halves(tmp_path
     assert halves.schema.field("embedding").type == pa.list_(pa.float16(), 32)
     done = run_tfbatch("run", tmp_path / "in.parquet", "-m", bundle, "--dimensions", 33)
     assert (done.code, "embeddings of this model have 32" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("overflow", ["truncate", "stride"])
+def test_an_embedding_too_large_for_halves_is_its_rows_error(overflow: str, tmp_path: Path) -> None:
+    bundle = export_once(make_embedder(tmp_path / "bert"))
+    table = pa.table({"text": ["good", "bad", None, "dull", "bad"]})
+    pq.write_table(table, tmp_path / "in.parquet")
+    config = RunConfig(inputs=(str(tmp_path / "in.parquet"),), bundle=bundle, overflow=overflow)
+    outputs = np.ones((3, 32), np.float32)
+    outputs[1, 3] = -70_000
+    for changes, is_null in (
+        ({"embedding_type": "float16"}, [False, True, True, False, True]),
+        ({"embedding_type": "float16", "dimensions": 3}, [False, False, True, False, False]),
+        ({}, [False, False, True, False, False]),
+    ):
+        job = make_job(replace(config, **changes))
+        window = Window(part=job.plan.parts[0], first=0, rows=table)
+        work = job.task.prepare(window)
+        work.receive(np.arange(3), outputs)
+        done = Scoring(window, work).finish(job.task, job.schema, job.kept, keeps_results=False)
+        assert done.table["embedding"].is_null().to_pylist() == is_null
+        codes = [error and error.split(":")[0] for error in done.table["error"].to_pylist()]
+        assert codes == [None, *(["not_finite"] if is_null[1] else [None]), "null", None, codes[1]]
+        assert len(done.errors) == sum(is_null)
 
 
 def test_no_rows_and_no_good_rows_are_outputs_too(tmp_path: Path) -> None:

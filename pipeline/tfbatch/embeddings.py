@@ -1,8 +1,10 @@
 """A model's embeddings to the column that holds them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from tfbatch.bundle import Bundle
@@ -11,6 +13,7 @@ from tfbatch.errors import UsageError
 from tfbatch.results import Floats, stacked
 
 EMBEDDING_OPTIONS = ("dimensions", "embedding_type")
+TOO_LARGE = f"not_finite: a number of the embedding is over {np.finfo(np.float16).max:,.0f}, the most of float16"
 TYPES = {"float32": pa.float32(), "float16": pa.float16()}
 
 
@@ -41,10 +44,23 @@ class Embeddings:
         """About how many bytes an embedding takes: as it is computed, at another length, in its rows' order."""
         return 12 * self._width
 
+    def unfit(self, results: Sequence[Floats | None]) -> dict[int, str]:
+        """The reason of each result that float16 would make infinite."""
+        if self._type != pa.float16():
+            return {}
+        infinite = np.isinf(self._numbers(results)).any(axis=1)
+        return dict.fromkeys(np.flatnonzero(infinite).tolist(), TOO_LARGE)
+
     def finish(self, results: Sequence[Floats | None]) -> list[pa.Array]:
         """The column of embeddings (D,), one for each result; zeros where there is no result."""
+        values = pa.array(self._numbers(results).ravel(), self._type)
+        return [pa.FixedSizeListArray.from_arrays(values, self._kept)]
+
+    def _numbers(self, results: Sequence[Floats | None]) -> npt.NDArray[np.floating[Any]]:
+        """Embeddings (N, D) as the column has them."""
         kept = stacked(results, self._width)[:, : self._kept]
         if self._normalises:
             kept = kept / np.maximum(np.linalg.norm(kept, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-        values = pa.array(kept.astype(self._type.to_pandas_dtype(), copy=False).ravel(), self._type)
-        return [pa.FixedSizeListArray.from_arrays(values, self._kept)]
+        with np.errstate(over="ignore"):  # see unfit
+            numbers: npt.NDArray[np.floating[Any]] = kept.astype(self._type.to_pandas_dtype(), copy=False)
+        return numbers

@@ -11,7 +11,7 @@ import pyarrow as pa
 from tfbatch.batches import NO_RESULT, Batch, Indices, Window, Work
 from tfbatch.results import Floats
 from tfbatch.session import OutOfMemory, Session
-from tfbatch.tasks import Task
+from tfbatch.tasks import Refuses, Task
 
 OUT_OF_MEMORY = "out_of_memory: the row alone does not fit the device's memory"
 NOT_FINITE = "not_finite: the model's result is not a number"
@@ -92,6 +92,7 @@ class Scoring:
         del self.work
         for result in self.reasons:
             work.results[result] = None
+        self.reasons |= task.unfit(work.results) if isinstance(task, Refuses) else {}
         result_of_row = work.result_of_row.copy()
         errors = dict(work.errors)
         for row in np.flatnonzero(np.isin(result_of_row, list(self.reasons))) if self.reasons else ():

@@ -61,6 +61,14 @@ class MakesPictures(Protocol):
 
 
 @runtime_checkable
+class Refuses(Protocol):
+    """A task whose columns cannot hold every result that is a number."""
+
+    def unfit(self, results: Sequence[Any]) -> dict[int, str]:
+        """The reason of each result that they cannot."""
+
+
+@runtime_checkable
 class TakesTop(Protocol):
     """A task that is given no logits but the best."""
 

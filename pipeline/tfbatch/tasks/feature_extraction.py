@@ -30,6 +30,9 @@ class FeatureExtraction(TextTask):
         """The text and its embedding."""
         return super().weigh(window) + self._embeddings.weight
 
+    def unfit(self, results: Sequence[Any]) -> dict[int, str]:
+        return self._embeddings.unfit(sum_windows(results))
+
     def finish(self, results: Sequence[Any]) -> list[pa.Array]:
         """Embeddings (D,) of each text; of one in windows, their mean."""
         return self._embeddings.finish(sum_windows(results))

@@ -30,6 +30,9 @@ class ImageFeatureExtraction(SeeingTask):
         """The picture, what the model sees of it, and its embedding."""
         return super().weigh(window) + self._embeddings.weight
 
+    def unfit(self, results: Sequence[Floats | None]) -> dict[int, str]:
+        return self._embeddings.unfit(results)
+
     def finish(self, results: Sequence[Floats | None]) -> list[pa.Array]:
         return self._embeddings.finish(results)
 
