@@ -8,6 +8,7 @@ import pytest
 from conftest import write_reviews
 from tfbatch.errors import BadInput, TryAgain
 from tfbatch.plan import make_plan
+from tfbatch.report import what_failed
 from tfbatch.sources import find_sources, hive_folders, unreadable
 
 
@@ -56,3 +57,9 @@ def test_a_machine_that_is_short_of_something_is_not_the_inputs_fault(error: Exc
     (source,) = find_sources((str(reviews),))
     assert isinstance(unreadable(source, "cannot be read", error), TryAgain)
     assert isinstance(unreadable(source, "cannot be read", OSError(errno.EIO, "broken")), BadInput)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EAGAIN, "no more processes"), RuntimeError("can't start new thread")])
+def test_a_machine_that_is_short_of_processes_is_to_be_tried_again(error: Exception) -> None:
+    assert what_failed(error)[0] == TryAgain.exit_code
+    assert what_failed(OSError(errno.EIO, "broken"))[0] == 1

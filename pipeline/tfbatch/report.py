@@ -20,10 +20,12 @@ import click
 
 from tfbatch.claim import Record
 from tfbatch.durable import replace_file
-from tfbatch.errors import OutputFailed, TfbatchError, TryAgain, UsageError
+from tfbatch.errors import OutputFailed, TfbatchError, TryAgain, UsageError, first_line
 from tfbatch.progress import log, tell
+from tfbatch.sources import SHORT
 from tfbatch.tally import Tally, so_far
 
+NO_THREAD = "can't start new thread"  # as Python says it
 SECONDS_TO_WAIT = 0.5  # for another thread's last word
 SECONDS_TO_SAY = 5  # why a process is given up
 
@@ -146,6 +148,8 @@ def what_failed(error: Exception) -> tuple[int, str]:
         return error.exit_code, str(error)
     if isinstance(error, MemoryError):
         return TryAgain.exit_code, "not enough memory; fewer --threads take less, and the same command goes on"
+    if getattr(error, "errno", None) in SHORT or NO_THREAD in str(error):
+        return TryAgain.exit_code, f"{first_line(error)}; fewer --threads take less, and the same command goes on"
     calls = traceback.walk_tb(error.__traceback__)
     return TfbatchError.exit_code, f"a bug: {type(error).__name__} in {places(calls)}"
 

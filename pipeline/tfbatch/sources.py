@@ -24,7 +24,7 @@ ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 WILDCARD = re.compile(r"[*?[]")
 BUSY = "NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|THROTTLING|SLOW_DOWN|REQUEST_TIMEOUT"
 UNREACHABLE = re.compile(rf"AWS Error ({BUSY})\b|curlCode: \d|Status\(UNAVAILABLE")  # as the SDKs have it
-SHORT = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # of memory, of open files
+SHORT = (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN)  # of memory, open files, processes
 LOCAL = fs.LocalFileSystem()  # one for all files, and for those that came from another process
 
 
