@@ -9,11 +9,19 @@ import torch
 import transformers
 from conftest import run_tfbatch
 from onnx_ir import Node
-from tfbatch.bundle import load_bundle
+from tfbatch.bundle import Bundle, load_bundle
 from tfbatch.device import find_device
-from tfbatch.errors import BadConfiguration, ExportNotVerified, NoInput, OutputRefused, UsageError
+from tfbatch.errors import (
+    BadConfiguration,
+    ExportNotVerified,
+    NoInput,
+    OutputFailed,
+    OutputRefused,
+    UsageError,
+)
 from tfbatch.tasks import task_names
 from tfbatch_export import graphs as graphs_module
+from tfbatch_export.destination import move_in
 from tfbatch_export.export import ExportConfig, export
 from tfbatch_export.families import family_names, load_family, tasks_of
 from tfbatch_export.fuse import check_fusion, count_operators
@@ -294,6 +302,82 @@ def test_export_replaces_a_bundle_only_when_told_and_nothing_else_ever(
     with pytest.raises(OutputRefused, match="not a bundle"):
         export(ExportConfig(model=str(text_checkpoint), output=tmp_path, overwrite=True))
     assert (tmp_path / "precious.txt").read_text() == "mine"
+    copy = copy_bundle(text_bundle, tmp_path / "copy")
+    for name in ("notes.txt", "folder", "link"):
+        match name:
+            case "notes.txt":
+                (copy / name).write_text("mine")
+            case "folder":
+                (copy / name).mkdir()
+            case "link":
+                (copy / name).symlink_to(copy / "model.onnx")
+        with pytest.raises(OutputRefused, match=f"no file of the bundle's, {name};"):
+            export(ExportConfig(model=str(text_checkpoint), output=copy, overwrite=True))
+        (copy / name).rename(tmp_path / name)
+    (copy / "tfbatch.json").write_text("torn")
+    with pytest.raises(OutputRefused, match="does not say which files"):
+        export(ExportConfig(model=str(text_checkpoint), output=copy, overwrite=True))
+
+
+def test_export_replaces_nothing_that_it_is_called_in_or_reads(
+    text_checkpoint: Path, text_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = copy_bundle(text_bundle, tmp_path / "copy")
+    (tmp_path / "link").symlink_to(copy)
+    for folder, output in ((copy, "."), (copy, "../copy"), (copy, str(tmp_path / "link"))):
+        monkeypatch.chdir(folder)
+        with pytest.raises(OutputRefused, match="is it or lies in it"):
+            export(ExportConfig(model=str(text_checkpoint), output=Path(output), overwrite=True))
+    monkeypatch.chdir(tmp_path)
+    for facts in ({"model": str(copy)}, {"model": str(text_checkpoint), "samples": tmp_path / "link" / "model.onnx"}):
+        with pytest.raises(OutputRefused, match="is it or lies in it"):
+            export(ExportConfig(**facts, output=copy, overwrite=True))
+    assert load_bundle(copy).path == copy
+
+
+def test_a_link_to_a_bundle_stays_one_when_it_is_replaced(
+    text_checkpoint: Path, text_bundle: Path, tmp_path: Path
+) -> None:
+    copy = copy_bundle(text_bundle, tmp_path / "copy")
+    before = (copy / "model.onnx").stat().st_ino
+    (tmp_path / "link").symlink_to(copy)
+    export(ExportConfig(model=str(text_checkpoint), output=tmp_path / "link", overwrite=True))
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "link"]
+    assert load_bundle(copy).graph_path("fp32").stat().st_ino != before
+
+
+def test_a_folder_that_appears_while_a_bundle_is_made_is_not_replaced(
+    text_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_and_disturb(path: Path) -> Bundle:
+        (tmp_path / "bundle").mkdir()
+        return load_bundle(path)
+
+    monkeypatch.setattr("tfbatch_export.export.load_bundle", load_and_disturb)
+    with pytest.raises(OutputRefused, match="--overwrite"):
+        export(ExportConfig(model=str(text_checkpoint), output=tmp_path / "bundle"))
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_the_old_bundle_comes_back_where_the_new_one_cannot_be_put(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("place", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.onnx").write_text(name)
+    move_in(tmp_path / "new", tmp_path / "place", tmp_path / "aside")
+    assert (tmp_path / "place" / "model.onnx").read_text() == "new"
+    (tmp_path / "new").mkdir()
+
+    def torn(_: Path) -> None:
+        (tmp_path / "new").rmdir()
+
+    monkeypatch.setattr("tfbatch_export.destination.sync_files", torn)
+    with pytest.raises(OutputFailed, match="cannot be put at"):
+        move_in(tmp_path / "new", tmp_path / "place", tmp_path / "aside")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["place"]
+    assert (tmp_path / "place" / "model.onnx").read_text() == "new"
 
 
 @pytest.mark.parametrize(("name", "task"), [(name, task) for name in family_names() for task in tasks_of(name)])
