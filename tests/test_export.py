@@ -270,11 +270,53 @@ def test_a_checkpoint_without_a_trained_head_is_refused_by_name(tmp_path: Path) 
         export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
 
 
-def test_remote_code_is_refused(text_checkpoint: Path, tmp_path: Path) -> None:
+def change_json(file: Path, **changed: Any) -> None:
+    """Put other values into a JSON file of names with values; make it where there is none."""
+    content = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(content | changed))
+
+
+@pytest.mark.parametrize(
+    ("name", "asking"),
+    [
+        ("config.json", {"auto_map": {"AutoModel": "modeling.Mine"}}),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["modeling.Mine", None]}}),
+        ("preprocessor_config.json", {"auto_map": {"AutoImageProcessor": "modeling.Mine"}}),
+        ("processor_config.json", {"image_processor": {"auto_map": {"AutoImageProcessor": "modeling.Mine"}}}),
+    ],
+)
+def test_remote_code_is_refused(name: str, asking: dict[str, Any], text_checkpoint: Path, tmp_path: Path) -> None:
     folder = copy_bundle(text_checkpoint, tmp_path / "remote")
-    config = json.loads((folder / "config.json").read_text()) | {"auto_map": {"AutoModel": "modeling.Mine"}}
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(BadConfiguration, match="code of its own"):
+    change_json(folder / name, **asking)
+    (folder / "modeling.py").write_text("raise SystemExit('run')")
+    with pytest.raises(BadConfiguration, match=f"code of its own .auto_map in {name}"):
+        export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
+
+
+def test_a_checkpoint_that_is_broken_or_lies_elsewhere_too_is_refused_without_a_traceback(
+    text_checkpoint: Path, tmp_path: Path
+) -> None:
+    weights = (text_checkpoint / "model.safetensors").read_bytes()
+    (tmp_path / "elsewhere.safetensors").write_bytes(weights)
+    changes: list[tuple[str, bytes, str]] = [
+        ("config.json", b'{"model_type": "bert"', "config.json cannot be read"),
+        ("config.json", b"[]", "config.json holds no names with values"),
+        ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        ("model.safetensors", weights[:1000], "cannot be loaded: "),
+        ("tokenizer.json", b"{}", "cannot be loaded: "),
+        (
+            "model.safetensors.index.json", b'{"weight_map": {"a": "../elsewhere.safetensors"}}',
+            "do not lie beside it in .*: ../elsewhere.safetensors",
+        ),
+    ]  # fmt: skip
+    for place, (name, content, reason) in enumerate(changes):
+        folder = copy_bundle(text_checkpoint, tmp_path / str(place))
+        (folder / name).write_bytes(content)
+        with pytest.raises(BadConfiguration, match=reason):
+            export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
+    folder = copy_bundle(text_checkpoint, tmp_path / "labels")
+    change_json(folder / "config.json", id2label={"0": "a", "1": "b"}, label2id={"a": 0, "b": 1})
+    with pytest.raises(BadConfiguration, match="cannot be loaded: .*mismatch"):
         export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
 
 

@@ -30,6 +30,7 @@ from tfbatch_export.families import load_family, sides_of
 from tfbatch_export.fuse import check_fusion, count_operators
 from tfbatch_export.graphs import build_graph
 from tfbatch_export.parity import compute_references, measure_way
+from tfbatch_export.preprocessor import read_preprocessor
 from tfbatch_export.verify import verify
 from transformers import (
     CLIPConfig,
@@ -358,6 +359,17 @@ def test_a_clip_whose_configuration_names_another_end_of_text_is_pooled_as_the_h
         Labels(load_bundle(bundle), labels).embeddings() for bundle in (export_once(checkpoint), towers("clip")[1])
     )
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_an_image_processor_that_was_saved_within_a_processor_is_found(tmp_path: Path) -> None:
+    from transformers import CLIPProcessor
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    processor = CLIPImageProcessorPil(size={"height": 32, "width": 32}, image_mean=[0.1, 0.2, 0.3])
+    processor.save_pretrained(tmp_path / "alone")
+    CLIPProcessor(image_processor=processor, tokenizer=clip_tokenizer()).save_pretrained(tmp_path / "within")
+    assert not (tmp_path / "within" / "preprocessor_config.json").exists()
+    assert read_preprocessor(tmp_path / "within") == read_preprocessor(tmp_path / "alone")
 
 
 @pytest.mark.families

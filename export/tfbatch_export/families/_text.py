@@ -1,23 +1,21 @@
 """What text encoders have in common: token ids in, right-padded, and what a head makes of their states out."""
 
-import tempfile
 from pathlib import Path
 from typing import Any, Protocol
 
 import onnx_ir
 import torch
-from tfbatch.errors import BadConfiguration
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from tfbatch_export.families import Axes, Tensors
 from tfbatch_export.fuse import mask_by_row_lengths
 from tfbatch_export.heads import Head, head_names, load_head
+from tfbatch_export.tokenizer import read_tokenizer, write_tokenizer
 from tfbatch_export.trace import UNMASKED
 
 BATCH_SIZES = (1, 2, 7)
 LENGTHS = (2, 17, 128, 512)
 LONG = 2048  # tokens of one row more, where a model takes over 512
-VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "spm.model")
 AXES = {0: "batch", 1: "sequence"}
 
 
@@ -120,8 +118,7 @@ class TextFamily:
 
     def write_preprocessor(self, checkpoint: Path, config: Any, folder: Path) -> dict[str, Any]:
         """The tokenizer, and how long texts may be."""
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-        settings = write_tokenizer(checkpoint, tokenizer, config.vocab_size, folder)
+        settings = write_tokenizer(checkpoint, read_tokenizer(checkpoint), config.vocab_size, folder)
         found = self.head.settings(checkpoint, config)
         lengths = (settings["max_length"], self.model.longest(config), found.get("max_length"))
         return settings | found | {"max_length": min(length for length in lengths if length is not None)}
@@ -150,28 +147,3 @@ class TextFamily:
 def text_tasks(model: TextModel) -> dict[str, TextFamily]:
     """A text model with each of the heads there are."""
     return {task: TextFamily(model, load_head(task)) for task in head_names()}
-
-
-def write_tokenizer(checkpoint: Path, tokenizer: Any, known: int, folder: Path) -> dict[str, Any]:
-    """`tokenizer.json` and `tokenizer_config.json`, made where the checkpoint has a vocabulary alone.
-
-    Raises:
-        BadConfiguration: there is none that can be run, or not for a model that knows `known` tokens.
-    """
-    if not any((checkpoint / name).is_file() for name in VOCABULARIES):
-        raise BadConfiguration(f"{checkpoint} has no tokenizer: one of {', '.join(VOCABULARIES)} is needed")
-    if len(tokenizer) > known:
-        raise BadConfiguration(f"{checkpoint}: the tokenizer has {len(tokenizer):,} tokens, the model knows {known:,}")
-    with tempfile.TemporaryDirectory() as scratch:
-        tokenizer.save_pretrained(scratch)
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            if not (saved := Path(scratch) / name).exists():
-                raise BadConfiguration(f"{checkpoint} gives no {name}; only tokenizers that `tokenizers` runs serve")
-            (folder / name).write_bytes(saved.read_bytes())
-    if tokenizer.padding_side != "right":
-        raise BadConfiguration(f"{checkpoint} pads on the left; row lengths as a mask need padding on the right")
-    return {
-        "max_length": tokenizer.model_max_length,
-        "pad_token_id": tokenizer.pad_token_id or 0,
-        "token_types": int("token_type_ids" in tokenizer.model_input_names),  # else the Hub gives a model none
-    }

@@ -8,6 +8,7 @@ import torch
 from tfbatch.errors import BadConfiguration
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from tfbatch_export.checkpoint_files import loading
 from tfbatch_export.families import Tensors
 from tfbatch_export.families._labelled_pictures import LabelledPictures
 from tfbatch_export.families._towers import ACTIVATIONS, PictureTower, TextTower
@@ -87,7 +88,8 @@ class SiglipTexts(TextTower):
         """
         if not (checkpoint / "tokenizer.json").is_file():
             raise BadConfiguration(f"{checkpoint} has no tokenizer.json, by which texts are tokenized")
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(checkpoint)
+        with loading(checkpoint):
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(checkpoint)
         if "attention_mask" in tokenizer.model_input_names:
             raise BadConfiguration(
                 f"{checkpoint}: tokenizer_config.json does not have input_ids alone as model_input_names, so the Hub "
