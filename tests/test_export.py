@@ -21,6 +21,7 @@ from tfbatch.errors import (
 )
 from tfbatch.tasks import task_names
 from tfbatch_export import graphs as graphs_module
+from tfbatch_export.checkpoint import find_checkpoint, load_model
 from tfbatch_export.destination import move_in
 from tfbatch_export.export import ExportConfig, export
 from tfbatch_export.families import family_names, load_family, tasks_of
@@ -317,6 +318,90 @@ def test_a_checkpoint_that_is_broken_or_lies_elsewhere_too_is_refused_without_a_
     folder = copy_bundle(text_checkpoint, tmp_path / "labels")
     change_json(folder / "config.json", id2label={"0": "a", "1": "b"}, label2id={"a": 0, "b": 1})
     with pytest.raises(BadConfiguration, match="cannot be loaded: .*mismatch"):
+        export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "reason"),
+    [
+        ("tokenizer_config.json", {"truncation_side": "left"}, "cuts long texts on the left"),
+        ("tokenizer_config.json", {"split_special_tokens": True}, "takes special tokens in a text apart"),
+        ("config.json", {"position_embedding_type": "relative_key"}, "positions of another kind, relative_key"),
+        ("config.json", {"id2label": {"1": "a", "2": "b", "3": "c"}}, "does not name each of the classes"),
+        ("config.json", {"id2label": {"0": "a", "1": None, "2": "c"}}, "id2label"),
+    ],
+)
+def test_what_run_would_do_otherwise_is_refused(
+    name: str, changed: dict[str, Any], reason: str, text_checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = copy_bundle(text_checkpoint, tmp_path / "checkpoint")
+    change_json(folder / name, **changed)
+    with pytest.raises(BadConfiguration, match=reason):
+        export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
+
+
+def test_labels_that_are_numbers_are_written_out(text_checkpoint: Path, tmp_path: Path) -> None:
+    folder = copy_bundle(text_checkpoint, tmp_path / "checkpoint")
+    change_json(folder / "config.json", id2label={"0": 1, "1": 2, "2": 5}, label2id=None)
+    config = transformers.AutoConfig.from_pretrained(folder)
+    assert load_family("bert", "text-classification").labels(config) == ["1", "2", "5"]
+
+
+def test_a_token_that_the_model_has_no_row_for_is_refused_however_many_there_are(
+    text_checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = copy_bundle(text_checkpoint, tmp_path / "checkpoint")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["film"] = 20
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(BadConfiguration, match="has a token 20, the model knows 20 from 0 on"):
+        export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
+
+
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+
+
+def test_types_of_tokens_that_a_family_has_no_input_for_are_refused(text_checkpoint: Path, tmp_path: Path) -> None:
+    folder = copy_bundle(text_checkpoint, tmp_path / "checkpoint")
+    config = transformers.RobertaConfig(**TINY, vocab_size=20, max_position_embeddings=66, pad_token_id=0)
+    transformers.RobertaForSequenceClassification(config).save_pretrained(folder)
+    with pytest.raises(BadConfiguration, match="knows 2 types of tokens"):
+        export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
+
+
+def test_a_graph_that_takes_all_tokens_for_those_of_a_first_text_is_refused(
+    text_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = graphs_module.fuse
+
+    def tampered(graph: onnx_ir.Model) -> onnx_ir.Model:
+        fused = whole(graph)
+        types = next(value for value in fused.graph.inputs if value.name == "token_type_ids")
+        (use,) = [use for use in types.uses() if use.node.op_type == "Gather"]
+        zeros = onnx_ir.node("Sub", [types, types])
+        fused.graph.insert_before(use.node, [zeros])
+        use.node.replace_input_with(use.idx, zeros.outputs[0])
+        return fused
+
+    monkeypatch.setattr(graphs_module, "fuse", tampered)
+    with pytest.raises(ExportNotVerified, match="differs from PyTorch by"):
+        export(ExportConfig(model=str(text_checkpoint), output=tmp_path / "bundle"))
+
+
+def test_a_head_may_have_a_gelu_where_the_layers_have_none(tmp_path: Path) -> None:
+    config = transformers.RobertaConfig(**TINY, vocab_size=99, max_position_embeddings=66, hidden_act="relu")
+    counts, _ = fused_and_compared("roberta", "fill-mask", transformers.RobertaForMaskedLM(config), tmp_path)
+    assert (counts["MultiHeadAttention"], counts["BiasGelu"]) == (2, 1)
+
+
+def test_sides_given_as_two_numbers_are_one_or_are_refused(image_checkpoint: Path, tmp_path: Path) -> None:
+    folder = copy_bundle(image_checkpoint, tmp_path / "pairs")
+    change_json(folder / "config.json", image_size=[32, 32], patch_size=[8, 8])
+    family = load_family("vit", "image-classification")
+    config = load_model(find_checkpoint(str(folder), None), "image-classification", family).config
+    assert (config.image_size, config.patch_size) == (32, 8)
+    ViTForImageClassification(ViTConfig(**TINY, image_size=[32, 64], patch_size=8)).save_pretrained(folder)
+    with pytest.raises(BadConfiguration, match=r"image_size is .32, 64.; what can be exported is square"):
         export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
 
 

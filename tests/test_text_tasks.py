@@ -11,7 +11,7 @@ import pytest
 from conftest import SPECIAL, WORDS, read_output, run_tfbatch
 from tfbatch.batches import Window
 from tfbatch.config import RunConfig
-from tfbatch.errors import UsageError
+from tfbatch.errors import BadConfiguration, UsageError
 from tfbatch.job import make_job
 from tfbatch_export.export import ExportConfig, export
 
@@ -126,6 +126,24 @@ def test_a_model_without_entailment_is_refused(text_bundle: Path, reviews: Path,
     assert (done.code, "none is entailment" in done.err) == (78, True)
 
 
+def test_a_model_without_entailment_is_refused_at_export_too(text_checkpoint: Path, tmp_path: Path) -> None:
+    config = ExportConfig(model=str(text_checkpoint), output=tmp_path / "b", task="zero-shot-classification")
+    with pytest.raises(BadConfiguration, match="none is entailment"):
+        export(config)
+
+
+def test_pairs_are_refused_where_the_model_knows_one_type_of_tokens(
+    model: Callable[..., tuple[Path, Path]], reviews: Path, tmp_path: Path
+) -> None:
+    _, bundle = model("text-classification", "BertForSequenceClassification", type_vocab_size=1)
+    pq.write_table(pa.table({"text": ["good"], "other": ["bad"]}), tmp_path / "in.parquet")
+    words = ["-m", bundle, "--input-column", "text", "-o", tmp_path / "out"]
+    done = run_tfbatch("run", tmp_path / "in.parquet", *words, "--text-pair-column", "other")
+    assert (done.code, "the model knows one (type_vocab_size)" in done.err) == (78, True), done.err
+    assert not (tmp_path / "out").exists()
+    assert run_tfbatch("run", tmp_path / "in.parquet", *words).code == 0
+
+
 def test_real_rows_are_compared_where_labels_or_pairs_must_be_told(
     entailment: tuple[Path, Path], reviews: Path, tmp_path: Path
 ) -> None:
@@ -158,6 +176,23 @@ def test_similarity_is_the_sigmoid_of_one_logit(
     np.testing.assert_allclose(read_output(tmp_path / "out").column("similarity"), expected, atol=1e-4)
     done = run_tfbatch("run", tmp_path / "pairs.parquet", "-m", bundle, "--input-column", "query")
     assert (done.code, "name the second with --text-pair-column" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"sbert_ce_default_activation_function": "mine.Tanh"}, {"sentence_transformers": {"activation_fn": "mine.Tanh"}}],
+)
+def test_a_similarity_of_another_kind_is_refused(told: dict[str, Any], text_checkpoint: Path, tmp_path: Path) -> None:
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(text_checkpoint, num_labels=1)
+    vars(config).update(told)
+    transformers.BertForSequenceClassification(config).save_pretrained(tmp_path / "checkpoint")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "checkpoint" / name).write_bytes((text_checkpoint / name).read_bytes())
+    asked = ExportConfig(model=str(tmp_path / "checkpoint"), output=tmp_path / "b", task="sentence-similarity")
+    with pytest.raises(BadConfiguration, match=r"has mine\.Tanh made of the logit"):
+        export(asked)
 
 
 def test_masks_are_filled_as_by_the_hubs_pipeline(

@@ -372,6 +372,17 @@ def test_an_image_processor_that_was_saved_within_a_processor_is_found(tmp_path:
     assert read_preprocessor(tmp_path / "within") == read_preprocessor(tmp_path / "alone")
 
 
+def test_a_siglip_of_fewer_positions_pads_its_texts_to_these(tmp_path: Path) -> None:
+    text = TOWER | {"vocab_size": 50, "max_position_embeddings": 16, "projection_size": 32, "num_hidden_layers": 1}
+    model = SiglipModel(SiglipConfig(text_config=text, vision_config=VISION | {"num_hidden_layers": 1})).eval()
+    family = load_family("siglip", "feature-extraction")
+    graph, _ = build_graph(family, model)
+    onnx_ir.save(graph, tmp_path / "model.onnx")
+    samples = compute_references(family, model, family.parity_batches(model.config), {})
+    parity = measure_way(tmp_path / "model.onnx", samples, find_device("cpu"), "fp32")
+    assert max(record["max_abs_difference"] for record in parity) <= 1e-4
+
+
 @pytest.mark.families
 def test_what_a_siglip_would_be_exported_wrongly_for_is_refused(
     towers: Callable[[str], tuple[Path, Path]], pictures: Path, tmp_path: Path

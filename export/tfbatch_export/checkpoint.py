@@ -118,9 +118,22 @@ def load_model(checkpoint: Checkpoint, task: str, family: Family) -> PreTrainedM
         )
     if missing := sorted(name for name in report["missing_keys"] if not name.startswith(family.unused)):
         raise BadConfiguration(f"{checkpoint.name} cannot do {task}: {', '.join(missing)} {UNTRAINED}")
+    make_square(checkpoint, model.config)
     loaded: PreTrainedModel = model.eval()
     loaded.name_or_path = str(checkpoint.folder)
     return loaded
+
+
+def make_square(checkpoint: Checkpoint, config: Any) -> None:
+    """Have sides of pictures that a configuration gives as height and width be one number, which they must be."""
+    for part in (config, getattr(config, "vision_config", None)):
+        for name in ("image_size", "patch_size"):
+            sides = getattr(part, name, None)
+            if not isinstance(sides, list | tuple):
+                continue
+            if len(set(sides)) != 1:
+                raise BadConfiguration(f"{checkpoint.name}: {name} is {sides}; what can be exported is square")
+            setattr(part, name, sides[0])
 
 
 @contextmanager

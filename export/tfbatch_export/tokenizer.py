@@ -30,18 +30,29 @@ def write_tokenizer(checkpoint: Path, tokenizer: Any, known: int, folder: Path) 
     Raises:
         BadConfiguration: there is none that can be run, or not for a model that knows `known` tokens.
     """
-    if len(tokenizer) > known:
-        raise BadConfiguration(f"{checkpoint}: the tokenizer has {len(tokenizer):,} tokens, the model knows {known:,}")
+    refuse_tokenizer(checkpoint, tokenizer, known)
     with tempfile.TemporaryDirectory() as scratch:
         tokenizer.save_pretrained(scratch)
         for name in ("tokenizer.json", "tokenizer_config.json"):
             if not (saved := Path(scratch) / name).exists():
                 raise BadConfiguration(f"{checkpoint} gives no {name}; only tokenizers that `tokenizers` runs serve")
             (folder / name).write_bytes(saved.read_bytes())
-    if tokenizer.padding_side != "right":
-        raise BadConfiguration(f"{checkpoint} pads on the left; row lengths as a mask need padding on the right")
     return {
         "max_length": tokenizer.model_max_length,
         "pad_token_id": tokenizer.pad_token_id or 0,
         "token_types": int("token_type_ids" in tokenizer.model_input_names),  # else the Hub gives a model none
     }
+
+
+def refuse_tokenizer(checkpoint: Path, tokenizer: Any, known: int) -> None:
+    """Refuse what run would do otherwise, and tokens beyond the `known` first ones; there may be gaps before them."""
+    if (last := max(tokenizer.get_vocab().values(), default=0)) >= known:
+        raise BadConfiguration(f"{checkpoint}: the tokenizer has a token {last:,}, the model knows {known:,} from 0 on")
+    if tokenizer.padding_side != "right":
+        raise BadConfiguration(f"{checkpoint} pads on the left; row lengths as a mask need padding on the right")
+    if tokenizer.truncation_side != "right":
+        raise BadConfiguration(f"{checkpoint} cuts long texts on the left (truncation_side), run does on the right")
+    if getattr(tokenizer, "split_special_tokens", False):
+        raise BadConfiguration(
+            f"{checkpoint} takes special tokens in a text apart (split_special_tokens), run takes them as they are"
+        )

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import onnx_ir
 import torch
+from tfbatch.errors import BadConfiguration
 from transformers import PreTrainedModel
 
 from tfbatch_export.families import Axes, Tensors
@@ -16,6 +17,7 @@ from tfbatch_export.trace import UNMASKED
 BATCH_SIZES = (1, 2, 7)
 LENGTHS = (2, 17, 128, 512)
 LONG = 2048  # tokens of one row more, where a model takes over 512
+TYPES = "token_type_ids"
 AXES = {0: "batch", 1: "sequence"}
 
 
@@ -49,7 +51,7 @@ class TextModel(Protocol):
 class AbsolutePositions:
     """Position embeddings that are learned, and attention that is traced without its mask."""
 
-    inputs: tuple[str, ...] = ("input_ids", "attention_mask", "token_type_ids")
+    inputs: tuple[str, ...] = ("input_ids", "attention_mask", TYPES)
     attention: str | None = UNMASKED
     traces_mask = False
 
@@ -80,7 +82,7 @@ class Traced(torch.nn.Module):
         positions: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
         """(B, L) int64 three times and (B,) int64 to the head's outputs."""
-        given = {"input_ids": input_ids, "token_type_ids": token_type_ids}
+        given = {"input_ids": input_ids, TYPES: token_type_ids}
         if self.family.model.traces_mask:
             given["attention_mask"] = attention_mask
         more = {"attention_mask": attention_mask, "positions": positions}
@@ -112,23 +114,40 @@ class TextFamily:
 
     def _with_the_rest(self, ids: torch.Tensor, mask: torch.Tensor, config: Any) -> Tensors:
         """All of the graph's inputs, in their order, for ids and a mask (B, L)."""
-        known = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+        types = ids % max(1, known_types(config))  # all that the model knows
+        known = {"input_ids": ids, "attention_mask": mask, TYPES: types}
         known |= self.head.examples(ids, mask, config)
         return {name: known[name] for name in self.inputs}
 
     def write_preprocessor(self, checkpoint: Path, config: Any, folder: Path) -> dict[str, Any]:
         """The tokenizer, and how long texts may be."""
-        settings = write_tokenizer(checkpoint, read_tokenizer(checkpoint), config.vocab_size, folder)
+        tokenizer = read_tokenizer(checkpoint)
+        self._refuse_what_is_not_traced(checkpoint, tokenizer, config)
+        settings = write_tokenizer(checkpoint, tokenizer, config.vocab_size, folder)
         found = self.head.settings(checkpoint, config)
         lengths = (settings["max_length"], self.model.longest(config), found.get("max_length"))
         return settings | found | {"max_length": min(length for length in lengths if length is not None)}
+
+    def _refuse_what_is_not_traced(self, checkpoint: Path, tokenizer: Any, config: Any) -> None:
+        """Refuse types of tokens that the graph has no input for, and positions that transformers leaves out."""
+        if TYPES not in self.inputs and TYPES in tokenizer.model_input_names and known_types(config) > 1:
+            raise BadConfiguration(
+                f"{checkpoint} knows {known_types(config)} types of tokens (type_vocab_size) and its tokenizer gives "
+                f"them; models of type {config.model_type} are exported without"
+            )
+        kind = getattr(config, "position_embedding_type", None)
+        if isinstance(self.model, AbsolutePositions) and kind not in (None, "absolute"):
+            raise BadConfiguration(
+                f"{checkpoint} has positions of another kind, {kind} (position_embedding_type); what can be exported "
+                f"is absolute"
+            )
 
     def reference(self, model: PreTrainedModel, inputs: Tensors) -> torch.Tensor:
         given = {name: inputs[name] for name in self.model.inputs}
         return self.head.reference(model, given, inputs)
 
     def parity_batches(self, config: Any) -> dict[str, Tensors]:
-        """Random tokens in every size and length, unpadded and with rows of random lengths."""
+        """Random tokens, of every type, in every size and length, unpadded and with rows of random lengths."""
         generator = torch.Generator().manual_seed(0)
         batches = {}
         for size in BATCH_SIZES:
@@ -142,6 +161,11 @@ class TextFamily:
             ids = torch.randint(config.vocab_size, (1, longest), generator=generator)
             batches[f"1 x {longest}"] = self._with_the_rest(ids, torch.ones_like(ids), config)
         return batches
+
+
+def known_types(config: Any) -> int:
+    """How many types of tokens a model tells apart; it may have no word for it."""
+    return int(getattr(config, "type_vocab_size", 0))
 
 
 def text_tasks(model: TextModel) -> dict[str, TextFamily]:

@@ -14,7 +14,7 @@ from tfbatch_export.families._labelled_pictures import LabelledPictures
 from tfbatch_export.families._towers import ACTIVATIONS, PictureTower, TextTower
 from tfbatch_export.families._windows import multi_head_attention
 
-LENGTH = 64  # tokens that the Hub's pipeline pads texts to
+LENGTH = 64  # tokens that the Hub's pipeline pads texts to, which some have no positions for
 
 
 class ProbingAttention(torch.nn.Module):
@@ -78,7 +78,7 @@ class SiglipTexts(TextTower):
             pad = self.read_tokenizer(Path(model.name_or_path)).pad_token_id
         else:
             pad = model.config.text_config.pad_token_id
-        return LENGTH, int(pad)
+        return min(LENGTH, model.config.text_config.max_position_embeddings), int(pad)
 
     def read_tokenizer(self, checkpoint: Path) -> Any:
         """From tokenizer.json: the Hub's class for SigLIP asks for sentencepiece, and would write none.
