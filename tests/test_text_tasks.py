@@ -11,8 +11,10 @@ import pytest
 from conftest import SPECIAL, WORDS, read_output, run_tfbatch
 from tfbatch.batches import Window
 from tfbatch.config import RunConfig
-from tfbatch.errors import BadConfiguration, UsageError
+from tfbatch.errors import BadConfiguration, ExportNotVerified, UsageError
 from tfbatch.job import make_job
+from tfbatch.session import Device, Session
+from tfbatch_export import parity
 from tfbatch_export.export import ExportConfig, export
 
 LABELS = ["good", "bad, very bad", "film"]
@@ -178,21 +180,46 @@ def test_similarity_is_the_sigmoid_of_one_logit(
     assert (done.code, "name the second with --text-pair-column" in done.err) == (2, True)
 
 
+def make_scorer(folder: Path, text_checkpoint: Path, **told: Any) -> Path:
+    """A checkpoint of one number for two texts, whose configuration says more."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(text_checkpoint, num_labels=1)
+    vars(config).update(told)
+    transformers.BertForSequenceClassification(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((text_checkpoint / name).read_bytes())
+    return folder
+
+
+def test_a_similarity_that_is_far_off_in_half_precision_is_refused(
+    text_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A twentieth less of each number is no other direction and no other label."""
+    whole = parity.open_session
+
+    def open_tampered(graph: Path, device: Device, precision: str, threads: int) -> Session:
+        session = whole(graph, device, precision, threads)
+        if precision == "fp16":
+            run = session.run
+            monkeypatch.setattr(session, "run", lambda feeds: 0.95 * run(feeds))
+        return session
+
+    monkeypatch.setattr(parity, "open_session", open_tampered)
+    checkpoint = make_scorer(tmp_path / "checkpoint", text_checkpoint)
+    asked = ExportConfig(model=str(checkpoint), output=tmp_path / "b", task="sentence-similarity", fp16=True)
+    with pytest.raises(ExportNotVerified, match="fp16 is too far from the checkpoint: .* its cosine"):
+        export(asked)
+
+
 @pytest.mark.parametrize(
     "told",
     [{"sbert_ce_default_activation_function": "mine.Tanh"}, {"sentence_transformers": {"activation_fn": "mine.Tanh"}}],
 )
 def test_a_similarity_of_another_kind_is_refused(told: dict[str, Any], text_checkpoint: Path, tmp_path: Path) -> None:
-    import transformers
-
-    config = transformers.AutoConfig.from_pretrained(text_checkpoint, num_labels=1)
-    vars(config).update(told)
-    transformers.BertForSequenceClassification(config).save_pretrained(tmp_path / "checkpoint")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (tmp_path / "checkpoint" / name).write_bytes((text_checkpoint / name).read_bytes())
-    asked = ExportConfig(model=str(tmp_path / "checkpoint"), output=tmp_path / "b", task="sentence-similarity")
+    checkpoint = make_scorer(tmp_path / "checkpoint", text_checkpoint, **told)
     with pytest.raises(BadConfiguration, match=r"has mine\.Tanh made of the logit"):
-        export(asked)
+        export(ExportConfig(model=str(checkpoint), output=tmp_path / "b", task="sentence-similarity"))
 
 
 def test_masks_are_filled_as_by_the_hubs_pipeline(
