@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +10,7 @@ import onnx_ir
 import pytest
 import torch
 import transformers
-from conftest import run_tfbatch
+from conftest import run_tfbatch, tfbatch_env
 from onnx_ir import Node
 from tfbatch.bundle import Bundle, load_bundle
 from tfbatch.device import find_device
@@ -229,6 +232,23 @@ def test_the_manifest_records_where_the_weights_came_from(text_bundle: Path, tex
     assert {"torch", "transformers", "onnxruntime"} <= set(manifest.versions)
 
 
+def test_a_local_checkpoint_is_recorded_so_that_it_is_found_from_elsewhere(
+    text_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(text_checkpoint.parent)
+    assert find_checkpoint(text_checkpoint.name, None).source["name"] == str(text_checkpoint)
+
+
+def test_an_export_that_is_ended_leaves_nothing(text_checkpoint: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tfbatch.cli", "export", str(text_checkpoint), "-o", str(tmp_path / "bundle")]
+    process = subprocess.Popen(command, env=tfbatch_env(), stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list(tmp_path.glob(".bundle.*")):
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(60) == 143
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_pickled_checkpoint_is_refused(text_checkpoint: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pickled"
     folder.mkdir()
@@ -258,6 +278,9 @@ def test_real_rows_are_compared_where_they_are_given(text_checkpoint: Path, revi
     assert any("real rows" in record["batch"] for record in parity)
     with pytest.raises(NoInput, match="--samples"):
         export(ExportConfig(model=str(text_checkpoint), output=tmp_path / "b", samples=tmp_path / "none.parquet"))
+    for told in ({"samples_column": "text"}, {"samples_pair_column": "text"}, {"samples_labels": ("a",)}):
+        with pytest.raises(UsageError, match="say how --samples is read"):
+            export(ExportConfig(model=str(text_checkpoint), output=tmp_path / "b", **told))
 
 
 def test_a_checkpoint_without_a_trained_head_is_refused_by_name(tmp_path: Path) -> None:

@@ -40,6 +40,12 @@ class Checkpoint:
         return read_names(self.folder / "config.json")
 
     @property
+    def source(self) -> dict[str, Any]:
+        """What a manifest records of it; of a local folder where that is, from wherever it is looked for again."""
+        name = str(self.folder.absolute()) if self.commit is None else self.name
+        return {"name": name, "commit": self.commit, "weights": self.weights}
+
+    @property
     def weights(self) -> dict[str, str]:
         """File name to SHA-256 of the weights."""
         return {name: sha256(file) for name, file in weight_files(self.folder).items()}

@@ -83,7 +83,7 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
     refuse_place(place, config.needed, is_replaced=config.overwrite)
     torch.manual_seed(0)
     checkpoint = find_checkpoint(config.model, config.revision)
-    model_type = checkpoint.config.get("model_type", "unknown")
+    model_type = str(checkpoint.config.get("model_type", "unknown"))
     tasks_of(model_type)  # an unknown family is the first thing to say
     task = config.task or infer_task(checkpoint)
     family = choose_family(config, model_type, task)
@@ -151,7 +151,7 @@ def write_preprocessor(
     return Manifest(
         task=task,
         family=model.config.model_type,
-        source={"name": checkpoint.name, "commit": checkpoint.commit, "weights": checkpoint.weights},
+        source=checkpoint.source,
         labels=family.labels(model.config),
         inputs=list(family.inputs),
         settings=settings,
@@ -162,9 +162,11 @@ def write_preprocessor(
 
 
 def refuse_samples(config: ExportConfig) -> None:
-    """Refuse samples that are needed and not named, or named and not there."""
+    """Refuse samples that are needed and not named, named and not there, or not named and told how to be read."""
     if config.int8 and config.samples is None:
         raise UsageError("--int8 needs --samples FILE.parquet: 8-bit steps are found and labels compared on real rows")
+    if config.samples is None and any((config.samples_column, config.samples_pair_column, config.samples_labels)):
+        raise UsageError("--samples-column, -pair-column and -labels say how --samples is read: name that too")
     if config.samples is not None and not config.samples.is_file():
         raise NoInput(f"--samples {config.samples} does not exist")
 
