@@ -79,7 +79,7 @@ def move_in(folder: Path, place: Path, aside: Path) -> None:
     """Rename a finished folder to its place; what is there waits `aside` meanwhile, and comes back if that fails.
 
     Raises:
-        OutputFailed: it cannot be renamed, or what was there cannot be removed.
+        OutputFailed: it cannot be renamed; or it was, and what was there cannot be removed.
     """
     try:
         sync_files(folder)
@@ -92,10 +92,13 @@ def move_in(folder: Path, place: Path, aside: Path) -> None:
                 aside.rename(place)
             raise
         sync_folder(place.parent)
+    except OSError as error:
+        raise OutputFailed(f"the bundle cannot be put at {place}: {error}") from error
+    try:
         if aside.exists():
             shutil.rmtree(aside)
     except OSError as error:
-        raise OutputFailed(f"the bundle cannot be put at {place}: {error}") from error
+        raise OutputFailed(f"{place} is new, but the old bundle cannot be removed from {aside}: {error}") from error
 
 
 def sync_files(folder: Path) -> None:
