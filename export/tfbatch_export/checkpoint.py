@@ -81,8 +81,7 @@ def infer_task(checkpoint: Checkpoint) -> str:
     Raises:
         UsageError: it names none that its family is exported for.
     """
-    with loading(checkpoint.folder):
-        config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
+    config = read_config(checkpoint)
     architectures = config.architectures or []
     tasks = tasks_of(config.model_type)
     for task, family in tasks.items():
@@ -97,6 +96,25 @@ def infer_task(checkpoint: Checkpoint) -> str:
         f"{checkpoint.name} was saved from {', '.join(architectures) or 'no known class'}; "
         f"say what it is for with --task: {', '.join(tasks)}"
     )
+
+
+def read_config(checkpoint: Checkpoint) -> Any:
+    """The configuration, with one number for sides of pictures that it gives as height and width.
+
+    Raises:
+        BadConfiguration: it cannot be read, or these differ.
+    """
+    with loading(checkpoint.folder):
+        config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
+    for part in (config, getattr(config, "vision_config", None)):
+        for name in ("image_size", "patch_size"):
+            sides = getattr(part, name, None)
+            if not isinstance(sides, list | tuple):
+                continue
+            if len(set(sides)) != 1:
+                raise BadConfiguration(f"{checkpoint.name}: {name} is {sides}; what can be exported is square")
+            setattr(part, name, sides[0])
+    return config
 
 
 def auto_class(task: str, family: Family) -> Any:
@@ -114,9 +132,11 @@ def load_model(checkpoint: Checkpoint, task: str, family: Family) -> PreTrainedM
     Raises:
         BadConfiguration: weights that the task needs are missing, or are not of the sizes that are configured.
     """
+    config = read_config(checkpoint)
     with quiet(), loading(checkpoint.folder):
         model, report = auto_class(task, family).from_pretrained(
             checkpoint.folder,
+            config=config,
             dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
@@ -124,22 +144,9 @@ def load_model(checkpoint: Checkpoint, task: str, family: Family) -> PreTrainedM
         )
     if missing := sorted(name for name in report["missing_keys"] if not name.startswith(family.unused)):
         raise BadConfiguration(f"{checkpoint.name} cannot do {task}: {', '.join(missing)} {UNTRAINED}")
-    make_square(checkpoint, model.config)
     loaded: PreTrainedModel = model.eval()
     loaded.name_or_path = str(checkpoint.folder)
     return loaded
-
-
-def make_square(checkpoint: Checkpoint, config: Any) -> None:
-    """Have sides of pictures that a configuration gives as height and width be one number, which they must be."""
-    for part in (config, getattr(config, "vision_config", None)):
-        for name in ("image_size", "patch_size"):
-            sides = getattr(part, name, None)
-            if not isinstance(sides, list | tuple):
-                continue
-            if len(set(sides)) != 1:
-                raise BadConfiguration(f"{checkpoint.name}: {name} is {sides}; what can be exported is square")
-            setattr(part, name, sides[0])
 
 
 @contextmanager
