@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +10,22 @@ import onnx_ir
 import pytest
 import torch
 import transformers
-from conftest import run_tfbatch
+from conftest import run_tfbatch, tfbatch_env
 from onnx_ir import Node
-from tfbatch.bundle import load_bundle
+from tfbatch.bundle import Bundle, load_bundle
 from tfbatch.device import find_device
-from tfbatch.errors import BadConfiguration, ExportNotVerified, NoInput, OutputRefused, UsageError
+from tfbatch.errors import (
+    BadConfiguration,
+    ExportNotVerified,
+    NoInput,
+    OutputFailed,
+    OutputRefused,
+    UsageError,
+)
 from tfbatch.tasks import task_names
 from tfbatch_export import graphs as graphs_module
+from tfbatch_export.checkpoint import find_checkpoint, load_model
+from tfbatch_export.destination import move_in
 from tfbatch_export.export import ExportConfig, export
 from tfbatch_export.families import family_names, load_family, tasks_of
 from tfbatch_export.fuse import check_fusion, count_operators
@@ -220,6 +232,23 @@ def test_the_manifest_records_where_the_weights_came_from(text_bundle: Path, tex
     assert {"torch", "transformers", "onnxruntime"} <= set(manifest.versions)
 
 
+def test_a_local_checkpoint_is_recorded_so_that_it_is_found_from_elsewhere(
+    text_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(text_checkpoint.parent)
+    assert find_checkpoint(text_checkpoint.name, None).source["name"] == str(text_checkpoint)
+
+
+def test_an_export_that_is_ended_leaves_nothing(text_checkpoint: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tfbatch.cli", "export", str(text_checkpoint), "-o", str(tmp_path / "bundle")]
+    process = subprocess.Popen(command, env=tfbatch_env(), stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list(tmp_path.glob(".bundle.*")):
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(60) == 143
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_pickled_checkpoint_is_refused(text_checkpoint: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pickled"
     folder.mkdir()
@@ -249,6 +278,9 @@ def test_real_rows_are_compared_where_they_are_given(text_checkpoint: Path, revi
     assert any("real rows" in record["batch"] for record in parity)
     with pytest.raises(NoInput, match="--samples"):
         export(ExportConfig(model=str(text_checkpoint), output=tmp_path / "b", samples=tmp_path / "none.parquet"))
+    for told in ({"samples_column": "text"}, {"samples_pair_column": "text"}, {"samples_labels": ("a",)}):
+        with pytest.raises(UsageError, match="say how --samples is read"):
+            export(ExportConfig(model=str(text_checkpoint), output=tmp_path / "b", **told))
 
 
 def test_a_checkpoint_without_a_trained_head_is_refused_by_name(tmp_path: Path) -> None:
@@ -262,11 +294,137 @@ def test_a_checkpoint_without_a_trained_head_is_refused_by_name(tmp_path: Path) 
         export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
 
 
-def test_remote_code_is_refused(text_checkpoint: Path, tmp_path: Path) -> None:
+def change_json(file: Path, **changed: Any) -> None:
+    """Put other values into a JSON file of names with values; make it where there is none."""
+    content = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(content | changed))
+
+
+@pytest.mark.parametrize(
+    ("name", "asking"),
+    [
+        ("config.json", {"auto_map": {"AutoModel": "modeling.Mine"}}),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["modeling.Mine", None]}}),
+        ("preprocessor_config.json", {"auto_map": {"AutoImageProcessor": "modeling.Mine"}}),
+        ("processor_config.json", {"image_processor": {"auto_map": {"AutoImageProcessor": "modeling.Mine"}}}),
+    ],
+)
+def test_remote_code_is_refused(name: str, asking: dict[str, Any], text_checkpoint: Path, tmp_path: Path) -> None:
     folder = copy_bundle(text_checkpoint, tmp_path / "remote")
-    config = json.loads((folder / "config.json").read_text()) | {"auto_map": {"AutoModel": "modeling.Mine"}}
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(BadConfiguration, match="code of its own"):
+    change_json(folder / name, **asking)
+    (folder / "modeling.py").write_text("raise SystemExit('run')")
+    with pytest.raises(BadConfiguration, match=f"code of its own .auto_map in {name}"):
+        export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
+
+
+def test_a_checkpoint_that_is_broken_or_lies_elsewhere_too_is_refused_without_a_traceback(
+    text_checkpoint: Path, tmp_path: Path
+) -> None:
+    weights = (text_checkpoint / "model.safetensors").read_bytes()
+    (tmp_path / "elsewhere.safetensors").write_bytes(weights)
+    changes: list[tuple[str, bytes, str]] = [
+        ("config.json", b'{"model_type": "bert"', "config.json cannot be read"),
+        ("config.json", b"[]", "config.json holds no names with values"),
+        ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        ("model.safetensors", weights[:1000], "cannot be loaded: "),
+        ("tokenizer.json", b"{}", "cannot be loaded: "),
+        (
+            "model.safetensors.index.json", b'{"weight_map": {"a": "../elsewhere.safetensors"}}',
+            "do not lie beside it in .*: ../elsewhere.safetensors",
+        ),
+    ]  # fmt: skip
+    for place, (name, content, reason) in enumerate(changes):
+        folder = copy_bundle(text_checkpoint, tmp_path / str(place))
+        (folder / name).write_bytes(content)
+        with pytest.raises(BadConfiguration, match=reason):
+            export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
+    folder = copy_bundle(text_checkpoint, tmp_path / "labels")
+    change_json(folder / "config.json", id2label={"0": "a", "1": "b"}, label2id={"a": 0, "b": 1})
+    with pytest.raises(BadConfiguration, match="cannot be loaded: .*mismatch"):
+        export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "reason"),
+    [
+        ("tokenizer_config.json", {"truncation_side": "left"}, "cuts long texts on the left"),
+        ("tokenizer_config.json", {"split_special_tokens": True}, "takes special tokens in a text apart"),
+        ("config.json", {"position_embedding_type": "relative_key"}, "positions of another kind, relative_key"),
+        ("config.json", {"id2label": {"1": "a", "2": "b", "3": "c"}}, "does not name each of the classes"),
+        ("config.json", {"id2label": {"0": "a", "1": None, "2": "c"}}, "id2label"),
+    ],
+)
+def test_what_run_would_do_otherwise_is_refused(
+    name: str, changed: dict[str, Any], reason: str, text_checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = copy_bundle(text_checkpoint, tmp_path / "checkpoint")
+    change_json(folder / name, **changed)
+    with pytest.raises(BadConfiguration, match=reason):
+        export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
+
+
+def test_labels_that_are_numbers_are_written_out(text_checkpoint: Path, tmp_path: Path) -> None:
+    folder = copy_bundle(text_checkpoint, tmp_path / "checkpoint")
+    change_json(folder / "config.json", id2label={"0": 1, "1": 2, "2": 5}, label2id=None)
+    config = transformers.AutoConfig.from_pretrained(folder)
+    assert load_family("bert", "text-classification").labels(config) == ["1", "2", "5"]
+
+
+def test_a_token_that_the_model_has_no_row_for_is_refused_however_many_there_are(
+    text_checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = copy_bundle(text_checkpoint, tmp_path / "checkpoint")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["film"] = 20
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(BadConfiguration, match="has a token 20, the model knows 20 from 0 on"):
+        export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
+
+
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+
+
+def test_types_of_tokens_that_a_family_has_no_input_for_are_refused(text_checkpoint: Path, tmp_path: Path) -> None:
+    folder = copy_bundle(text_checkpoint, tmp_path / "checkpoint")
+    config = transformers.RobertaConfig(**TINY, vocab_size=20, max_position_embeddings=66, pad_token_id=0)
+    transformers.RobertaForSequenceClassification(config).save_pretrained(folder)
+    with pytest.raises(BadConfiguration, match="knows 2 types of tokens"):
+        export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
+
+
+def test_a_graph_that_takes_all_tokens_for_those_of_a_first_text_is_refused(
+    text_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = graphs_module.fuse
+
+    def tampered(graph: onnx_ir.Model) -> onnx_ir.Model:
+        fused = whole(graph)
+        types = next(value for value in fused.graph.inputs if value.name == "token_type_ids")
+        (use,) = [use for use in types.uses() if use.node.op_type == "Gather"]
+        zeros = onnx_ir.node("Sub", [types, types])
+        fused.graph.insert_before(use.node, [zeros])
+        use.node.replace_input_with(use.idx, zeros.outputs[0])
+        return fused
+
+    monkeypatch.setattr(graphs_module, "fuse", tampered)
+    with pytest.raises(ExportNotVerified, match="differs from PyTorch by"):
+        export(ExportConfig(model=str(text_checkpoint), output=tmp_path / "bundle"))
+
+
+def test_a_head_may_have_a_gelu_where_the_layers_have_none(tmp_path: Path) -> None:
+    config = transformers.RobertaConfig(**TINY, vocab_size=99, max_position_embeddings=66, hidden_act="relu")
+    counts, _ = fused_and_compared("roberta", "fill-mask", transformers.RobertaForMaskedLM(config), tmp_path)
+    assert (counts["MultiHeadAttention"], counts["BiasGelu"]) == (2, 1)
+
+
+def test_sides_given_as_two_numbers_are_one_or_are_refused(image_checkpoint: Path, tmp_path: Path) -> None:
+    folder = copy_bundle(image_checkpoint, tmp_path / "pairs")
+    change_json(folder / "config.json", image_size=[32, 32], patch_size=[8, 8])
+    family = load_family("vit", "image-classification")
+    config = load_model(find_checkpoint(str(folder), None), "image-classification", family).config
+    assert (config.image_size, config.patch_size) == (32, 8)
+    ViTForImageClassification(ViTConfig(**TINY, image_size=[32, 64], patch_size=8)).save_pretrained(folder)
+    with pytest.raises(BadConfiguration, match=r"image_size is .32, 64.; what can be exported is square"):
         export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
 
 
@@ -294,6 +452,82 @@ def test_export_replaces_a_bundle_only_when_told_and_nothing_else_ever(
     with pytest.raises(OutputRefused, match="not a bundle"):
         export(ExportConfig(model=str(text_checkpoint), output=tmp_path, overwrite=True))
     assert (tmp_path / "precious.txt").read_text() == "mine"
+    copy = copy_bundle(text_bundle, tmp_path / "copy")
+    for name in ("notes.txt", "folder", "link"):
+        match name:
+            case "notes.txt":
+                (copy / name).write_text("mine")
+            case "folder":
+                (copy / name).mkdir()
+            case "link":
+                (copy / name).symlink_to(copy / "model.onnx")
+        with pytest.raises(OutputRefused, match=f"no file of the bundle's, {name};"):
+            export(ExportConfig(model=str(text_checkpoint), output=copy, overwrite=True))
+        (copy / name).rename(tmp_path / name)
+    (copy / "tfbatch.json").write_text("torn")
+    with pytest.raises(OutputRefused, match="does not say which files"):
+        export(ExportConfig(model=str(text_checkpoint), output=copy, overwrite=True))
+
+
+def test_export_replaces_nothing_that_it_is_called_in_or_reads(
+    text_checkpoint: Path, text_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = copy_bundle(text_bundle, tmp_path / "copy")
+    (tmp_path / "link").symlink_to(copy)
+    for folder, output in ((copy, "."), (copy, "../copy"), (copy, str(tmp_path / "link"))):
+        monkeypatch.chdir(folder)
+        with pytest.raises(OutputRefused, match="is it or lies in it"):
+            export(ExportConfig(model=str(text_checkpoint), output=Path(output), overwrite=True))
+    monkeypatch.chdir(tmp_path)
+    for facts in ({"model": str(copy)}, {"model": str(text_checkpoint), "samples": tmp_path / "link" / "model.onnx"}):
+        with pytest.raises(OutputRefused, match="is it or lies in it"):
+            export(ExportConfig(**facts, output=copy, overwrite=True))
+    assert load_bundle(copy).path == copy
+
+
+def test_a_link_to_a_bundle_stays_one_when_it_is_replaced(
+    text_checkpoint: Path, text_bundle: Path, tmp_path: Path
+) -> None:
+    copy = copy_bundle(text_bundle, tmp_path / "copy")
+    before = (copy / "model.onnx").stat().st_ino
+    (tmp_path / "link").symlink_to(copy)
+    export(ExportConfig(model=str(text_checkpoint), output=tmp_path / "link", overwrite=True))
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "link"]
+    assert load_bundle(copy).graph_path("fp32").stat().st_ino != before
+
+
+def test_a_folder_that_appears_while_a_bundle_is_made_is_not_replaced(
+    text_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_and_disturb(path: Path) -> Bundle:
+        (tmp_path / "bundle").mkdir()
+        return load_bundle(path)
+
+    monkeypatch.setattr("tfbatch_export.export.load_bundle", load_and_disturb)
+    with pytest.raises(OutputRefused, match="--overwrite"):
+        export(ExportConfig(model=str(text_checkpoint), output=tmp_path / "bundle"))
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_the_old_bundle_comes_back_where_the_new_one_cannot_be_put(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("place", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.onnx").write_text(name)
+    move_in(tmp_path / "new", tmp_path / "place", tmp_path / "aside")
+    assert (tmp_path / "place" / "model.onnx").read_text() == "new"
+    (tmp_path / "new").mkdir()
+
+    def torn(_: Path) -> None:
+        (tmp_path / "new").rmdir()
+
+    monkeypatch.setattr("tfbatch_export.destination.sync_files", torn)
+    with pytest.raises(OutputFailed, match="cannot be put at"):
+        move_in(tmp_path / "new", tmp_path / "place", tmp_path / "aside")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["place"]
+    assert (tmp_path / "place" / "model.onnx").read_text() == "new"
 
 
 @pytest.mark.parametrize(("name", "task"), [(name, task) for name in family_names() for task in tasks_of(name)])

@@ -196,6 +196,7 @@ MEAN = {"pooling_mode_mean_tokens": True}
         (STEPS, {"pooling_mode": "lasttoken"}, {}, "pools by lasttoken; what is known is cls or mean"),
         (STEPS, MEAN, {"config_sentence_transformers": {"default_prompt_name": "query"}}, "the prompt query"),
         (STEPS, MEAN, {"sentence_bert_config": {"do_lower_case": True}}, "do_lower_case"),
+        (STEPS, MEAN, {"sentence_roberta_config": {"do_lower_case": True}}, "do_lower_case"),
     ],
 )
 def test_what_would_be_missing_in_the_graph_is_refused(

@@ -23,9 +23,10 @@ from tfbatch.doctor import DEBUG
 from tfbatch.errors import ExportNotVerified
 from tfbatch.onnxruntime_session import cuda_problem
 from tfbatch.session import Device
+from tfbatch_export.distance import compare
 from tfbatch_export.export import ExportConfig, export
 from tfbatch_export.fuse import count_operators
-from tfbatch_export.parity import REAL, check_parity, compare
+from tfbatch_export.parity import REAL, check_parity
 from tfbatch_export.precision import write_fp16
 from tfbatch_export.ranges import LIMIT, find_overflowing
 from tfbatch_export.verify import verify

@@ -10,7 +10,8 @@ import pytest
 from conftest import ROOT, run_tfbatch
 from tfbatch.errors import ExportNotVerified
 from tfbatch.machine import is_overflowing, processor_flags
-from tfbatch_export.parity import check_parity, compare, mean, ways
+from tfbatch_export.distance import compare, spread_of
+from tfbatch_export.parity import REAL, check_parity, mean, ways
 
 LOGITS = np.array([[1.0, -1.0], [-0.5, 0.5], [2.0, 0.0]], np.float32)
 
@@ -38,6 +39,35 @@ def test_figures_of_a_comparison_are_by_row() -> None:
 def test_either_label_of_a_tie_is_right() -> None:
     reference = np.array([[0.1, 0.10001]], np.float32)
     assert compare(reference[:, ::-1].copy(), reference, labels=True)["label_agreement"] == 1
+
+
+def test_of_lone_numbers_the_error_counts_as_a_share_of_what_they_are_spread_by() -> None:
+    """A cosine of (x, 1) and (y, 1) was 0.99 and more of any two small numbers."""
+    reference = np.linspace(4.9, 5.1, 100, dtype=np.float32)[:, None]
+    spread = spread_of([reference[:30], reference[30:]])
+    least = REAL["int8"].cosine
+    for found, is_near in (
+        (reference, True),
+        (reference + np.float32(0.1 * spread), True),
+        (reference + np.float32(0.2 * spread), False),
+        (reference * np.float32(1.05), False),
+        (reference[::-1].copy(), False),
+        (np.full_like(reference, 5), False),
+    ):
+        figures = compare(found, reference, labels=True, spread=spread)
+        assert (figures["cosine"] >= least) is is_near
+        assert "label_agreement" not in figures
+    assert spread_of([reference[:1]]) == pytest.approx(4.9)
+    assert spread_of([LOGITS]) == 1
+
+
+def test_labels_that_do_not_exclude_each_other_are_compared_one_by_one() -> None:
+    reference = np.array([[5.0, 1.0, -1.0], [-1.0, -2.0, -3.0], [3.0, -1.0, -1e-5]], np.float32)
+    for changed, share in (((0, 1, -1.0), 2.5 / 3), ((1, 0, 1.0), 2 / 3), ((0, 0, 0.5), 1), ((2, 2, 1e-5), 1)):
+        found = reference.copy()
+        found[changed[:2]] = changed[2]
+        figures = compare(found, reference, labels=True, independent=True)
+        assert figures["label_agreement"] == pytest.approx(share)
 
 
 def test_openvinos_int8_is_not_judged_where_its_sums_would_overflow(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,10 @@ import pytest
 from conftest import SPECIAL, WORDS, read_output, run_tfbatch
 from tfbatch.batches import Window
 from tfbatch.config import RunConfig
-from tfbatch.errors import UsageError
+from tfbatch.errors import BadConfiguration, ExportNotVerified, UsageError
 from tfbatch.job import make_job
+from tfbatch.session import Device, Session
+from tfbatch_export import parity
 from tfbatch_export.export import ExportConfig, export
 
 LABELS = ["good", "bad, very bad", "film"]
@@ -127,6 +129,24 @@ def test_a_model_without_entailment_is_refused(text_bundle: Path, reviews: Path,
     assert (done.code, "none is entailment" in done.err) == (78, True)
 
 
+def test_a_model_without_entailment_is_refused_at_export_too(text_checkpoint: Path, tmp_path: Path) -> None:
+    config = ExportConfig(model=str(text_checkpoint), output=tmp_path / "b", task="zero-shot-classification")
+    with pytest.raises(BadConfiguration, match="none is entailment"):
+        export(config)
+
+
+def test_pairs_are_refused_where_the_model_knows_one_type_of_tokens(
+    model: Callable[..., tuple[Path, Path]], reviews: Path, tmp_path: Path
+) -> None:
+    _, bundle = model("text-classification", "BertForSequenceClassification", type_vocab_size=1)
+    pq.write_table(pa.table({"text": ["good"], "other": ["bad"]}), tmp_path / "in.parquet")
+    words = ["-m", bundle, "--input-column", "text", "-o", tmp_path / "out"]
+    done = run_tfbatch("run", tmp_path / "in.parquet", *words, "--text-pair-column", "other")
+    assert (done.code, "the model knows one (type_vocab_size)" in done.err) == (78, True), done.err
+    assert not (tmp_path / "out").exists()
+    assert run_tfbatch("run", tmp_path / "in.parquet", *words).code == 0
+
+
 def test_real_rows_are_compared_where_labels_or_pairs_must_be_told(
     entailment: tuple[Path, Path], reviews: Path, tmp_path: Path
 ) -> None:
@@ -159,6 +179,48 @@ def test_similarity_is_the_sigmoid_of_one_logit(
     np.testing.assert_allclose(read_output(tmp_path / "out").column("similarity"), expected, atol=1e-4)
     done = run_tfbatch("run", tmp_path / "pairs.parquet", "-m", bundle, "--input-column", "query")
     assert (done.code, "name the second with --text-pair-column" in done.err) == (2, True)
+
+
+def make_scorer(folder: Path, text_checkpoint: Path, **told: Any) -> Path:
+    """A checkpoint of one number for two texts, whose configuration says more."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(text_checkpoint, num_labels=1)
+    vars(config).update(told)
+    transformers.BertForSequenceClassification(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((text_checkpoint / name).read_bytes())
+    return folder
+
+
+def test_a_similarity_that_is_far_off_in_half_precision_is_refused(
+    text_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A twentieth less of each number is no other direction and no other label."""
+    whole = parity.open_session
+
+    def open_tampered(graph: Path, device: Device, precision: str, threads: int) -> Session:
+        session = whole(graph, device, precision, threads)
+        if precision == "fp16":
+            run = session.run
+            monkeypatch.setattr(session, "run", lambda feeds: 0.95 * run(feeds))
+        return session
+
+    monkeypatch.setattr(parity, "open_session", open_tampered)
+    checkpoint = make_scorer(tmp_path / "checkpoint", text_checkpoint)
+    asked = ExportConfig(model=str(checkpoint), output=tmp_path / "b", task="sentence-similarity", fp16=True)
+    with pytest.raises(ExportNotVerified, match="fp16 is too far from the checkpoint: .* its cosine"):
+        export(asked)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"sbert_ce_default_activation_function": "mine.Tanh"}, {"sentence_transformers": {"activation_fn": "mine.Tanh"}}],
+)
+def test_a_similarity_of_another_kind_is_refused(told: dict[str, Any], text_checkpoint: Path, tmp_path: Path) -> None:
+    checkpoint = make_scorer(tmp_path / "checkpoint", text_checkpoint, **told)
+    with pytest.raises(BadConfiguration, match=r"has mine\.Tanh made of the logit"):
+        export(ExportConfig(model=str(checkpoint), output=tmp_path / "b", task="sentence-similarity"))
 
 
 def test_masks_are_filled_as_by_the_hubs_pipeline(

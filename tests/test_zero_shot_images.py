@@ -30,6 +30,7 @@ from tfbatch_export.families import load_family, sides_of
 from tfbatch_export.fuse import check_fusion, count_operators
 from tfbatch_export.graphs import build_graph
 from tfbatch_export.parity import compute_references, measure_way
+from tfbatch_export.preprocessor import read_preprocessor
 from tfbatch_export.verify import verify
 from transformers import (
     CLIPConfig,
@@ -358,6 +359,28 @@ def test_a_clip_whose_configuration_names_another_end_of_text_is_pooled_as_the_h
         Labels(load_bundle(bundle), labels).embeddings() for bundle in (export_once(checkpoint), towers("clip")[1])
     )
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_an_image_processor_that_was_saved_within_a_processor_is_found(tmp_path: Path) -> None:
+    from transformers import CLIPProcessor
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    processor = CLIPImageProcessorPil(size={"height": 32, "width": 32}, image_mean=[0.1, 0.2, 0.3])
+    processor.save_pretrained(tmp_path / "alone")
+    CLIPProcessor(image_processor=processor, tokenizer=clip_tokenizer()).save_pretrained(tmp_path / "within")
+    assert not (tmp_path / "within" / "preprocessor_config.json").exists()
+    assert read_preprocessor(tmp_path / "within") == read_preprocessor(tmp_path / "alone")
+
+
+def test_a_siglip_of_fewer_positions_pads_its_texts_to_these(tmp_path: Path) -> None:
+    text = TOWER | {"vocab_size": 50, "max_position_embeddings": 16, "projection_size": 32, "num_hidden_layers": 1}
+    model = SiglipModel(SiglipConfig(text_config=text, vision_config=VISION | {"num_hidden_layers": 1})).eval()
+    family = load_family("siglip", "feature-extraction")
+    graph, _ = build_graph(family, model)
+    onnx_ir.save(graph, tmp_path / "model.onnx")
+    samples = compute_references(family, model, family.parity_batches(model.config), {})
+    parity = measure_way(tmp_path / "model.onnx", samples, find_device("cpu"), "fp32")
+    assert max(record["max_abs_difference"] for record in parity) <= 1e-4
 
 
 @pytest.mark.families

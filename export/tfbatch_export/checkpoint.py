@@ -4,7 +4,6 @@ Weights are read from safetensors alone: a pickle runs code when it is opened. N
 repository's is run either.
 """
 
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from tfbatch.hashes import sha256
 from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging
 
+from tfbatch_export.checkpoint_files import check_files, loading, read_names, weight_files
 from tfbatch_export.families import Family, tasks_of
 
 FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
@@ -37,13 +37,18 @@ class Checkpoint:
 
     @property
     def config(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads((self.folder / "config.json").read_bytes())
-        return content
+        return read_names(self.folder / "config.json")
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """What a manifest records of it; of a local folder where that is, from wherever it is looked for again."""
+        name = str(self.folder.absolute()) if self.commit is None else self.name
+        return {"name": name, "commit": self.commit, "weights": self.weights}
 
     @property
     def weights(self) -> dict[str, str]:
         """File name to SHA-256 of the weights."""
-        return {file.name: sha256(file) for file in sorted(self.folder.glob("*.safetensors"))}
+        return {name: sha256(file) for name, file in weight_files(self.folder).items()}
 
 
 def find_checkpoint(model: str, revision: str | None) -> Checkpoint:
@@ -51,7 +56,7 @@ def find_checkpoint(model: str, revision: str | None) -> Checkpoint:
 
     Raises:
         NoInput: there is no such folder, repository or revision, or the Hub does not answer.
-        BadConfiguration: the checkpoint has no safetensors, or asks for code of its own.
+        BadConfiguration: the checkpoint has no safetensors, or is refused as `check_files` has it.
     """
     folder = Path(model)
     if folder.is_dir():
@@ -66,21 +71,8 @@ def find_checkpoint(model: str, revision: str | None) -> Checkpoint:
             where = f"revision {revision} of {model}" if revision else model
             raise NoInput(f"{where} is neither a folder nor to be had from the Hub: {first_line(error)}") from error
         checkpoint = Checkpoint(name=model, folder=folder, commit=commit)
-    check(checkpoint)
+    check_files(folder, checkpoint.name)
     return checkpoint
-
-
-def check(checkpoint: Checkpoint) -> None:
-    """Refuse what cannot be loaded safely."""
-    if not (checkpoint.folder / "config.json").is_file():
-        raise BadConfiguration(f"{checkpoint.name} holds no config.json: it is not a checkpoint")
-    if not list(checkpoint.folder.glob("*.safetensors")):
-        raise BadConfiguration(
-            f"{checkpoint.name} has no .safetensors weights. Other formats can run code when opened and are "
-            f"not read; convert it with `AutoModel.from_pretrained(...).save_pretrained(...)` where you trust it."
-        )
-    if "auto_map" in checkpoint.config:
-        raise BadConfiguration(f"{checkpoint.name} asks for code of its own (auto_map), which is not run")
 
 
 def infer_task(checkpoint: Checkpoint) -> str:
@@ -89,7 +81,7 @@ def infer_task(checkpoint: Checkpoint) -> str:
     Raises:
         UsageError: it names none that its family is exported for.
     """
-    config = AutoConfig.from_pretrained(checkpoint.folder)
+    config = read_config(checkpoint)
     architectures = config.architectures or []
     tasks = tasks_of(config.model_type)
     for task, family in tasks.items():
@@ -106,6 +98,25 @@ def infer_task(checkpoint: Checkpoint) -> str:
     )
 
 
+def read_config(checkpoint: Checkpoint) -> Any:
+    """The configuration, with one number for sides of pictures that it gives as height and width.
+
+    Raises:
+        BadConfiguration: it cannot be read, or these differ.
+    """
+    with loading(checkpoint.folder):
+        config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
+    for part in (config, getattr(config, "vision_config", None)):
+        for name in ("image_size", "patch_size"):
+            sides = getattr(part, name, None)
+            if not isinstance(sides, list | tuple):
+                continue
+            if len(set(sides)) != 1:
+                raise BadConfiguration(f"{checkpoint.name}: {name} is {sides}; what can be exported is square")
+            setattr(part, name, sides[0])
+    return config
+
+
 def auto_class(task: str, family: Family) -> Any:
     """The AutoModel class that transformers has for a task, or that the family asks for."""
     if family.hub_class is not None:
@@ -119,11 +130,17 @@ def load_model(checkpoint: Checkpoint, task: str, family: Family) -> PreTrainedM
     `name_or_path` is its folder, where a family finds what else belongs to the model.
 
     Raises:
-        BadConfiguration: weights that the task needs are missing.
+        BadConfiguration: weights that the task needs are missing, or are not of the sizes that are configured.
     """
-    with quiet():
+    config = read_config(checkpoint)
+    with quiet(), loading(checkpoint.folder):
         model, report = auto_class(task, family).from_pretrained(
-            checkpoint.folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            checkpoint.folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=False,
         )
     if missing := sorted(name for name in report["missing_keys"] if not name.startswith(family.unused)):
         raise BadConfiguration(f"{checkpoint.name} cannot do {task}: {', '.join(missing)} {UNTRAINED}")

@@ -1,9 +1,11 @@
 """The commands of the export stage; `tfbatch.cli` loads them when they are called."""
 
 import json
+import signal
 import time
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import click
 from tfbatch.bundle import Bundle
@@ -22,6 +24,12 @@ from tfbatch_export.verify import verify as verify_bundle
 
 def note(text: str) -> None:
     click.echo(text, err=True)
+
+
+def end(number: int, _: FrameType | None) -> NoReturn:
+    """Let go of what is under way, so that its temporary folders go; where it is told twice it has begun to."""
+    signal.signal(number, signal.SIG_IGN)
+    raise SystemExit(128 + number)
 
 
 @click.command(name="export")
@@ -49,6 +57,7 @@ def export(**settings: Any) -> None:
     is fused and compared with PyTorch; where it is not equal, nothing is written (exit code 70).
     """
     started = time.monotonic()
+    signal.signal(signal.SIGTERM, end)
     try:
         bundle = export_checkpoint(ExportConfig(**settings), note)
     except ExportNotVerified as error:

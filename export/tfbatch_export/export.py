@@ -4,8 +4,6 @@ Nothing is at the bundle's path until all of it has been proved: the files are m
 beside it, which is renamed at the end.
 """
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -16,11 +14,12 @@ import torch
 from tfbatch import __version__
 from tfbatch.bundle import Bundle, hash_files, load_bundle
 from tfbatch.config import RunConfig
-from tfbatch.errors import NoInput, OutputRefused, UsageError
-from tfbatch.manifest import MANIFEST, Manifest, write_manifest
+from tfbatch.errors import NoInput, UsageError
+from tfbatch.manifest import Manifest, write_manifest
 from transformers import PreTrainedModel
 
 from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, infer_task, load_model
+from tfbatch_export.destination import ASIDE, move_in, real_path, refuse_place, scratch_folder
 from tfbatch_export.families import Family, Pooled, load_family, sides_of, tasks_of
 from tfbatch_export.graphs import make_graph, make_side_graph, write_graph
 from tfbatch_export.parity import Samples, compute_references
@@ -60,6 +59,11 @@ class ExportConfig:
         )
 
     @property
+    def needed(self) -> list[Path]:
+        """What is read while a bundle is made, and where: none of it is replaced by that."""
+        return [Path.cwd(), Path(self.model), *([] if self.samples is None else [self.samples])]
+
+    @property
     def precisions(self) -> list[str]:
         """Float32, and those asked for beside it."""
         return ["fp32", *(precision for precision in ("fp16", "int8") if getattr(self, precision))]
@@ -72,11 +76,14 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
         ExportNotVerified: the graph is not fused as it should be, or is not equal to PyTorch.
         NoInput, BadConfiguration, UsageError: the checkpoint cannot be exported.
         OutputRefused: there is something at the bundle's path.
+        OutputFailed: the bundle cannot be put there.
     """
-    refuse_paths(config)
+    refuse_samples(config)
+    place = real_path(config.output)
+    refuse_place(place, config.needed, is_replaced=config.overwrite)
     torch.manual_seed(0)
     checkpoint = find_checkpoint(config.model, config.revision)
-    model_type = checkpoint.config.get("model_type", "unknown")
+    model_type = str(checkpoint.config.get("model_type", "unknown"))
     tasks_of(model_type)  # an unknown family is the first thing to say
     task = config.task or infer_task(checkpoint)
     family = choose_family(config, model_type, task)
@@ -84,8 +91,7 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
         raise UsageError(f"--samples is not for {task}: what real pictures are held against is told at run")
     say(f"loading {checkpoint.name} for {task}")
     model = load_model(checkpoint, task, family)
-    config.output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{config.output.name}.", dir=config.output.parent) as scratch:
+    with scratch_folder(place) as scratch:
         folder = Path(scratch) / "bundle"
         folder.mkdir()
         draft = write_preprocessor(folder, checkpoint, family, model, task)
@@ -105,9 +111,8 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
             bundle.graph_path(precision)  # as run will ask for it
         for name in sides:
             bundle.side_graph_path(name)
-        if config.overwrite and config.output.is_dir():
-            shutil.rmtree(config.output)
-        folder.rename(config.output)
+        refuse_place(place, config.needed, is_replaced=config.overwrite)
+        move_in(folder, place, Path(f"{scratch}{ASIDE}"))
     return replace(bundle, path=config.output)
 
 
@@ -146,7 +151,7 @@ def write_preprocessor(
     return Manifest(
         task=task,
         family=model.config.model_type,
-        source={"name": checkpoint.name, "commit": checkpoint.commit, "weights": checkpoint.weights},
+        source=checkpoint.source,
         labels=family.labels(model.config),
         inputs=list(family.inputs),
         settings=settings,
@@ -156,20 +161,14 @@ def write_preprocessor(
     )
 
 
-def refuse_paths(config: ExportConfig) -> None:
-    """Refuse samples that are not there, and to replace anything but a bundle that may be replaced."""
+def refuse_samples(config: ExportConfig) -> None:
+    """Refuse samples that are needed and not named, named and not there, or not named and told how to be read."""
     if config.int8 and config.samples is None:
         raise UsageError("--int8 needs --samples FILE.parquet: 8-bit steps are found and labels compared on real rows")
+    if config.samples is None and any((config.samples_column, config.samples_pair_column, config.samples_labels)):
+        raise UsageError("--samples-column, -pair-column and -labels say how --samples is read: name that too")
     if config.samples is not None and not config.samples.is_file():
         raise NoInput(f"--samples {config.samples} does not exist")
-    if not config.output.exists():
-        return
-    if not config.output.is_dir():
-        raise OutputRefused(f"{config.output} exists and is not a folder")
-    if not config.overwrite:
-        raise OutputRefused(f"{config.output} exists; --overwrite replaces a bundle")
-    if not (config.output / MANIFEST).exists() and any(config.output.iterdir()):
-        raise OutputRefused(f"{config.output} exists and is not a bundle; choose another folder")
 
 
 def package_versions() -> dict[str, str]:

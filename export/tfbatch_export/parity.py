@@ -6,8 +6,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from tfbatch.device import arithmetic, find_device, open_session
 from tfbatch.errors import BadConfiguration, ExportNotVerified
@@ -18,20 +16,18 @@ from tfbatch.session import Device
 from tfbatch.stages import overlap
 from transformers import PreTrainedModel
 
+from tfbatch_export.distance import TOLERANCE, Outputs, compare, spread_of
 from tfbatch_export.families import Family, Tensors
-
-TOLERANCE = 1e-4  # largest absolute difference of logits or normalised pixels, float32
 
 TOKENS = 3  # dimensions of outputs (B, L, ...) that each token has
 
 Parity = dict[str, Any]
-Outputs = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Nearness:
     """What rows in reduced precision must come to at least: the mean cosine of their outputs with
-    PyTorch's, and the share that has PyTorch's label."""
+    PyTorch's, which of lone numbers is by their spread (see `lone_cosine`), and the share that has PyTorch's label."""
 
     cosine: float
     label_agreement: float
@@ -50,12 +46,26 @@ MADE_UP = {"fp16": Nearness(cosine=0.9995, label_agreement=0.9)}
 @dataclass(frozen=True, kw_only=True)
 class Samples:
     """Batches by the name of their shape with what PyTorch makes of them in float32; those named in
-    `real` are rows of a table. `labels` says that outputs are logits, whose largest counts."""
+    `real` are rows of a table. `labels` says that outputs are logits, whose largest counts, or with
+    `independent` all that are positive: labels that do not exclude each other."""
 
     batches: Mapping[str, Tensors]
     references: Mapping[str, Outputs]
     real: frozenset[str]
     labels: bool
+    independent: bool = False
+
+    def of(self, name: str, outputs: Outputs) -> Outputs:
+        """Outputs of a batch, or of its tokens (tokens, ...): what padding becomes counts for nothing."""
+        if outputs.ndim != TOKENS:
+            return outputs
+        found: Outputs = outputs[self.batches[name]["attention_mask"].numpy().astype(bool)]
+        return found
+
+    def spread(self, *, is_real: bool) -> float:
+        """See `spread_of`; of real rows, or of those that are made up."""
+        names = [name for name in self.references if (name in self.real) is is_real]
+        return spread_of([self.of(name, self.references[name]) for name in names])
 
 
 @torch.inference_mode()
@@ -72,7 +82,13 @@ def compute_references(
     finally:
         if family.attention is not None:
             model.set_attn_implementation(implementation)
-    return Samples(batches=batches, references=references, real=frozenset(real), labels=family.output == "logits")
+    return Samples(
+        batches=batches,
+        references=references,
+        real=frozenset(real),
+        labels=family.output == "logits",
+        independent=getattr(model.config, "problem_type", None) == "multi_label_classification",
+    )
 
 
 def measure_parity(graph: Path, samples: Samples, precision: str = "fp32") -> list[Parity]:
@@ -80,8 +96,8 @@ def measure_parity(graph: Path, samples: Samples, precision: str = "fp32") -> li
 
     Returns:
         For each way to compute and batch: the rows, the largest absolute difference of the outputs
-        (None where they are no numbers), the mean cosine of a row's and, of logits, the share of
-        rows whose largest is the same.
+        (None where they are no numbers), the mean cosine of a row's and, of several logits, the share of
+        rows that have the same label.
     """
     parity: list[Parity] = []
     for device, computed in ways(precision):
@@ -99,16 +115,17 @@ def measure_way(graph: Path, samples: Samples, device: Device, precision: str) -
     threads = available_threads()
     session = open_session(graph, device, precision, threads)
     way = {"device": device.name, "precision": precision, "arithmetic": arithmetic(device, precision)}
+    spreads = {is_real: samples.spread(is_real=is_real) for is_real in (True, False)}
 
     def measure(name: str) -> Parity:
-        reference = samples.references[name]
-        inputs = {feed: tensor.numpy() for feed, tensor in samples.batches[name].items()}
-        found = session.run(inputs)
-        if reference.ndim == TOKENS and found.shape == reference.shape:  # what padding becomes counts for nothing
-            is_token = inputs["attention_mask"].astype(bool)
-            found, reference = found[is_token], reference[is_token]
-        record: Parity = {**way, "batch": name, "is_real": name in samples.real, "rows": len(reference)}
-        return record | compare(found, reference, labels=samples.labels)
+        reference, is_real = samples.references[name], name in samples.real
+        found = session.run({feed: tensor.numpy() for feed, tensor in samples.batches[name].items()})
+        if found.shape == reference.shape:
+            found, reference = samples.of(name, found), samples.of(name, reference)
+        record: Parity = {**way, "batch": name, "is_real": is_real, "rows": len(reference)}
+        return record | compare(
+            found, reference, labels=samples.labels, independent=samples.independent, spread=spreads[is_real]
+        )
 
     return list(overlap(measure, samples.batches, workers=threads, ahead=2 * threads))
 
@@ -120,33 +137,6 @@ def ways(precision: str) -> Iterator[tuple[Device, str]]:
         yield find_device("openvino"), precision
         if precision == "fp32" and has_bf16():
             yield find_device("openvino"), "bf16"
-
-
-def compare(found: Outputs, reference: Outputs, *, labels: bool) -> Parity:
-    """How far outputs (B, ...) are from a reference. Where the reference's two best logits are a tie,
-    closer than both may be off, either is its label."""
-    if found.shape != reference.shape or not np.isfinite(found).all():
-        return {"max_abs_difference": None, "cosine": 0.0} | ({"label_agreement": 0.0} if labels else {})
-    rows, expected = found.reshape(len(found), -1), reference.reshape(len(found), -1)
-    record: Parity = {
-        "max_abs_difference": float(np.abs(rows - expected).max()),
-        "cosine": float(cosines(rows, expected).mean()),
-    }
-    if labels:
-        chosen = np.take_along_axis(expected, rows.argmax(1)[:, None], axis=1)[:, 0]
-        record["label_agreement"] = float((expected.max(1) - chosen <= 2 * TOLERANCE).mean())
-    return record
-
-
-def cosines(rows: Outputs, expected: Outputs) -> Outputs:
-    """The cosine of each of two times B rows (B, N). Lone numbers, which have no direction, are each taken
-    beside a one."""
-    if rows.shape[1] == 1:
-        rows, expected = (np.hstack([part, np.ones_like(part)]) for part in (rows, expected))
-    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(expected, axis=1)
-    both_zero = ~rows.any(1) & ~expected.any(1)
-    found: Outputs = np.where(both_zero, 1, (rows * expected).sum(1) / np.maximum(lengths, np.finfo(np.float32).tiny))
-    return found
 
 
 def check_parity(parity: list[Parity], precision: str) -> dict[str, bool]:

@@ -15,7 +15,10 @@ from tfbatch.pixels import UNROUNDED, ImageProcessor
 from tfbatch.views import render
 from transformers import AutoImageProcessor
 
+from tfbatch_export.checkpoint_files import read_names
+
 FILE = "preprocessor_config.json"
+WHOLE = "processor_config.json"  # which has an image processor within, or nothing of pictures
 PROCESSED = {
     "do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb",
     "do_reduce_labels",  # of maps of segments, BEiT's; pictures have none
@@ -31,14 +34,14 @@ UNROUNDED_DEFAULTS = {
 
 
 def read_preprocessor(checkpoint: Path) -> dict[str, Any]:
-    """A checkpoint's `preprocessor_config.json` as today's processors save it.
+    """How a checkpoint has pictures prepared, as today's image processors save it.
 
     Raises:
         BadConfiguration: it has none, or one that works with torchvision alone and is not known here.
     """
-    if not (checkpoint / FILE).is_file():
+    content = find_settings(checkpoint)
+    if content is None:
         raise BadConfiguration(f"{checkpoint} has no {FILE}: how pictures are prepared is unknown")
-    content = json.loads((checkpoint / FILE).read_bytes())
     name = str(content.get("image_processor_type")).removesuffix("Fast")
     if name in UNROUNDED:
         given = {key: value for key, value in content.items() if value is not None}
@@ -47,10 +50,19 @@ def read_preprocessor(checkpoint: Path) -> dict[str, Any]:
     return settings
 
 
+def find_settings(checkpoint: Path) -> dict[str, Any] | None:
+    """A checkpoint's settings of pictures as they were saved: where there is a processor of texts and pictures,
+    inside its own. None where there are none."""
+    whole = read_names(checkpoint / WHOLE) if (checkpoint / WHOLE).is_file() else {}
+    if isinstance(part := whole.get("image_processor"), dict):
+        return part
+    return read_names(checkpoint / FILE) if (checkpoint / FILE).is_file() else None
+
+
 def load_processor(checkpoint: Path, name: str) -> Any:
     """The Hub's image processor of a checkpoint, which works with Pillow."""
     try:
-        processor = AutoImageProcessor.from_pretrained(checkpoint, backend="pil")
+        processor = AutoImageProcessor.from_pretrained(checkpoint, backend="pil", trust_remote_code=False)
     except (ImportError, ValueError):  # as where it wants torchvision
         processor = None
     if processor is None or getattr(processor, "backend", "pil") != "pil":

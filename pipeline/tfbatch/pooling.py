@@ -2,7 +2,7 @@
 
     modules.json               the steps: Transformer, Pooling and maybe Normalize
     1_Pooling/config.json      the mode
-    sentence_bert_config.json  the length that texts are cut at
+    sentence_bert_config.json  the length that texts are cut at; early releases put another model's name there
 
 What a step does that is not known here would be left out in silence; it is refused instead.
 """
@@ -21,6 +21,8 @@ from tfbatch.tiny_graph import one_embedding
 
 STEPS = ["Transformer", "Pooling", "Normalize"]
 MODES = {"cls_token": "cls", "mean_tokens": "mean"}  # `pooling_mode_<key>` in files, before they name one mode
+KINDS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+LENGTHS = [f"sentence_{kind}_config.json" for kind in KINDS]  # whatever the model is, the first one that is there
 MASK = "attention_mask"
 SHORTEST = np.float32(1e-12)  # an embedding is divided by no less, as PyTorch has it
 
@@ -114,8 +116,8 @@ def read_length(folder: Path) -> int | None:
     Raises:
         BadConfiguration: texts are changed before they are tokenized.
     """
-    file = folder / "sentence_bert_config.json"
-    content = read_json(file) if file.is_file() else {}
+    file = next((file for name in LENGTHS if (file := folder / name).is_file()), None)
+    content = {} if file is None else read_json(file)
     if content.get("do_lower_case"):
         raise BadConfiguration(
             f"{file} has texts in lower case before they are tokenized (do_lower_case), run does not"

@@ -53,6 +53,9 @@ class Tokenizer:
         self._rust.no_padding()
         self._rust.enable_truncation(self.max_length)
         self._settings = bundle.read_json("tokenizer_config.json")
+        self._path = bundle.path
+        reads_types = "token_type_ids" in bundle.manifest.inputs
+        self._knows_one_type = reads_types and bundle.read_json("config.json").get("type_vocab_size") == 1
         self._has_types = bool(bundle.manifest.settings.get("token_types", True))
         self._word_end = find_word_end(self._rust)
         self._run = find_run(self._rust)
@@ -113,6 +116,7 @@ class Tokenizer:
         least = int(self._rust.num_special_tokens_to_add(is_pair=True)) + 2
         if self.max_length < least:
             raise UsageError(f"--max-length {self.max_length}: a pair of texts takes {least} tokens at least")
+        self.frame("a")  # which refuses what it has to
 
     def check_stride(self, frame: Frame, stride: int | None) -> None:
         """Refuse neighbours that share all that an input has place for, see `windows`."""
@@ -127,6 +131,11 @@ class Tokenizer:
         places = np.flatnonzero([part == (first is not None) for part in found.sequence_ids])
         start, stop = int(places[0]), int(places[-1]) + 1
         ids, types = np.array(found.ids, np.int64), np.array(found.type_ids, np.int64) * self._has_types
+        if self._knows_one_type and types.any():
+            raise BadConfiguration(
+                f"bundle {self._path}: the tokenizer gives two texts two types, the model knows one (type_vocab_size); "
+                f"transformers cannot run it on pairs either"
+            )
         return Frame(
             before=ids[:start], after=ids[stop:],
             type_before=types[:start], type_within=int(types[start]), type_after=types[stop:],

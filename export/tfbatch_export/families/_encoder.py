@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from tfbatch.errors import BadConfiguration
+
 
 class Encoder:
     """Layers of self-attention and a feed-forward half, each with a normalisation and a residual.
@@ -22,13 +24,19 @@ class Encoder:
         layers = self.layers(config)
         return {
             "Attention": layers,
-            "BiasGelu": layers if self.activation(config) == "gelu" else 0,
+            **({"BiasGelu": layers} if self.activation(config) == "gelu" else {}),  # a head may have one of its own
             "LayerNormalization": 2 * layers + 1,
             "Softmax": 0,
         }
 
 
 def class_names(config: Any) -> list[str]:
-    """The names that a checkpoint's configuration gives to the classes of its logits, in their order."""
+    """The names that a checkpoint's configuration gives to the classes of its logits, in their order.
+
+    Raises:
+        BadConfiguration: some have none.
+    """
     names = config.id2label or {}
-    return [names[index] for index in range(len(names))]
+    if sorted(names) != list(range(len(names))) or None in names.values():
+        raise BadConfiguration(f"config.json does not name each of the classes from 0 on (id2label): {names}")
+    return [str(names[index]) for index in range(len(names))]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from tfbatch_export.preprocessor import FILE, read_preprocessor, seen_size
+from tfbatch_export.preprocessor import find_settings, read_preprocessor, seen_size
 
 
 class ResizableImages:
@@ -16,7 +16,7 @@ class ResizableImages:
     def side(self, config: Any) -> int:
         """By the folder that the configuration came from; its own where that has no image processor."""
         folder = Path(config.name_or_path)
-        if not config.name_or_path or not (folder / FILE).is_file():
+        if not config.name_or_path or find_settings(folder) is None:
             return int(config.image_size)
         return int(seen_size(read_preprocessor(folder)).get("height", config.image_size))
 

@@ -1,23 +1,23 @@
 """What text encoders have in common: token ids in, right-padded, and what a head makes of their states out."""
 
-import tempfile
 from pathlib import Path
 from typing import Any, Protocol
 
 import onnx_ir
 import torch
 from tfbatch.errors import BadConfiguration
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from tfbatch_export.families import Axes, Tensors
 from tfbatch_export.fuse import mask_by_row_lengths
 from tfbatch_export.heads import Head, head_names, load_head
+from tfbatch_export.tokenizer import read_tokenizer, write_tokenizer
 from tfbatch_export.trace import UNMASKED
 
 BATCH_SIZES = (1, 2, 7)
 LENGTHS = (2, 17, 128, 512)
 LONG = 2048  # tokens of one row more, where a model takes over 512
-VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "spm.model")
+TYPES = "token_type_ids"
 AXES = {0: "batch", 1: "sequence"}
 
 
@@ -51,7 +51,7 @@ class TextModel(Protocol):
 class AbsolutePositions:
     """Position embeddings that are learned, and attention that is traced without its mask."""
 
-    inputs: tuple[str, ...] = ("input_ids", "attention_mask", "token_type_ids")
+    inputs: tuple[str, ...] = ("input_ids", "attention_mask", TYPES)
     attention: str | None = UNMASKED
     traces_mask = False
 
@@ -82,7 +82,7 @@ class Traced(torch.nn.Module):
         positions: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
         """(B, L) int64 three times and (B,) int64 to the head's outputs."""
-        given = {"input_ids": input_ids, "token_type_ids": token_type_ids}
+        given = {"input_ids": input_ids, TYPES: token_type_ids}
         if self.family.model.traces_mask:
             given["attention_mask"] = attention_mask
         more = {"attention_mask": attention_mask, "positions": positions}
@@ -114,24 +114,40 @@ class TextFamily:
 
     def _with_the_rest(self, ids: torch.Tensor, mask: torch.Tensor, config: Any) -> Tensors:
         """All of the graph's inputs, in their order, for ids and a mask (B, L)."""
-        known = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+        types = ids % max(1, known_types(config))  # all that the model knows
+        known = {"input_ids": ids, "attention_mask": mask, TYPES: types}
         known |= self.head.examples(ids, mask, config)
         return {name: known[name] for name in self.inputs}
 
     def write_preprocessor(self, checkpoint: Path, config: Any, folder: Path) -> dict[str, Any]:
         """The tokenizer, and how long texts may be."""
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+        tokenizer = read_tokenizer(checkpoint)
+        self._refuse_what_is_not_traced(checkpoint, tokenizer, config)
         settings = write_tokenizer(checkpoint, tokenizer, config.vocab_size, folder)
         found = self.head.settings(checkpoint, config)
         lengths = (settings["max_length"], self.model.longest(config), found.get("max_length"))
         return settings | found | {"max_length": min(length for length in lengths if length is not None)}
+
+    def _refuse_what_is_not_traced(self, checkpoint: Path, tokenizer: Any, config: Any) -> None:
+        """Refuse types of tokens that the graph has no input for, and positions that transformers leaves out."""
+        if TYPES not in self.inputs and TYPES in tokenizer.model_input_names and known_types(config) > 1:
+            raise BadConfiguration(
+                f"{checkpoint} knows {known_types(config)} types of tokens (type_vocab_size) and its tokenizer gives "
+                f"them; models of type {config.model_type} are exported without"
+            )
+        kind = getattr(config, "position_embedding_type", None)
+        if isinstance(self.model, AbsolutePositions) and kind not in (None, "absolute"):
+            raise BadConfiguration(
+                f"{checkpoint} has positions of another kind, {kind} (position_embedding_type); what can be exported "
+                f"is absolute"
+            )
 
     def reference(self, model: PreTrainedModel, inputs: Tensors) -> torch.Tensor:
         given = {name: inputs[name] for name in self.model.inputs}
         return self.head.reference(model, given, inputs)
 
     def parity_batches(self, config: Any) -> dict[str, Tensors]:
-        """Random tokens in every size and length, unpadded and with rows of random lengths."""
+        """Random tokens, of every type, in every size and length, unpadded and with rows of random lengths."""
         generator = torch.Generator().manual_seed(0)
         batches = {}
         for size in BATCH_SIZES:
@@ -147,31 +163,11 @@ class TextFamily:
         return batches
 
 
+def known_types(config: Any) -> int:
+    """How many types of tokens a model tells apart; it may have no word for it."""
+    return int(getattr(config, "type_vocab_size", 0))
+
+
 def text_tasks(model: TextModel) -> dict[str, TextFamily]:
     """A text model with each of the heads there are."""
     return {task: TextFamily(model, load_head(task)) for task in head_names()}
-
-
-def write_tokenizer(checkpoint: Path, tokenizer: Any, known: int, folder: Path) -> dict[str, Any]:
-    """`tokenizer.json` and `tokenizer_config.json`, made where the checkpoint has a vocabulary alone.
-
-    Raises:
-        BadConfiguration: there is none that can be run, or not for a model that knows `known` tokens.
-    """
-    if not any((checkpoint / name).is_file() for name in VOCABULARIES):
-        raise BadConfiguration(f"{checkpoint} has no tokenizer: one of {', '.join(VOCABULARIES)} is needed")
-    if len(tokenizer) > known:
-        raise BadConfiguration(f"{checkpoint}: the tokenizer has {len(tokenizer):,} tokens, the model knows {known:,}")
-    with tempfile.TemporaryDirectory() as scratch:
-        tokenizer.save_pretrained(scratch)
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            if not (saved := Path(scratch) / name).exists():
-                raise BadConfiguration(f"{checkpoint} gives no {name}; only tokenizers that `tokenizers` runs serve")
-            (folder / name).write_bytes(saved.read_bytes())
-    if tokenizer.padding_side != "right":
-        raise BadConfiguration(f"{checkpoint} pads on the left; row lengths as a mask need padding on the right")
-    return {
-        "max_length": tokenizer.model_max_length,
-        "pad_token_id": tokenizer.pad_token_id or 0,
-        "token_types": int("token_type_ids" in tokenizer.model_input_names),  # else the Hub gives a model none
-    }

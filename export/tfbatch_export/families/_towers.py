@@ -5,11 +5,12 @@ from typing import Any
 
 import onnx_ir
 import torch
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from tfbatch_export.families import Axes, Tensors
 from tfbatch_export.families._image import ImageClassifier
-from tfbatch_export.families._text import AXES, BATCH_SIZES, write_tokenizer
+from tfbatch_export.families._text import AXES, BATCH_SIZES
+from tfbatch_export.tokenizer import read_tokenizer, write_tokenizer
 from tfbatch_export.trace import UNMASKED
 
 ACTIVATIONS = {"gelu": "BiasGelu", "quick_gelu": "QuickGelu", "gelu_pytorch_tanh": "FastGelu"}
@@ -173,7 +174,7 @@ class TextTower:
         return settings | {"max_length": length, "embedding_width": self.width(config)}
 
     def read_tokenizer(self, checkpoint: Path) -> Any:
-        return AutoTokenizer.from_pretrained(checkpoint)
+        return read_tokenizer(checkpoint)
 
     def as_the_hub_has_them(self, model: PreTrainedModel, ids: torch.Tensor) -> Tensors:  # noqa: ARG002
         """What the Hub gives a model for tokens (B, L)."""

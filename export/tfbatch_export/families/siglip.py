@@ -8,12 +8,13 @@ import torch
 from tfbatch.errors import BadConfiguration
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from tfbatch_export.checkpoint_files import loading
 from tfbatch_export.families import Tensors
 from tfbatch_export.families._labelled_pictures import LabelledPictures
 from tfbatch_export.families._towers import ACTIVATIONS, PictureTower, TextTower
 from tfbatch_export.families._windows import multi_head_attention
 
-LENGTH = 64  # tokens that the Hub's pipeline pads texts to
+LENGTH = 64  # tokens that the Hub's pipeline pads texts to, which some have no positions for
 
 
 class ProbingAttention(torch.nn.Module):
@@ -77,7 +78,7 @@ class SiglipTexts(TextTower):
             pad = self.read_tokenizer(Path(model.name_or_path)).pad_token_id
         else:
             pad = model.config.text_config.pad_token_id
-        return LENGTH, int(pad)
+        return min(LENGTH, model.config.text_config.max_position_embeddings), int(pad)
 
     def read_tokenizer(self, checkpoint: Path) -> Any:
         """From tokenizer.json: the Hub's class for SigLIP asks for sentencepiece, and would write none.
@@ -87,7 +88,8 @@ class SiglipTexts(TextTower):
         """
         if not (checkpoint / "tokenizer.json").is_file():
             raise BadConfiguration(f"{checkpoint} has no tokenizer.json, by which texts are tokenized")
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(checkpoint)
+        with loading(checkpoint):
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(checkpoint)
         if "attention_mask" in tokenizer.model_input_names:
             raise BadConfiguration(
                 f"{checkpoint}: tokenizer_config.json does not have input_ids alone as model_input_names, so the Hub "

@@ -5,10 +5,11 @@ from typing import Any, ClassVar
 
 import torch
 from tfbatch.errors import BadConfiguration
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from tfbatch_export.families import Axes, Tensors
 from tfbatch_export.heads import LogitsHead
+from tfbatch_export.tokenizer import read_tokenizer
 
 
 class MaskFiller(LogitsHead):
@@ -40,7 +41,7 @@ class MaskFiller(LogitsHead):
         return {"positions": mask.sum(1) // 2}
 
     def settings(self, checkpoint: Path, config: Any) -> dict[str, Any]:
-        token = AutoTokenizer.from_pretrained(checkpoint).mask_token_id
+        token = read_tokenizer(checkpoint).mask_token_id
         if token is None:
             raise BadConfiguration(f"{checkpoint}: the tokenizer has no token that stands for what is to be filled in")
         return {"mask_token_id": token, "vocabulary": config.vocab_size}

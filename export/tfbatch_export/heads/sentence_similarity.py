@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tfbatch.errors import BadConfiguration
+from tfbatch.tasks.sentence_similarity import is_raw
 
 from tfbatch_export.heads import LogitsHead
 
@@ -17,6 +18,7 @@ class CrossEncoder(LogitsHead):
     def settings(self, checkpoint: Path, config: Any) -> dict[str, Any]:
         if config.num_labels != 1:
             raise BadConfiguration(f"{checkpoint} gives {config.num_labels} logits; a similarity is one number")
+        is_raw(checkpoint, config.to_dict())  # else refused here, not at run
         return {}
 
 

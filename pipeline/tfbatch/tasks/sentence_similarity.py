@@ -2,6 +2,7 @@
 (cross-encoder; Nogueira and Cho, 2019)."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from tfbatch.results import stacked
 from tfbatch.scores import sigmoid
 from tfbatch.tasks._text import TextTask
 
-IDENTITY = "torch.nn.modules.linear.Identity"
+RAW = {"torch.nn.modules.linear.Identity": True, "torch.nn.modules.activation.Sigmoid": False, None: False}
 
 
 class SentenceSimilarity(TextTask):
@@ -30,11 +31,7 @@ class SentenceSimilarity(TextTask):
             raise BadConfiguration(
                 f"bundle {bundle.path} has the labels {', '.join(bundle.manifest.labels)}; a similarity is one number"
             )
-        settings = bundle.read_json("config.json")
-        told = settings.get("sentence_transformers") or {
-            "activation_fn": settings.get("sbert_ce_default_activation_function")
-        }
-        self._is_raw = told.get("activation_fn") == IDENTITY
+        self._is_raw = is_raw(bundle.path, bundle.read_json("config.json"))
 
     @staticmethod
     def columns(_: RunConfig, __: Bundle | None = None) -> pa.Schema:
@@ -44,6 +41,21 @@ class SentenceSimilarity(TextTask):
     def finish(self, results: Sequence[Any]) -> list[pa.Array]:
         logits = stacked(results, 1)[:, 0]
         return [pa.array(logits if self._is_raw else sigmoid(logits), pa.float32())]
+
+
+def is_raw(folder: Path, settings: dict[str, Any]) -> bool:
+    """Whether a model's logit stays as it is, by its `config.json`, where CrossEncoder keeps that in one of two ways.
+
+    Raises:
+        BadConfiguration: something else is made of it.
+    """
+    told = settings.get("sentence_transformers") or {}
+    name = told.get("activation_fn") or settings.get("sbert_ce_default_activation_function")
+    if name not in RAW:
+        raise BadConfiguration(
+            f"{folder}: config.json has {name} made of the logit; what is known is {', '.join(filter(None, RAW))}"
+        )
+    return RAW[name]
 
 
 TASK = SentenceSimilarity

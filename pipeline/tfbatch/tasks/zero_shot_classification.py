@@ -41,7 +41,7 @@ class ZeroShotClassification(TextTask):
         self._tokenizer = Tokenizer(bundle, config.max_length)
         self._frames = [self._tokenizer.frame(second=text) for text in self._texts]
         self._refuse_long()
-        self._entailment, self._contradiction = meaning_of_logits(bundle)
+        self._entailment, self._contradiction = meaning_of_logits(f"bundle {bundle.path}", bundle.manifest.labels)
         self._by_itself = config.multi_label or len(names) == 1
         self._scores = Scores(names, "none" if self._by_itself else "softmax", config)
 
@@ -106,18 +106,17 @@ class ZeroShotClassification(TextTask):
                 raise UsageError(f"the label in {text!r} takes all of the {self._tokenizer.max_length} tokens")
 
 
-def meaning_of_logits(bundle: Bundle) -> tuple[int, int]:
+def meaning_of_logits(name: str, labels: Sequence[str]) -> tuple[int, int]:
     """Which of a model's logits stands for entailment, and which for contradiction, as the Hub's pipeline
-    finds them.
+    finds them by their labels.
 
     Raises:
         BadConfiguration: none of its labels begins with `entail`.
     """
-    labels = bundle.manifest.labels
     entailment = [index for index, label in enumerate(labels) if label.lower().startswith("entail")]
     if not entailment or len(labels) == 1:
         raise BadConfiguration(
-            f"bundle {bundle.path} has the labels {', '.join(labels)}: none is entailment, by which labels are chosen"
+            f"{name} has the labels {', '.join(labels)}: none is entailment, by which labels are chosen"
         )
     return entailment[0], -1 if entailment[0] == 0 else 0
 
