@@ -369,8 +369,7 @@ def test_what_is_large_has_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
     with slow_store(bytes_a_second=100_000) as url:
         for name, value in {**KEYS, "AWS_ENDPOINT_URL": url}.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr("tfbatch.object_store.SECONDS", 1.0)
-        monkeypatch.setattr(bucket, "LARGE", 100_000)
+        monkeypatch.setattr(bucket, "SECONDS", 1)
         monkeypatch.setattr(bucket, "SLOWEST", 50_000)
         bucket.Bucket("s3://slow/out")._put("part", bytes(300_000), "create")
 

@@ -32,7 +32,8 @@ except ImportError as error:
 
 AT_ONCE = 8  # requests under way
 A_REQUEST = 1000  # names that are deleted with one
-LARGE, SLOWEST = 4 << 20, 128 << 10  # bytes, and how many of them go in a second at least
+SECONDS = 30  # that a request may take, or longer by its bytes
+SLOWEST = 128 << 10  # of which so many go in a second at least
 TRIES = 4  # of a put whose connection broke; the store's own "busy" is tried again by obstore
 
 
@@ -43,7 +44,8 @@ class Bucket:
         self.name = address
         self.beat = beat
         self.spool = new_spool(address)
-        self._store = open_store(address)
+        self._store = open_store(address, SECONDS)
+        self._stores = {0: self._store}  # by how often their requests' time was doubled
         self.descriptors: list[int] = []  # a lease runs out by itself
         self._spool_lock: int | None = None
         self._ask: Callable[[], None] | None = None  # whoever holds it for this process
@@ -148,7 +150,7 @@ class Bucket:
     def _put(self, name: str, content: Any, mode: Literal["create", "overwrite"]) -> None:
         """One request, again where its connection broke: then it may have been heard all the same. What is large
         has more time."""
-        store = self._store if len(content) < LARGE else open_store(self.name, len(content) / SLOWEST)
+        store = self._store_for(len(content))
         for left in reversed(range(TRIES)):
             self.ensure_held()  # for the last one may have waited for longer than a lease lasts
             try:
@@ -160,6 +162,13 @@ class Bucket:
                     raise
             else:
                 return
+
+    def _store_for(self, size: int) -> Any:
+        """The store with time for a request of so many bytes, doubled as often as need be: so few are opened."""
+        doublings = (size // (SECONDS * SLOWEST)).bit_length()
+        if doublings not in self._stores:
+            self._stores[doublings] = open_store(self.name, SECONDS << doublings)
+        return self._stores[doublings]
 
     def _replace(self, name: str, content: Any) -> None:
         """Put a part where another run of this job, with a processor that rounds differently, has left its own."""

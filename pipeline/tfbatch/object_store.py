@@ -10,23 +10,21 @@ from obstore.store import from_url
 
 from tfbatch.errors import OutputRefused, first_line
 
-SECONDS = 30.0  # that a request may take, if it is not for much
 
-
-def open_store(address: str, seconds: float = SECONDS) -> Any:
+def open_store(address: str, seconds: int) -> Any:
     """The store of an address, whose requests may take so long.
 
     Raises:
         OutputRefused: it cannot be used as the environment has it.
     """
     try:
-        return from_url(address, **options(address, max(seconds, SECONDS)))
+        return from_url(address, **options(address, seconds))
     except (BaseError, ValueError, OSError) as error:
         reason = getattr(error, "strerror", None) or brief(error)
         raise OutputRefused(f"output {address} cannot be used: {reason}") from error
 
 
-def options(address: str, seconds: float) -> dict[str, Any]:
+def options(address: str, seconds: int) -> dict[str, Any]:
     """How a store is opened: credentials of profiles and single sign-on where boto3 is there to find them;
     everything else from the variables that the vendor's own tools read."""
     client: dict[str, Any] = {"timeout": timedelta(seconds=seconds)}
