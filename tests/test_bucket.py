@@ -403,3 +403,34 @@ def test_credentials_that_cannot_be_had_are_told_of(
     env = {"AWS_CONFIG_FILE": str(tmp_path / "config"), "AWS_PROFILE": profile, "AWS_ENDPOINT_URL": s3.url}
     done = run_tfbatch("run", reviews, "-m", text_bundle, "-o", f"s3://{s3.bucket}/out", env=env)
     assert (done.code, "cannot be used: no credentials: " in done.err) == (73, True), done.err
+
+
+def test_nothing_is_deleted_that_is_held_no_more(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tfbatch.bucket import Bucket
+
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    before = {"out/part": b"another run's", "out/images/part/9.png": b"its picture"}
+    for name, content in before.items():
+        s3.put(name, content)
+    answers = iter([None, errors.TryAgain("another's"), errors.TryAgain("another's")])
+
+    def ask() -> None:
+        if (error := next(answers)) is not None:
+            raise error
+
+    worker = Bucket(f"s3://{s3.bucket}/out")
+    worker.join(tmp_path / "worker-0", ask)
+    (worker.spool / "part").write_bytes(b"rows")
+    (worker.spool / "pictures").mkdir()
+    with pytest.raises(errors.TryAgain):
+        worker.publish(worker.spool / "part", "part")
+    with pytest.raises(errors.TryAgain):
+        worker.publish_folder(worker.spool / "pictures", "images/part")
+    assert {name: s3.get(name) for name in s3.names()} == before
+
+
+def test_variables_of_connections_count_as_ever(s3: S3, reviews: Path, text_bundle: Path) -> None:
+    env = {**KEYS, "AWS_ENDPOINT": s3.url, "AWS_ALLOW_HTTP": "true"}
+    done = run_tfbatch("run", reviews, "-m", text_bundle, "-o", f"s3://{s3.bucket}/out", env=env)
+    assert done.code == 0, done.err

@@ -1,3 +1,4 @@
+import errno
 import json
 import subprocess
 import sys
@@ -519,15 +520,26 @@ def test_the_old_bundle_comes_back_where_the_new_one_cannot_be_put(
     move_in(tmp_path / "new", tmp_path / "place", tmp_path / "aside")
     assert (tmp_path / "place" / "model.onnx").read_text() == "new"
     (tmp_path / "new").mkdir()
+    rename = Path.rename
 
-    def torn(_: Path) -> None:
-        (tmp_path / "new").rmdir()
+    def fail(path: Path, target: Path) -> Path:
+        if path.name == "new":
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(path, target)
 
-    monkeypatch.setattr("tfbatch_export.destination.sync_files", torn)
-    with pytest.raises(OutputFailed, match="cannot be put at"):
-        move_in(tmp_path / "new", tmp_path / "place", tmp_path / "aside")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["place"]
-    assert (tmp_path / "place" / "model.onnx").read_text() == "new"
+    def be_ended(path: Path, target: Path) -> Path:
+        rename(path, target)
+        if path.name == "place":
+            raise SystemExit(143)
+        return target
+
+    for disturbed, error in ((fail, OutputFailed), (be_ended, SystemExit)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", disturbed)
+            with pytest.raises(error):
+                move_in(tmp_path / "new", tmp_path / "place", tmp_path / "aside")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "place"]
+        assert (tmp_path / "place" / "model.onnx").read_text() == "new"
 
 
 @pytest.mark.parametrize(("name", "task"), [(name, task) for name in family_names() for task in tasks_of(name)])

@@ -15,7 +15,7 @@ from test_masked_im import PictureModel
 from tfbatch.claim import DONE, Claim
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration, Interrupted, OutputRefused, TryAgain
-from tfbatch.execution import run
+from tfbatch.execution import output_of, run
 from tfbatch.folder import Folder
 from tfbatch.hashes import BLOCK, sha256
 from tfbatch.job import make_job
@@ -170,6 +170,11 @@ def test_a_file_that_is_put_where_the_output_goes_meanwhile_stays(tmp_path: Path
     with pytest.raises(OutputRefused, match="another file was put at"):
         file.join(["a"], table.schema)
     assert target.read_bytes() == b"a user's"
+    (storage.spool / target.name).unlink()  # as whoever goes on does
+    file = JoinedFile(target, storage, ["job"])
+    target.unlink()
+    file.join(["a"], table.schema)
+    assert file.is_this_jobs(), "one that only went away is not missed"
 
 
 def test_rows_are_not_scored_twice_where_their_folder_got_another_name(text_bundle: Path, tmp_path: Path) -> None:
@@ -203,7 +208,7 @@ def test_a_bundle_that_is_replaced_as_a_job_begins_ends_it(reviews: Path, text_b
     job = make_job(config)
     bundle.rename(tmp_path / "old")
     other.rename(bundle)
-    with pytest.raises(BadConfiguration, match="another file was put in the place of"):
+    with pytest.raises(BadConfiguration, match="is not as it was when it was checked"):
         run(job, Silent(), Tally(), Stop())
     assert not list((tmp_path / "out").glob("part-*"))
     assert run(make_job(config), Silent(), Tally(), Stop())["status"] == "done"
@@ -215,3 +220,21 @@ def test_an_output_that_the_input_would_match_is_refused_however_it_is_written(
     for pattern in ("*.parquet", "./*.parquet", f"{tmp_path}/*.parquet"):
         done = run_tfbatch("run", pattern, "-m", text_bundle, "-o", "out.parquet", cwd=tmp_path)
         assert (done.code, "would be input the next time" in done.err) == (73, True), done.err
+
+
+@pytest.mark.parametrize("what", ["part", "file"])
+def test_a_part_that_is_under_way_in_an_output_that_goes_away_is_to_be_tried_again(
+    what: str, reviews: Path, text_bundle: Path, tmp_path: Path
+) -> None:
+    job = make_job(RunConfig(inputs=(str(reviews),), bundle=text_bundle, output=str(tmp_path / "out")))
+    output = output_of(job, Stop())
+    output.open(overwrite=False)
+    (part,) = job.plan.parts
+    rows = pa.Table.from_arrays([pa.nulls(part.rows, field.type) for field in job.schema], schema=job.schema)
+    output.append(part, rows.slice(0, 10), 0)
+    (tmp_path / "out").rename(tmp_path / "moved")
+    if what == "file":
+        (tmp_path / "out").touch()
+    with pytest.raises(TryAgain, match="was removed or moved"):
+        output.append(part, rows.slice(10), 0)
+    output.close()

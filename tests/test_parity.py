@@ -61,6 +61,13 @@ def test_of_lone_numbers_the_error_counts_as_a_share_of_what_they_are_spread_by(
     assert spread_of([LOGITS]) == 1
 
 
+def test_of_next_to_equal_numbers_the_rounding_of_fp16_is_no_error() -> None:
+    reference = np.full((32, 1), 7.3, np.float32) + np.linspace(0, 1e-4, 32, dtype=np.float32)[:, None]
+    rounded = reference.astype(np.float16).astype(np.float32)
+    figures = compare(rounded, reference, labels=True, spread=spread_of([reference]))
+    assert figures["cosine"] >= REAL["fp16"].cosine
+
+
 def test_labels_that_do_not_exclude_each_other_are_compared_one_by_one() -> None:
     reference = np.array([[5.0, 1.0, -1.0], [-1.0, -2.0, -3.0], [3.0, -1.0, -1e-5]], np.float32)
     for changed, share in (((0, 1, -1.0), 2.5 / 3), ((1, 0, 1.0), 2 / 3), ((0, 0, 0.5), 1), ((2, 2, 1e-5), 1)):

@@ -47,13 +47,14 @@ for number in (0, 2):
 from tfbatch.process import keep_standard_files
 keep_standard_files()
 print(*(os.readlink(f"/proc/self/fd/{number}") for number in (0, 2)), os.open("/", os.O_RDONLY) > 2)
+print(os.get_inheritable(2))
 """
 
 
 def test_no_file_takes_the_place_of_a_standard_one_that_is_closed() -> None:
     command = [sys.executable, "-c", CLOSED]
     done = subprocess.run(command, env=tfbatch_env(), capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["/dev/null", "/dev/null", "True"]
+    assert done.stdout.split() == ["/dev/null", "/dev/null", "True", "True"], "workers too"
 
 
 @pytest.mark.parametrize(("chosen", "found"), [({}, "system"), ({"ARROW_DEFAULT_MEMORY_POOL": "mimalloc"}, "mimalloc")])

@@ -92,3 +92,10 @@ def test_a_last_line_that_cannot_be_written_is_told_of(reviews: Path, text_bundl
     assert "the output is finished, but standard output cannot be written: No space left" in log.read_text()
     assert 'tfbatch_exit_code{run="run"} 74' in metrics.read_text()
     assert run_into(words)[0] == 0
+
+
+def test_a_last_line_that_nobody_has_asked_for_is_told_of_too(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
+    words = ["run", reviews, "-m", text_bundle, "-o", tmp_path / "out"]
+    command = ["bash", "-c", 'exec "$@" >&-', "bash", sys.executable, "-m", "tfbatch.cli", *map(str, words)]
+    done = subprocess.run(command, env=tfbatch_env(), stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, "standard output cannot be written" in done.stderr) == (74, True), done.stderr

@@ -1,13 +1,15 @@
 """Input files as they are found, known again, and read."""
 
 import errno
+import json
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import write_reviews
 from tfbatch.errors import BadInput, TryAgain
-from tfbatch.plan import make_plan
+from tfbatch.plan import declared_features, make_plan
 from tfbatch.report import what_failed
 from tfbatch.sources import find_sources, hive_folders, unreadable
 
@@ -63,3 +65,36 @@ def test_a_machine_that_is_short_of_something_is_not_the_inputs_fault(error: Exc
 def test_a_machine_that_is_short_of_processes_is_to_be_tried_again(error: Exception) -> None:
     assert what_failed(error)[0] == TryAgain.exit_code
     assert what_failed(OSError(errno.EIO, "broken"))[0] == 1
+
+
+def test_a_file_is_in_its_own_hive_folder_whatever_links_lead_to_it(tmp_path: Path) -> None:
+    for day in (1, 2):
+        (tmp_path / f"in/day={day}").mkdir(parents=True)
+        (tmp_path / f"in/day={day}/a.parquet").write_bytes(b"x")
+    (tmp_path / "in/current").symlink_to("day=2")
+    (tmp_path / "in/day=1/next").symlink_to("../day=2")
+    (tmp_path / "in/day=1/0.parquet").symlink_to("../day=2/a.parquet")
+    found = find_sources((str(tmp_path / "in"),))
+    names = [source.path.removeprefix(f"{tmp_path}/") for source in found]
+    assert names == ["in/day=1/a.parquet", "in/day=2/a.parquet"]
+
+
+def test_folders_that_are_linked_to_one_another_are_walked_once_each(tmp_path: Path) -> None:
+    names = "abcdef"
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rows.parquet").write_bytes(b"x")
+        for other in set(names) - {name}:
+            (tmp_path / name / f"to-{other}").symlink_to(f"../{other}")
+    assert len(find_sources((str(tmp_path),))) == len(names)
+    assert len(find_sources((str(tmp_path / "a"),))) == len(names)
+
+
+def test_what_datasets_says_of_a_column_goes_on_where_all_files_say_it(tmp_path: Path) -> None:
+    for name, kind, mark in (("a", "Image", "1"), ("b", "Value", "2")):
+        features = {"picture": {"_type": "Image"}, "other": {"_type": kind}}
+        said = {"huggingface": json.dumps({"info": {"features": features}, "fingerprint": mark})}
+        table = pa.table({"picture": [b"x"], "other": [b"y"]}).replace_schema_metadata(said)
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    schema = make_plan((str(tmp_path),), rows_per_part=10, limit=None).schema
+    assert declared_features(schema.metadata) == {"picture": {"_type": "Image"}}

@@ -75,5 +75,7 @@ def loading(folder: Path) -> Iterator[None]:
     """
     try:
         yield
+    except MemoryError:
+        raise
     except Exception as error:
         raise BadConfiguration(f"{folder} cannot be loaded: {first_line(error)}") from error

@@ -83,12 +83,12 @@ def move_in(folder: Path, place: Path, aside: Path) -> None:
     """
     try:
         sync_files(folder)
-        if place.exists():
-            place.rename(aside)
         try:
+            if place.exists():
+                place.rename(aside)
             folder.rename(place)
-        except BaseException:
-            if aside.exists():
+        except BaseException:  # a signal, too
+            if aside.exists() and not place.exists():
                 aside.rename(place)
             raise
         sync_folder(place.parent)

@@ -139,6 +139,7 @@ class Bucket:
     def _delete(self, names: list[str]) -> None:
         """Delete what is there of these, many with one request."""
         for some in (names[first : first + A_REQUEST] for first in range(0, len(names), A_REQUEST)):
+            self.ensure_held()
             try:
                 obstore.delete(self._store, some)
             except (BaseError, FileNotFoundError):  # some stores take no lists, or stop at what is not there
@@ -172,6 +173,7 @@ class Bucket:
 
     def _replace(self, name: str, content: Any) -> None:
         """Put a part where another run of this job, with a processor that rounds differently, has left its own."""
+        self.ensure_held()  # to hash what is there may have taken longer than a lease lasts
         obstore.delete(self._store, name)
         try:
             self._put(name, content, "create")

@@ -23,12 +23,18 @@ def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
     known = {option.name: option for option in ctx.command.params if isinstance(option, click.Option)}
     if unknown := sorted(set(settings) - (set(known) - {"config"})):
         raise BadConfiguration(f"--config {path} has no such setting: {', '.join(unknown)}")
-    for name, value in content.items():
-        wanted, kinds = kinds_of(known[name.replace("-", "_")])
-        items = value if isinstance(value, list) else []
-        if type(value) not in kinds or not all(type(item) in (str, int) for item in items):
-            raise BadConfiguration(f"--config {path} sets {name} to {value!r}; it takes {wanted}")
-    ctx.default_map = settings
+    wrong = {name: value for name, value in settings.items() if not is_fit(known[name], value)}
+    if wrong and not ctx.resilient_parsing:  # as where it is looked up how an error is to be told
+        name, value = next(iter(wrong.items()))
+        wanted, _kinds = kinds_of(known[name])
+        raise BadConfiguration(f"--config {path} sets {name.replace('_', '-')} to {value!r}; it takes {wanted}")
+    ctx.default_map = {name: value for name, value in settings.items() if name not in wrong}
+
+
+def is_fit(option: click.Option, value: Any) -> bool:
+    """Whether a value is of a kind that an option takes."""
+    items = value if isinstance(value, list) else []
+    return type(value) in kinds_of(option)[1] and all(type(item) in (str, int) for item in items)
 
 
 def kinds_of(option: click.Option) -> tuple[str, tuple[type[Any], ...]]:
@@ -36,7 +42,7 @@ def kinds_of(option: click.Option) -> tuple[str, tuple[type[Any], ...]]:
     if option.is_flag:
         return "true or false", (bool, str)
     if isinstance(option.type, click.IntRange):
-        return "a whole number", (int, str)
+        return f"a whole number{' or auto' if 'auto' in str(option.metavar) else ''}", (int, str)
     if isinstance(option.type, click.FloatRange):
         return "a number", (int, float, str)
     if option.name in LISTS:

@@ -59,21 +59,29 @@ class Drafts:
         Raises:
             OutputFailed: the disk or the store fails.
             BadInput: the input file was replaced while it was read.
+            TryAgain: the output is held no more.
         """
         with failing_as_output(self._target):
-            draft = self._draft = self._draft or self._begin(part)
-            assert draft.part == part
-            if draft.images is not None:
-                table = draft.images.take_out(table, part.first + draft.writer.rows, self._schema)
-            draft.writer.append(table)
-            draft.errors += errors
-            draft.batch_tokens = batch_tokens
-            if draft.writer.rows < part.rows:
-                return None
-            draft.writer.finish()
-            record = self._publish(part, draft)
-            self._draft = None
-            return record
+            try:
+                return self._append(part, table, errors, batch_tokens)
+            except OSError:
+                self._storage.ensure_held()  # what fails in a folder that is gone fails for that
+                raise
+
+    def _append(self, part: Part, table: pa.Table, errors: int, batch_tokens: int | None) -> Record | None:
+        draft = self._draft = self._draft or self._begin(part)
+        assert draft.part == part
+        if draft.images is not None:
+            table = draft.images.take_out(table, part.first + draft.writer.rows, self._schema)
+        draft.writer.append(table)
+        draft.errors += errors
+        draft.batch_tokens = batch_tokens
+        if draft.writer.rows < part.rows:
+            return None
+        draft.writer.finish()
+        record = self._publish(part, draft)
+        self._draft = None
+        return record
 
     def drop(self) -> None:
         """Forget the part being written."""

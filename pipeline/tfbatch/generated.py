@@ -8,6 +8,7 @@ from PIL import Image
 
 from tfbatch.config import RunConfig
 from tfbatch.images import Pixels, UnfitPicture
+from tfbatch.plan import DATASETS, declared_features
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # the form of Hugging Face `datasets`
 LONGEST_SIDE = {"png": 2**31 - 1, "jpeg": 65_535, "webp": 16_383}  # what each format can hold, in pixels
@@ -54,10 +55,7 @@ def declare_images(schema: pa.Schema, images: list[str], source: pa.Schema) -> d
 
     What the input declares of columns that are kept stays; `images` are the new ones.
     """
-    try:
-        declared = json.loads((source.metadata or {})[b"huggingface"])["info"]["features"]
-        features = {name: feature for name, feature in declared.items() if name in schema.names}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        features = {}
+    declared = declared_features(source.metadata or {})
+    features = {name: feature for name, feature in declared.items() if name in schema.names}
     features |= {name: {"_type": "Image"} for name in images}
-    return {b"huggingface": json.dumps({"info": {"features": features}}).encode()} if features else {}
+    return {DATASETS: json.dumps({"info": {"features": features}}).encode()} if features else {}

@@ -67,9 +67,11 @@ class JoinedFile:
             "sha256": writer.sha256,
             "job": self._job,
         }
-        if self._in_place() != self._before and not self.is_ours():
+        there = self._in_place()
+        if there is not None and there != self._before and not self.is_ours():
             raise OutputRefused(
-                f"another file was put at {self.target} meanwhile; move it, and the same command goes on from there"
+                f"another file was put at {self.target} meanwhile; move it, and the same command, without --overwrite, "
+                f"goes on from there"
             )
         # What describes the file in place stays: until the rename, however often it is tried, that is the file.
         self._write([*self._entries_in_place()[-1:], entry])

@@ -131,7 +131,8 @@ class Unwritten:
 
     def _other(self) -> BadConfiguration:
         return BadConfiguration(
-            f"another file was put in the place of {self._path} as the job began; run the same command again"
+            f"{self._path} is not as it was when it was checked: it was written to, or another was put in its place; "
+            f"run the same command again"
         )
 
     def _now(self) -> State:

@@ -10,6 +10,11 @@ from obstore.store import from_url
 
 from tfbatch.errors import OutputRefused, first_line
 
+CLIENT_SETTINGS = (
+    "allow_http", "allow_invalid_certificates", "connect_timeout", "http1_only", "http2_only", "pool_idle_timeout",
+    "pool_max_idle_per_host", "proxy_url", "proxy_ca_certificate", "proxy_excludes", "read_timeout", "user_agent",
+)  # fmt: skip
+
 
 def open_store(address: str, seconds: int) -> Any:
     """The store of an address, whose requests may take so long.
@@ -27,18 +32,25 @@ def open_store(address: str, seconds: int) -> Any:
 def options(address: str, seconds: int) -> dict[str, Any]:
     """How a store is opened: credentials of profiles and single sign-on where boto3 is there to find them;
     everything else from the variables that the vendor's own tools read."""
-    client: dict[str, Any] = {"timeout": timedelta(seconds=seconds)}
+    client: dict[str, Any] = {**client_settings(address), "timeout": timedelta(seconds=seconds)}
     if not address.startswith("s3://"):
         return {"client_options": client}
     chosen: dict[str, Any] = {"client_options": client}
     if endpoint := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
         chosen["endpoint"] = endpoint
-        client["allow_http"] = endpoint.startswith("http://")
+        client |= {"allow_http": "true"} if endpoint.startswith("http://") else {}
     if "AWS_ACCESS_KEY_ID" not in os.environ and find_spec("boto3"):
         from tfbatch.aws_credentials import Credentials
 
         chosen["credential_provider"] = Credentials.find()
     return chosen
+
+
+def client_settings(address: str) -> dict[str, str]:
+    """What variables say of connections (`AWS_PROXY_URL`): a store that is given any settings of them looks no more."""
+    prefix = {"s3": "AWS", "gs": "GOOGLE"}.get(address.partition("://")[0], "AZURE")
+    found = {name: os.environ.get(f"{prefix}_{name.upper()}") for name in CLIENT_SETTINGS}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def brief(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """Input files to parts, from footers only: no row is read."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 from tfbatch.errors import BadInput
 from tfbatch.sources import Source, find_sources, hive_folders, unreadable
 
+DATASETS = b"huggingface"  # metadata of the package `datasets`
 INT96_UNIT = "us"  # of timestamps as Spark writes them: in nanoseconds the years before 1678 would come out as others
 
 
@@ -87,11 +89,29 @@ def make_plan(inputs: tuple[str, ...], *, rows_per_part: int, limit: int | None)
                 f"Files of one job have equal columns; run them as separate jobs."
             )
         says = file.schema.metadata or {}
-        said = {key: value for key, value in (said if files else says).items() if says.get(key) == value}
+        said = shared(said, says) if files else says
         files.append(replace(file, schema=first.schema))
     schema = files[0].schema.with_metadata(said)
     files = [replace(file, schema=schema) for file in files]  # one for all: of thousands of columns it takes megabytes
     return Plan(files=files, parts=list(cut_parts(files, rows_per_part, limit)))
+
+
+def shared(said: dict[bytes, bytes], says: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """What two files say of their columns; of what `datasets` says, each column by itself."""
+    both = {key: value for key, value in said.items() if says.get(key) == value}
+    if DATASETS in said and DATASETS in says and DATASETS not in both:
+        first, second = (declared_features(metadata) for metadata in (said, says))
+        features = {name: feature for name, feature in first.items() if second.get(name) == feature}
+        both[DATASETS] = json.dumps({"info": {"features": features}}).encode()
+    return both
+
+
+def declared_features(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """How Hugging Face `datasets` has a file's columns; nothing where it says none that can be read."""
+    try:
+        return dict(json.loads(metadata[DATASETS])["info"]["features"])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return {}
 
 
 def empty_table(schema: pa.Schema) -> pa.Table:

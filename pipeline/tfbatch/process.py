@@ -21,6 +21,7 @@ def keep_standard_files() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # it takes the lowest number that is free, which is this one
+            os.set_inheritable(number, True)
 
 
 def settle_heap(large: int | None = None) -> None:

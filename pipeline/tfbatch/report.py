@@ -1,6 +1,7 @@
 """What a scheduler reads of a run: the exit code, the last line of standard output, and a metrics
 file. All three are made of one record, and none holds the content of a cell."""
 
+import errno
 import faulthandler
 import json
 import os
@@ -82,9 +83,8 @@ class Report:
         try:
             say(result)
         except OSError as error:
-            raise OutputFailed(
-                f"the output is finished, but standard output cannot be written: {error.strerror}"
-            ) from error
+            done = "" if result["status"] == "planned" else "the output is finished, but "
+            raise OutputFailed(f"{done}standard output cannot be written: {error.strerror}") from error
 
     def failed(self, exit_code: int, reason: str) -> None:
         """Say why not."""
@@ -133,6 +133,8 @@ def say(result: Record) -> None:
     Raises:
         OSError: it cannot be written, and is not tried again when the process ends, whose exit code that would change.
     """
+    if sys.stdout is None:  # it was closed when this process began
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     try:
         click.echo(json.dumps(result, ensure_ascii=False))
     except OSError:

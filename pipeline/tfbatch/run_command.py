@@ -167,7 +167,7 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     from tfbatch.execution import output_of
     from tfbatch.execution import run as run_job
     from tfbatch.job import begin_job
-    from tfbatch.progress import choose_watcher, warn
+    from tfbatch.progress import choose_watcher, tell, warn
     from tfbatch.signals import Signals
     from tfbatch.stages import every
     from tfbatch.stop import Stop, Watchdog
@@ -190,7 +190,7 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
         warn(idle, quiet=config.quiet, log_format=config.log_format)
     if config.dry_run:
         output_of(job, stop).check(overwrite=config.overwrite)
-        click.echo(job.describe(), err=True)
+        tell(job.describe())
         return {"status": "planned", "rows": job.plan.rows, "parts": len(job.plan.parts), "output": job.output}
     signals.ask_first(lambda number: stop.ask(Interrupted(number)))
     return run_job(job, choose_watcher(quiet=config.quiet, log_format=config.log_format), report.tally, stop)

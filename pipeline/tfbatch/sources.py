@@ -9,6 +9,7 @@ import glob
 import hashlib
 import os
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
@@ -25,6 +26,7 @@ WILDCARD = re.compile(r"[*?[]")
 BUSY = "NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|THROTTLING|SLOW_DOWN|REQUEST_TIMEOUT"
 UNREACHABLE = re.compile(rf"AWS Error ({BUSY})\b|curlCode: \d|Status\(UNAVAILABLE")  # as the SDKs have it
 SHORT = (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN)  # of memory, open files, processes
+RECOVERED = "lost+found"  # at the root of a disk, for root alone
 LOCAL = fs.LocalFileSystem()  # one for all files, and for those that came from another process
 
 
@@ -125,6 +127,8 @@ def find_sources(inputs: tuple[str, ...]) -> list[Source]:
             sources = _stored(text) if scheme_of(text) else _local(local_path(text))
         except (OSError, pa.ArrowException) as error:
             reason = getattr(error, "strerror", None) or first_line(error)
+            if (name := getattr(error, "filename", None)) not in (None, text):
+                reason = f"{name}: {reason}"
             if scheme_of(text) and isinstance(error, OSError) and UNREACHABLE.search(str(error)):
                 raise TryAgain(f"input {text} cannot be reached: {reason}") from error
             raise NoInput(f"input {text} cannot be looked up: {reason}") from error
@@ -171,20 +175,37 @@ def _matches(text: str) -> list[Path]:
 
 
 def _files_below(path: Path) -> list[Path]:
-    """A file itself, or a folder's Parquet files at any depth, in order of name; links to folders are followed, but
-    not to one that they lie in."""
+    """A file itself, or a folder's Parquet files at any depth, in order of name. Links are followed, each file is
+    found once, and by its own name rather than a link's: that says which Hive folder its rows are of."""
     if path.is_file():
         return [path]
-    found: list[Path] = []
-    for folder, names, files in os.walk(path, onerror=refuse, followlinks=True):
-        here = Path(folder)
-        above = [here.resolve(), *here.resolve().parents]
-        names[:] = [name for name in names if not (here / name).is_symlink() or (here / name).resolve() not in above]
-        found += [here / name for name in files if name.endswith(".parquet")]
-    return [file for file in sorted(found) if file.is_file() and is_data(file.relative_to(path))]
+    found: dict[Path, Path] = {}
+    for file in sorted(_walked(path), key=Path.is_symlink):
+        if file.suffix == ".parquet" and is_data(PurePath(file.name)) and file.is_file():
+            found.setdefault(file.resolve(), file)
+    return sorted(found.values())
 
 
-def refuse(error: OSError) -> None:
+def _walked(path: Path) -> Iterator[Path]:
+    """What is no folder below one, then below those that links lead to; none is walked twice, nor one above it."""
+    seen: set[Path] = set()
+    tops = deque([path])
+    while tops:
+        top = tops.popleft()
+        if top != path and path.resolve().is_relative_to(top.resolve()):
+            continue
+        for folder, names, files in os.walk(top, onerror=_refuse):
+            here = Path(folder)
+            if (real := here.resolve()) in seen:
+                names.clear()
+                continue
+            seen.add(real)
+            names[:] = sorted(name for name in names if is_data(PurePath(name)) and name != RECOVERED)
+            tops += [here / name for name in names if (here / name).is_symlink()]
+            yield from (here / name for name in files)
+
+
+def _refuse(error: OSError) -> None:
     """What cannot be listed is not empty."""
     raise error
 

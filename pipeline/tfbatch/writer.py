@@ -67,7 +67,8 @@ class PartWriter:
         self._waiting = []
         if self._parquet is not None:
             self._parquet.is_open = False  # else its destructor writes a footer
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder may be gone
+            self.path.unlink()
         with suppress(OSError):  # what is still in its buffer may be what did not fit on the disk
             self._file.close()
 
