@@ -22,13 +22,13 @@ from tfbatch.config import RunConfig
 from tfbatch.cutting import cut
 from tfbatch.device import find_device, open_session
 from tfbatch.errors import Interrupted
-from tfbatch.flow import read_lots
 from tfbatch.job import make_job
 from tfbatch.nvidia import allocate_pinned
 from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem, open_graph, run_options
 from tfbatch.pixels import normalised_levels
 from tfbatch.pooling import Pooling
 from tfbatch.session import GPU_CALLERS, Device, OutOfMemory
+from tfbatch.steps import read_lots
 from tfbatch.stop import Stop
 from tfbatch.tiny_graph import FLOAT, best_logits, describe, level_table, model, node, tensor
 from tfbatch.top import Top

@@ -8,12 +8,12 @@ import pytest
 from tfbatch.config import RunConfig
 from tfbatch.cutting import cut, firsts_first, padded, turn_by_turn
 from tfbatch.errors import BadInput
-from tfbatch.flow import WIDE, WINDOW, light_windows
 from tfbatch.job import make_job
 from tfbatch.plan import Plan, make_plan
 from tfbatch.reader import read_windows
 from tfbatch.room import Room
 from tfbatch.session import Device
+from tfbatch.steps import WIDE, WINDOW, light_windows
 
 
 def written(path: Path, rows: int, row_group: int) -> str:

@@ -15,7 +15,6 @@ from tfbatch import flow
 from tfbatch.batches import Feeds, Indices, Window, Work, divide, one_result_each
 from tfbatch.clock import Clock, Stage
 from tfbatch.config import RunConfig
-from tfbatch.flow import Step, complete, cut_windows, light_windows
 from tfbatch.job import Job, make_job
 from tfbatch.plan import Part
 from tfbatch.probe import Budget
@@ -24,6 +23,7 @@ from tfbatch.room import Room
 from tfbatch.scoring import Scoring
 from tfbatch.session import Device, Runtime, Session
 from tfbatch.stages import Lanes, after, meanwhile, overlap
+from tfbatch.steps import Step, complete, cut_windows, light_windows
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally
 
