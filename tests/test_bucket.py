@@ -17,9 +17,10 @@ from s3 import KEYS, S3, never_answer, slow_store
 from test_generated import tree, write_pictures
 from test_masked_im import PictureModel
 from tfbatch import errors
+from tfbatch.addresses import place_of, scheme_of
 from tfbatch.holder import is_gone, mark
 from tfbatch.lease import Lease
-from tfbatch.sources import find_sources, place_of, scheme_of
+from tfbatch.sources import find_sources
 
 
 def score(s3: S3, bundle: Path, *words: object, source: str = "in", to: str = "out") -> Finished:

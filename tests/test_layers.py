@@ -14,9 +14,11 @@ from tfbatch.tasks import load_task, task_names
 HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "tfbatch_export")
 LAYERS = [
     ["errors", "metaspace", "thrift", "clock", "nvidia", "framing", "child", "exchange", "results", "room"],
+    ["addresses"],
+    ["local_files", "stored_files"],
     ["protobuf", "stages", "manifest", "word_ends", "bar", "aws_credentials"],
     ["tiny_graph", "hashes", "durable"],
-    ["pooling"],
+    ["pooling", "excerpts"],
     ["signature", "mapped_weights", "processor"],
     ["candidates", "config", "config_file", "bundle", "machine", "stop", "sources", "holder", "pages"],
     ["plan", "storage", "lease", "signals", "scaled", "process", "spools", "object_store"],

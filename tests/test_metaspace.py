@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from text_checkpoints import TOKENIZERS, real_texts, roberta_tokenizer
 from tfbatch.bundle import Bundle
+from tfbatch.excerpts import PIECE
 from tfbatch.manifest import Manifest
 from tfbatch.metaspace import BLANK_BETWEEN_LETTERS, ends_words_at_blanks
-from tfbatch.tokenizer import PIECE, Tokenizer
+from tfbatch.tokenizer import Tokenizer
 from tfbatch.word_ends import find_word_end
 from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Rust
@@ -75,16 +76,16 @@ def test_a_prefix_gives_the_tokens_of_the_whole(made: tuple[Any, Tokenizer]) -> 
 def test_a_long_text_is_cut_before_it_is_tokenized(made: tuple[Any, Tokenizer]) -> None:
     _, tokenizer = made
     for words in ("good film ", "хороший фильм "):
-        assert len(tokenizer._prefix(words * 700_000, 512)) < 600
+        assert len(tokenizer._excerpts.prefix(words * 700_000, 512)) < 600
         assert len(tokenizer.encode([words * 700_000]).ids[0]) == LENGTH
 
 
 def test_a_text_in_pieces_gives_the_tokens_of_the_whole(made: tuple[Any, Tokenizer]) -> None:
     """Whatever the pieces: each end of a word is one."""
     reference, tokenizer = made
-    assert tokenizer._word_end is not None
+    assert tokenizer._excerpts._word_end is not None
     for text in random_texts(reference.all_special_tokens, 150, 60):
-        ends = [end.start() for end in tokenizer._word_end.finditer(text)]
+        ends = [end.start() for end in tokenizer._excerpts._word_end.finditer(text)]
         pieces = [text[start:stop] for start, stop in zip([0, *ends], [*ends, len(text)], strict=True)]
         ids = [one for piece in pieces for one in reference(piece, add_special_tokens=False)["input_ids"]]
         assert ids == reference(text, add_special_tokens=False)["input_ids"], repr(text)

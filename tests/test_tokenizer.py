@@ -5,7 +5,8 @@ import pytest
 from conftest import ROOT, WORDS
 from tfbatch.bundle import load_bundle
 from tfbatch.errors import UsageError
-from tfbatch.tokenizer import PIECE, Tokenizer, at_once
+from tfbatch.excerpts import PIECE
+from tfbatch.tokenizer import Tokenizer, at_once
 from tokenizers import Tokenizer as Rust
 
 
@@ -47,15 +48,15 @@ def test_a_prefix_gives_the_tokens_of_the_whole(max_length: int, text_bundle: Pa
 
 def test_a_ten_megabyte_text_is_cut_before_it_is_tokenized(text_bundle: Path) -> None:
     tokenizer = Tokenizer(load_bundle(text_bundle))
-    assert len(tokenizer._prefix("good film " * 1_000_000, 512)) < 600
-    assert len(tokenizer._prefix("电影" * 1_000_000, 512)) < 600
+    assert len(tokenizer._excerpts.prefix("good film " * 1_000_000, 512)) < 600
+    assert len(tokenizer._excerpts.prefix("电影" * 1_000_000, 512)) < 600
     assert len(tokenizer.encode(["good film " * 1_000_000]).ids[0]) == 64
 
 
 def test_the_real_tokenizer_is_known_to_keep_to_word_boundaries() -> None:
     bundle = load_bundle(ROOT / "models" / "sentiment")
     tokenizer = Tokenizer(bundle)
-    assert tokenizer._word_end is not None
+    assert tokenizer._excerpts._word_end is not None
 
 
 def test_texts_are_tokenized_few_at_a_time_as_they_would_be_alone(

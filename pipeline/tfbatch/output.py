@@ -24,6 +24,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tfbatch.addresses import scheme_of
 from tfbatch.claim import CONTACT_SHEET, DONE, SUCCESS, Claim, Record
 from tfbatch.contact_sheet import ContactSheet
 from tfbatch.drafts import Drafts, failing_as_output
@@ -33,7 +34,6 @@ from tfbatch.folder import Folder
 from tfbatch.image_files import ImageSink, are_there
 from tfbatch.joined import JoinedFile
 from tfbatch.plan import Part, Plan
-from tfbatch.sources import scheme_of
 from tfbatch.stages import overlap
 from tfbatch.storage import Storage, is_one_file
 

@@ -3,10 +3,11 @@
 from fnmatch import fnmatch
 from os.path import abspath
 
+from tfbatch.addresses import local_path, place_of, scheme_of
 from tfbatch.config import RunConfig
 from tfbatch.errors import OutputRefused, UsageError
 from tfbatch.plan import Plan
-from tfbatch.sources import input_folders, local_path, place_of, scheme_of
+from tfbatch.sources import input_folders
 from tfbatch.storage import is_one_file
 
 

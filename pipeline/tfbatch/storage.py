@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from tfbatch.sources import scheme_of
+from tfbatch.addresses import scheme_of
 
 STATE = "_tfbatch"  # the folder with all that is not output
 

@@ -13,10 +13,10 @@ import numpy as np
 from tfbatch.batches import Indices
 from tfbatch.bundle import Bundle
 from tfbatch.errors import BadConfiguration, UsageError, first_line
+from tfbatch.excerpts import PIECE, Excerpts
 from tfbatch.machine import available_threads
 from tfbatch.stages import overlap
 from tfbatch.tokens import Encoded, Frame, Ids, Tokens, first_holds_blank, ids_of, join, tokens_of
-from tfbatch.word_ends import find_run, find_word_end
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -26,9 +26,7 @@ CHARACTERS_PER_TOKEN = 8  # a first guess at how long a prefix must be
 AT_ONCE = 1 << 15  # characters a thread that are tokenized together: while they are, a token takes a hundred bytes
 MOST_AT_ONCE = 8 * AT_ONCE
 LOTS = 2  # of such texts that are on their way side by side
-PIECE = 1 << 16  # characters that are tokenized at once of a text that is wanted whole
 STRIDE = 128  # tokens that neighbouring windows share, or half of a window
-LONG = 1 << 14  # characters of a prefix from which on runs are shortened
 
 
 class Tokenizer:
@@ -57,8 +55,7 @@ class Tokenizer:
         reads_types = "token_type_ids" in bundle.manifest.inputs
         self._knows_one_type = reads_types and bundle.read_json("config.json").get("type_vocab_size") == 1
         self._has_types = bool(bundle.manifest.settings.get("token_types", True))
-        self._word_end = find_word_end(self._rust)
-        self._run = find_run(self._rust)
+        self._excerpts = Excerpts(self._rust)
         self._first_holds_blank = first_holds_blank(self._rust)
 
     def encode(self, texts: list[str]) -> Encoded:
@@ -79,7 +76,7 @@ class Tokenizer:
                 for one, piece, text in zip(found, pieces, some, strict=True)
             ]
 
-        for some_ids, some_cut in side_by_side(encode_few, [len(self._prefix(text, first)) for text in texts]):
+        for some_ids, some_cut in side_by_side(encode_few, [len(self._excerpts.prefix(text, first)) for text in texts]):
             ids += some_ids
             is_cut += some_cut
         return Encoded(ids=ids, types=None, is_cut=np.array(is_cut, bool))
@@ -104,7 +101,7 @@ class Tokenizer:
             ]
             return ids_of(found), [np.array(one.type_ids, np.int64) for one in found if self._has_types], cut
 
-        sizes = [[len(self._prefix(text, PIECE)) for text in texts] for texts in (firsts, seconds)]
+        sizes = [[len(self._excerpts.prefix(text, PIECE)) for text in texts] for texts in (firsts, seconds)]
         for some_ids, some_types, some_cut in side_by_side(encode_few, list(map(sum, zip(*sizes, strict=True)))):
             ids += some_ids
             types += some_types
@@ -125,7 +122,7 @@ class Tokenizer:
     def frame(self, first: str | None = None, *, second: str | None = None) -> Frame:
         """What stands around a text that is alone, or that comes after `first` or before `second`, which
         are not cut."""
-        left, right = ("a" if text is None else self._shorten(text) for text in (first, second))
+        left, right = ("a" if text is None else self._excerpts.shorten(text) for text in (first, second))
         with self._whole():
             found = self._rust.encode("a") if first is None and second is None else self._rust.encode(left, right)
         places = np.flatnonzero([part == (first is not None) for part in found.sequence_ids])
@@ -143,7 +140,7 @@ class Tokenizer:
 
     def read(self, texts: list[str]) -> list[Tokens]:
         """All tokens of each text."""
-        pieces = [(index, *piece) for index, text in enumerate(texts) for piece in self._pieces(text)]
+        pieces = [(index, *piece) for index, text in enumerate(texts) for piece in self._excerpts.pieces(text)]
         parts: list[list[Tokens]] = [[] for _ in texts]
 
         def read_few(few: slice) -> list[tuple[int, Tokens]]:
@@ -201,25 +198,16 @@ class Tokenizer:
         """A token as a text of its own."""
         return self._rust.decode([int(token)], skip_special_tokens=False)
 
-    def _pieces(self, text: str) -> Iterator[tuple[int, str]]:
-        """A text in pieces that can be tokenized one by one, each with where it begins."""
-        start = 0
-        while start < len(text):
-            end = self._word_end.search(text, start + PIECE) if self._word_end and len(text) - start > PIECE else None
-            stop = end.start() if end else len(text)
-            yield start, text[start:stop]
-            start = stop
-
     def _encode_far_enough(self, texts: list[str]) -> "tuple[list[str], list[Encoding]]":
         """A prefix of each text that fills an input by itself, or all of it, and its tokens."""
         characters = CHARACTERS_PER_TOKEN * self.max_length
-        pieces = [self._prefix(text, characters) for text in texts]
+        pieces = [self._excerpts.prefix(text, characters) for text in texts]
         found = self._encode(pieces)
         for index, text in enumerate(texts):
             longer = characters
             while len(pieces[index]) < len(text) and len(found[index]) < self.max_length:
                 longer *= 4
-                pieces[index] = self._prefix(text, longer)
+                pieces[index] = self._excerpts.prefix(text, longer)
                 found[index] = self._encode([pieces[index]])[0]
         return pieces, found
 
@@ -228,8 +216,7 @@ class Tokenizer:
         return self._encode_far_enough([text])[0][0] if len(text) > PIECE else text
 
     def _encode(self, pieces: list[str]) -> "list[Encoding]":
-        shortened = [self._shorten(piece) for piece in pieces]
-        return self._rust.encode_batch_fast(shortened)
+        return self._rust.encode_batch_fast(list(map(self._excerpts.shorten, pieces)))
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
@@ -239,17 +226,6 @@ class Tokenizer:
             yield
         finally:
             self._rust.enable_truncation(self.max_length)
-
-    def _prefix(self, text: str, characters: int) -> str:
-        """The text up to the first end of a word at or after so many characters."""
-        if self._word_end is None or len(text) <= 2 * characters:
-            return text
-        end = self._word_end.search(text, characters)
-        return text[: end.start()] if end else text
-
-    def _shorten(self, text: str) -> str:
-        """The text without what `find_run` proves to add no token."""
-        return text if self._run is None or len(text) <= LONG else self._run.sub(r"\1\2", text)
 
 
 def side_by_side(encode: Callable[[slice], Made], sizes: list[int]) -> Iterator[Made]:

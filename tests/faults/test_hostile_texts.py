@@ -130,7 +130,7 @@ def test_token_ids_are_those_of_the_whole_text(make: object, text_bundle: Path, 
     whole.enable_truncation(16)
     for text, ids, encoding in zip(texts, tokenizer.encode(texts).ids, whole.encode_batch(texts), strict=True):
         assert ids.tolist() == encoding.ids, repr(text[:200])
-    shorter = sum(len(tokenizer._prefix(text, 8 * 16)) < len(text) for text in texts)
+    shorter = sum(len(tokenizer._excerpts.prefix(text, 8 * 16)) < len(text) for text in texts)
     print(f"{make.__name__}: {shorter:,} of {STRINGS:,} texts cut first")
     assert shorter > STRINGS / 10
 
