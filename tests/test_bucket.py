@@ -1,7 +1,9 @@
 """From object store to object store: a real server, the real command line."""
 
+import fcntl
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -335,6 +337,28 @@ def test_addresses_are_told_from_paths() -> None:
     assert place_of("file:///tmp/../a") == Path("/a")
     with pytest.raises(errors.UsageError, match="ftp://a"):
         scheme_of("ftp://a")
+
+
+@pytest.mark.parametrize("moment", ["open", "flock"])
+def test_a_spool_that_is_taken_for_one_left_before_it_is_held_is_made_anew(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tfbatch.spools import make_spool, new_spool
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    spool = new_spool("s3://bucket/out")
+    module = os if moment == "open" else fcntl
+    call, times = getattr(module, moment), iter([True])
+
+    def taken(*arguments: Any) -> Any:
+        if next(times, False):
+            spool.rmdir()
+        return call(*arguments)
+
+    monkeypatch.setattr(module, moment, taken)
+    held = make_spool(spool)
+    assert os.path.samestat(os.fstat(held), spool.stat())
+    os.close(held)
 
 
 def test_each_process_has_a_spool_of_its_own_and_removes_what_the_dead_have_left(

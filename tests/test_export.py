@@ -26,6 +26,7 @@ from tfbatch.errors import (
 from tfbatch.tasks import task_names
 from tfbatch_export import graphs as graphs_module
 from tfbatch_export.checkpoint import find_checkpoint, load_model
+from tfbatch_export.checkpoint_files import check_files
 from tfbatch_export.destination import move_in
 from tfbatch_export.export import ExportConfig, export
 from tfbatch_export.families import family_names, load_family, tasks_of
@@ -329,16 +330,18 @@ def test_a_checkpoint_that_is_broken_or_lies_elsewhere_too_is_refused_without_a_
         ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         ("model.safetensors", weights[:1000], "cannot be loaded: "),
         ("tokenizer.json", b"{}", "cannot be loaded: "),
-        (
-            "model.safetensors.index.json", b'{"weight_map": {"a": "../elsewhere.safetensors"}}',
-            "do not lie beside it in .*: ../elsewhere.safetensors",
-        ),
-    ]  # fmt: skip
+    ]
     for place, (name, content, reason) in enumerate(changes):
         folder = copy_bundle(text_checkpoint, tmp_path / str(place))
         (folder / name).write_bytes(content)
         with pytest.raises(BadConfiguration, match=reason):
             export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
+    folder = copy_bundle(text_checkpoint, tmp_path / "pieces")
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../elsewhere.safetensors"}}')
+    check_files(folder, "whole, with an index that is left from before")
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    with pytest.raises(BadConfiguration, match=r"do not lie beside it in .*: \.\./elsewhere\.safetensors"):
+        export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
     folder = copy_bundle(text_checkpoint, tmp_path / "labels")
     change_json(folder / "config.json", id2label={"0": "a", "1": "b"}, label2id={"a": 0, "b": 1})
     with pytest.raises(BadConfiguration, match="cannot be loaded: .*mismatch"):

@@ -1,4 +1,4 @@
-"""What the command asks of the C library before Arrow is there."""
+"""What the command changes about its own process before it begins."""
 
 import ctypes
 import re
@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import tfbatch_env
 
-pytestmark = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")
+for_glibc = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")
 POOL = """
 from tfbatch.process import settle_heap
 settle_heap()
@@ -38,8 +38,6 @@ process.settle_heap()
 block = bytearray(500_000)
 ctypes.CDLL(None).malloc_stats()
 """
-
-
 CLOSED = """
 import os
 for number in (0, 2):
@@ -57,6 +55,7 @@ def test_no_file_takes_the_place_of_a_standard_one_that_is_closed() -> None:
     assert done.stdout.split() == ["/dev/null", "/dev/null", "True", "True"], "workers too"
 
 
+@for_glibc
 @pytest.mark.parametrize(("chosen", "found"), [({}, "system"), ({"ARROW_DEFAULT_MEMORY_POOL": "mimalloc"}, "mimalloc")])
 def test_arrow_keeps_no_memory_of_its_own_unless_its_user_wants_it(chosen: dict[str, str], found: str) -> None:
     environment = tfbatch_env(chosen)
@@ -66,6 +65,7 @@ def test_arrow_keeps_no_memory_of_its_own_unless_its_user_wants_it(chosen: dict[
     assert done.stdout.strip() == found
 
 
+@for_glibc
 def test_the_command_asks_before_it_imports_arrow() -> None:
     """Afterwards Arrow has its pool."""
     words = "import sys, tfbatch.cli, tfbatch.machine; print('pyarrow' in sys.modules)"
@@ -75,6 +75,7 @@ def test_the_command_asks_before_it_imports_arrow() -> None:
     assert done.stdout.strip() == "False"
 
 
+@for_glibc
 @pytest.mark.parametrize("processors", [2, 16])
 def test_threads_share_one_heap_on_a_small_machine_alone(processors: int) -> None:
     words = [sys.executable, "-c", HEAPS, str(processors)]
@@ -82,6 +83,7 @@ def test_threads_share_one_heap_on_a_small_machine_alone(processors: int) -> Non
     assert (done.stderr.count("Arena ") == 1) == (processors == 2)
 
 
+@for_glibc
 def test_the_outputs_of_a_batch_are_kept_out_of_a_heap_that_all_threads_share() -> None:
     def blocks(processors: int) -> int:
         words = [sys.executable, "-c", BLOCK, str(processors)]

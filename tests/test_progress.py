@@ -99,3 +99,13 @@ def test_a_last_line_that_nobody_has_asked_for_is_told_of_too(reviews: Path, tex
     command = ["bash", "-c", 'exec "$@" >&-', "bash", sys.executable, "-m", "tfbatch.cli", *map(str, words)]
     done = subprocess.run(command, env=tfbatch_env(), stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, "standard output cannot be written" in done.stderr) == (74, True), done.stderr
+
+
+@pytest.mark.parametrize("words", [["tasks"], ["doctor"], ["inspect", "BUNDLE"]])
+def test_what_other_commands_say_is_said_or_told_of(words: list[str], text_bundle: Path) -> None:
+    words = [str(text_bundle) if word == "BUNDLE" else word for word in words]
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "tfbatch.cli", *words]
+        done = subprocess.run(command, env=tfbatch_env(), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 74
+    assert done.stderr.endswith("tfbatch: standard output cannot be written: No space left on device\n")

@@ -9,7 +9,8 @@ from tfbatch.errors import BadConfiguration, first_line
 from tfbatch.pooling import read_json
 
 CONFIGURATIONS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
-INDEX = "model.safetensors.index.json"  # where weights are in several files
+WHOLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"  # where weights are in several files, and read where there is no other
 POINTER = b"version https://git-lfs"
 
 
@@ -43,7 +44,8 @@ def check_weights(folder: Path, name: str) -> None:
         with file.open("rb") as opened:
             if opened.read(len(POINTER)) == POINTER:
                 raise BadConfiguration(f"{file} is a pointer of Git LFS, not the weights: `git lfs pull` fetches them")
-    places = read_names(folder / INDEX).get("weight_map") if (folder / INDEX).is_file() else None
+    is_split = (folder / INDEX).is_file() and not (folder / WHOLE).is_file()
+    places = read_names(folder / INDEX).get("weight_map") if is_split else None
     named = {str(place) for place in places.values()} if isinstance(places, dict) else set()
     if missing := sorted(named - set(weight_files(folder))):
         raise BadConfiguration(f"{INDEX} names weights that do not lie beside it in {name}: {', '.join(missing)}")

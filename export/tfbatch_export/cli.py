@@ -1,6 +1,5 @@
 """The commands of the export stage; `tfbatch.cli` loads them when they are called."""
 
-import json
 import signal
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from tfbatch.inspection import inspect_graphs
 from tfbatch.listing import graph_parts, show_parts
 from tfbatch.manifest import Graph
 from tfbatch.run_command import read_labels
+from tfbatch.standard_output import say
 from tfbatch.tasks import task_names
 
 from tfbatch_export.export import ExportConfig
@@ -110,4 +110,4 @@ def report(bundle: Bundle, status: str, started: float, **more: Any) -> None:
         "seconds": round(time.monotonic() - started, 1),
         **more,
     }
-    click.echo(json.dumps(result, ensure_ascii=False))
+    say(result)

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,7 @@ from tfbatch.config import RunConfig, option_of
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, TfbatchError, UsageError
 from tfbatch.process import keep_standard_files
 from tfbatch.run_command import report_asked_for, run
+from tfbatch.standard_output import put, say
 
 EXPORT_PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxscript")
 
@@ -46,14 +48,12 @@ cli.add_command(run)
 @cli.command()
 def doctor() -> None:
     """Say what this machine has: devices are tried, and what does not work is explained."""
-    import json
-
     from tfbatch.doctor import describe, examine
 
     facts = examine()
     for line in describe(facts):
         click.echo(line, err=True)
-    click.echo(json.dumps({"status": "works" if facts["works"] else "nothing works", **facts}, ensure_ascii=False))
+    say({"status": "works" if facts["works"] else "nothing works", **facts})
     if not facts["works"]:
         sys.exit(DeviceUnavailable.exit_code)
 
@@ -69,7 +69,6 @@ def inspect(paths: tuple[str, ...], bundle: Path | None) -> None:
     """
     from tfbatch.inspection import inspect as find_out
     from tfbatch.listing import show
-    from tfbatch.report import say
 
     found = find_out(paths, bundle)
     show(found)
@@ -79,17 +78,24 @@ def inspect(paths: tuple[str, ...], bundle: Path | None) -> None:
 @cli.command()
 def tasks() -> None:
     """List the tasks: the column they read, the columns they add."""
-    from tfbatch.tasks import load_task, task_names
+    from tfbatch.tasks import task_names
 
-    for name in task_names():
-        task = load_task(name)
-        click.echo(f"{name}\n  reads {task.kind}, default model: {task.default_model or 'none'}")
-        always = task.columns(RunConfig(inputs=())).names
-        for field in task.columns(RunConfig(inputs=(), top_k=1, threshold=0.5, keep_mask=True)):
-            asked = "" if field.name in always else " (where asked for)"
-            click.echo(f"  adds {field.name}: {field.type}{asked}")
-        click.echo("  adds error: string")
-        click.echo(f"  options: {', '.join(map(option_of, task.options))}")
+    put("\n".join(line for name in task_names() for line in lines_of(name)))
+
+
+def lines_of(name: str) -> Iterator[str]:
+    """What a task reads, adds and can be asked for."""
+    from tfbatch.tasks import load_task
+
+    task = load_task(name)
+    yield name
+    yield f"  reads {task.kind}, default model: {task.default_model or 'none'}"
+    always = task.columns(RunConfig(inputs=())).names
+    for field in task.columns(RunConfig(inputs=(), top_k=1, threshold=0.5, keep_mask=True)):
+        asked = "" if field.name in always else " (where asked for)"
+        yield f"  adds {field.name}: {field.type}{asked}"
+    yield "  adds error: string"
+    yield f"  options: {', '.join(map(option_of, task.options))}"
 
 
 def main() -> None:

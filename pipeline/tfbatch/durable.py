@@ -1,4 +1,5 @@
-"""What outlives a crash: small files that are there whole or not at all, and names in folders."""
+"""What outlives a crash: small files that are there whole or not at all, and names in folders; and whether a name is
+still that of what it was."""
 
 import json
 import os
@@ -50,3 +51,11 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return False

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tfbatch.durable import make_folder, replace_file, sync_folder
+from tfbatch.durable import is_at, make_folder, replace_file, sync_folder
 from tfbatch.errors import OutputRefused, TryAgain
 from tfbatch.hashes import sha256
 from tfbatch.holder import describe
@@ -135,14 +135,6 @@ class Folder:
             raise TryAgain(f"output {self.name} is being written by {holder or 'another process'}") from None
         os.ftruncate(self._lock, 0)
         os.write(self._lock, f"{describe()}\n".encode())
-
-
-def is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file is the one at a path."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except (FileNotFoundError, NotADirectoryError):
-        return False
 
 
 def raise_unless_missing(error: OSError) -> None:

@@ -1,9 +1,7 @@
 """What a scheduler reads of a run: the exit code, the last line of standard output, and a metrics
 file. All three are made of one record, and none holds the content of a cell."""
 
-import errno
 import faulthandler
-import json
 import os
 import signal
 import sys
@@ -17,13 +15,12 @@ from threading import RLock
 from types import FrameType
 from typing import NoReturn
 
-import click
-
 from tfbatch.claim import Record
 from tfbatch.durable import replace_file
 from tfbatch.errors import OutputFailed, TfbatchError, TryAgain, UsageError, first_line
 from tfbatch.progress import log, tell
 from tfbatch.sources import SHORT
+from tfbatch.standard_output import say
 from tfbatch.tally import Tally, so_far
 
 NO_THREAD = "can't start new thread"  # as Python says it
@@ -82,9 +79,9 @@ class Report:
         self._said = 0
         try:
             say(result)
-        except OSError as error:
+        except OutputFailed as error:
             done = "" if result["status"] == "planned" else "the output is finished, but "
-            raise OutputFailed(f"{done}standard output cannot be written: {error.strerror}") from error
+            raise OutputFailed(f"{done}{error}") from error
 
     def failed(self, exit_code: int, reason: str) -> None:
         """Say why not."""
@@ -97,7 +94,7 @@ class Report:
             except OSError as error:
                 self._log(exit_code, f"--metrics-file {self.metrics_file} cannot be written: {error.strerror}")
         self._said = exit_code
-        with suppress(OSError):
+        with suppress(OutputFailed):
             say(result)
 
     def say_stacks(self) -> None:
@@ -125,22 +122,6 @@ class Report:
             log("error", reason, exit_code=exit_code)
         else:
             tell(f"tfbatch: {reason}")
-
-
-def say(result: Record) -> None:
-    """The last line of standard output.
-
-    Raises:
-        OSError: it cannot be written, and is not tried again when the process ends, whose exit code that would change.
-    """
-    if sys.stdout is None:  # it was closed when this process began
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-    try:
-        click.echo(json.dumps(result, ensure_ascii=False))
-    except OSError:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 -- a device
-            os.dup2(nowhere.fileno(), 1)
-        raise
 
 
 def what_failed(error: Exception) -> tuple[int, str]:

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+from tfbatch.durable import is_at
+
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -20,10 +22,14 @@ def new_spool(address: str) -> Path:
 
 def make_spool(spool: Path) -> int:
     """Make such a folder; what is returned keeps it from being removed as long as it is open."""
-    spool.mkdir(mode=0o700)
-    held = os.open(spool, FOLDER)
-    fcntl.flock(held, fcntl.LOCK_EX)
-    return held
+    while True:
+        spool.mkdir(mode=0o700)
+        with suppress(FileNotFoundError):  # taken for one that is left, before it was held
+            held = os.open(spool, FOLDER)
+            fcntl.flock(held, fcntl.LOCK_EX)
+            if is_at(held, spool):
+                return held
+            os.close(held)
 
 
 def remove_left(address: str) -> None:

@@ -1,0 +1,38 @@
+"""Standard output, which programs read: what a command says there is said, or the command fails."""
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from tfbatch.errors import OutputFailed
+
+
+def say(result: Mapping[str, Any]) -> None:
+    """The last line: a JSON object.
+
+    Raises:
+        OutputFailed: it cannot be written.
+    """
+    put(json.dumps(result, ensure_ascii=False))
+
+
+def put(text: str) -> None:
+    """Write lines.
+
+    Raises:
+        OutputFailed: they cannot be written, and are not tried again when the process ends, whose exit code that
+            would change.
+    """
+    try:
+        if sys.stdout is None:  # it was closed when this process began
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        click.echo(text)
+    except OSError as error:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 -- a device
+            os.dup2(nowhere.fileno(), 1)
+        raise OutputFailed(f"standard output cannot be written: {error.strerror}") from error
