@@ -106,7 +106,7 @@ def test_a_family_and_task_passes_in_half_precision(
     graph = ir.load(path / half.file).graph
     assert {value.dtype for value in (*graph.inputs, *graph.outputs)} & {FLOAT, HALF} == {FLOAT}
     weights = {whether: bytes_of_weights(path / file.file, whether) for whether, file in ((FLOAT, whole), (HALF, half))}
-    assert 0.95 < 2 * weights[HALF] / weights[FLOAT] <= 1
+    assert 0.95 < 2 * weights[HALF] / weights[FLOAT] < 1.01, "equal biases, here zeros, are not one where they are cut"
     assert {node.name for node in graph} >= set(half.kept_in_fp32)
     for node in graph:
         if node.name in half.kept_in_fp32:
