@@ -3,11 +3,13 @@
 Nothing but a bundle is ever replaced, and the old one is removed when the new one is in its place, not before.
 """
 
+import errno
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tfbatch.bundle import is_plain_file
@@ -16,6 +18,8 @@ from tfbatch.errors import OutputFailed, OutputRefused
 from tfbatch.manifest import MANIFEST
 
 ASIDE = ".old"  # ends the name of the folder that an old bundle waits in, which a process that is killed leaves
+
+OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # errors of writing
 
 
 def real_path(path: Path) -> Path:
@@ -62,17 +66,26 @@ def named_files(place: Path) -> set[str]:
         ) from None
 
 
-def scratch_folder(place: Path) -> tempfile.TemporaryDirectory[str]:
-    """A folder beside a bundle's, on the same disk, to make it in.
+@contextmanager
+def scratch_folder(place: Path) -> Iterator[Path]:
+    """A folder beside a bundle's, on the same disk, to make it in; it goes with what is left in it.
 
     Raises:
         OutputRefused: there can be none.
+        OutputFailed: the disk is full or fails while there is one.
     """
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent)
+        scratch = tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent)
     except OSError as error:
         raise OutputRefused(f"no bundle can be made beside {place}: {error}") from error
+    with scratch as folder:
+        try:
+            yield Path(folder)
+        except OSError as error:
+            if error.errno not in OF_DISKS:
+                raise
+            raise OutputFailed(f"the bundle cannot be made beside {place}: {error.strerror}") from error
 
 
 def move_in(folder: Path, place: Path, aside: Path) -> None:

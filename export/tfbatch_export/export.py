@@ -76,7 +76,7 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
         ExportNotVerified: the graph is not fused as it should be, or is not equal to PyTorch.
         NoInput, BadConfiguration, UsageError: the checkpoint cannot be exported.
         OutputRefused: there is something at the bundle's path.
-        OutputFailed: the bundle cannot be put there.
+        OutputFailed: the bundle cannot be made or put there.
     """
     refuse_samples(config)
     place = real_path(config.output)
@@ -92,11 +92,11 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
     say(f"loading {checkpoint.name} for {task}")
     model = load_model(checkpoint, task, family)
     with scratch_folder(place) as scratch:
-        folder = Path(scratch) / "bundle"
+        folder = scratch / "bundle"
         folder.mkdir()
         draft = write_preprocessor(folder, checkpoint, family, model, task)
         say("tracing and fusing")
-        fused = Path(scratch) / "fused.onnx"
+        fused = scratch / "fused.onnx"
         _, expected = write_graph(fused, family, model)
         say("computing with PyTorch")
         samples = gather_samples(config, family, model, Bundle(path=folder, manifest=draft))

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import run_tfbatch
 
 from faults.jobs import Job, Trial, check_output, make_job, snapshot, write_texts
 from faults.mounts import mounted, remount
@@ -64,6 +65,16 @@ def test_a_full_disk_costs_the_part_that_did_not_fit(server: Server, text_bundle
             assert not list((trial.out / "_tfbatch" / "tmp").iterdir())
             remount(trial.out, "size=16m")
             trial.finish()
+
+
+def test_a_disk_that_is_full_while_a_bundle_is_made_is_said_and_left_as_it_was(
+    text_checkpoint: Path, place: Path
+) -> None:
+    place.mkdir(exist_ok=True)
+    with mounted(place, "-t", "tmpfs", "-o", "size=100k", "none"):
+        done = run_tfbatch("export", text_checkpoint, "-o", place / "bundle")
+        assert (done.code, "No space left on device" in done.err.splitlines()[-1]) == (74, True), done.err
+        assert not list(place.iterdir())
 
 
 def test_a_folder_that_cannot_be_written_is_refused_and_left_alone(trial: Trial) -> None:
