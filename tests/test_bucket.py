@@ -455,7 +455,36 @@ def test_nothing_is_deleted_that_is_held_no_more(s3: S3, tmp_path: Path, monkeyp
     assert {name: s3.get(name) for name in s3.names()} == before
 
 
+def test_objects_that_are_deleted_one_by_one_are_asked_for_one_by_one(
+    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from obstore.exceptions import GenericError
+    from tfbatch import bucket
+
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    for number in range(5):
+        s3.put(f"out/images/part/{number}.png", b"another run's")
+    delete, answers = bucket.obstore.delete, iter([True, True, True])
+
+    def ask() -> None:
+        if not next(answers, False):
+            raise errors.TryAgain("another's")
+
+    def one_by_one(store: Any, names: str | list[str]) -> None:
+        if isinstance(names, list):
+            raise GenericError("no lists")
+        delete(store, names)
+
+    worker = bucket.Bucket(f"s3://{s3.bucket}/out")
+    worker.join(tmp_path / "worker-0", ask)
+    monkeypatch.setattr(bucket.obstore, "delete", one_by_one)
+    with pytest.raises(errors.TryAgain):
+        worker.remove("images")
+    assert len(s3.names()) == 4, "asked for all, for `images`, and for its first picture"
+
+
 def test_variables_of_connections_count_as_ever(s3: S3, reviews: Path, text_bundle: Path) -> None:
-    env = {**KEYS, "AWS_ENDPOINT": s3.url, "AWS_ALLOW_HTTP": "true"}
+    env = {**KEYS, "AWS_ENDPOINT": s3.url, "AWS_ALLOW_HTTP": "true", "AWS_PROXY_URL": "", "AWS_READ_TIMEOUT": ""}
     done = run_tfbatch("run", reviews, "-m", text_bundle, "-o", f"s3://{s3.bucket}/out", env=env)
     assert done.code == 0, done.err

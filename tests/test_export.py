@@ -536,6 +536,12 @@ def test_the_old_bundle_comes_back_where_the_new_one_cannot_be_put(
             raise SystemExit(143)
         return target
 
+    def be_ended_late(path: Path, target: Path) -> Path:
+        rename(path, target)
+        if path.name == "new":
+            raise SystemExit(143)
+        return target
+
     for disturbed, error in ((fail, OutputFailed), (be_ended, SystemExit)):
         with monkeypatch.context() as patch:
             patch.setattr(Path, "rename", disturbed)
@@ -543,6 +549,10 @@ def test_the_old_bundle_comes_back_where_the_new_one_cannot_be_put(
                 move_in(tmp_path / "new", tmp_path / "place", tmp_path / "aside")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "place"]
         assert (tmp_path / "place" / "model.onnx").read_text() == "new"
+    monkeypatch.setattr(Path, "rename", be_ended_late)
+    with pytest.raises(SystemExit):
+        move_in(tmp_path / "new", tmp_path / "place", tmp_path / "aside")
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]
 
 
 @pytest.mark.parametrize(("name", "task"), [(name, task) for name in family_names() for task in tasks_of(name)])

@@ -14,7 +14,7 @@ from tfbatch.tasks import load_task, task_names
 HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "tfbatch_export")
 LAYERS = [
     ["errors", "metaspace", "thrift", "clock", "nvidia", "framing", "child", "exchange", "results", "room"],
-    ["addresses", "standard_output"],
+    ["addresses", "standard_streams"],
     ["local_files", "stored_files"],
     ["protobuf", "stages", "manifest", "word_ends", "bar", "aws_credentials"],
     ["tiny_graph", "hashes", "durable"],

@@ -238,3 +238,19 @@ def test_a_part_that_is_under_way_in_an_output_that_goes_away_is_to_be_tried_aga
     with pytest.raises(TryAgain, match="was removed or moved"):
         output.append(part, rows.slice(10), 0)
     output.close()
+
+
+def test_a_file_whose_parts_go_away_before_they_are_joined_is_to_be_tried_again(
+    reviews: Path, text_bundle: Path, tmp_path: Path
+) -> None:
+    job = make_job(RunConfig(inputs=(str(reviews),), bundle=text_bundle, output=str(tmp_path / "out.parquet")))
+    output = output_of(job, Stop())
+    output.open(overwrite=False)
+    (part,) = job.plan.parts
+    rows = pa.Table.from_arrays([pa.nulls(part.rows, field.type) for field in job.schema], schema=job.schema)
+    record = output.append(part, rows, 0)
+    assert record is not None
+    (tmp_path / "out.parquet.tfbatch").rename(tmp_path / "moved")
+    with pytest.raises(TryAgain, match="was removed or moved"):
+        output.finish({part: record}, {})
+    output.close()

@@ -44,7 +44,7 @@ def test_either_label_of_a_tie_is_right() -> None:
 def test_of_lone_numbers_the_error_counts_as_a_share_of_what_they_are_spread_by() -> None:
     """A cosine of (x, 1) and (y, 1) was 0.99 and more of any two small numbers."""
     reference = np.linspace(4.9, 5.1, 100, dtype=np.float32)[:, None]
-    spread = spread_of([reference[:30], reference[30:]])
+    spread = spread_of([reference[:30], reference[30:]], "int8")
     least = REAL["int8"].cosine
     for found, is_near in (
         (reference, True),
@@ -57,15 +57,16 @@ def test_of_lone_numbers_the_error_counts_as_a_share_of_what_they_are_spread_by(
         figures = compare(found, reference, labels=True, spread=spread)
         assert (figures["cosine"] >= least) is is_near
         assert "label_agreement" not in figures
-    assert spread_of([reference[:1]]) == pytest.approx(4.9)
-    assert spread_of([LOGITS]) == 1
+    assert spread_of([reference[:1]], "int8") == pytest.approx(4.9)
+    assert spread_of([LOGITS], "fp16") == 1
 
 
 def test_of_next_to_equal_numbers_the_rounding_of_fp16_is_no_error() -> None:
     reference = np.full((32, 1), 7.3, np.float32) + np.linspace(0, 1e-4, 32, dtype=np.float32)[:, None]
     rounded = reference.astype(np.float16).astype(np.float32)
-    figures = compare(rounded, reference, labels=True, spread=spread_of([reference]))
+    figures = compare(rounded, reference, labels=True, spread=spread_of([reference], "fp16"))
     assert figures["cosine"] >= REAL["fp16"].cosine
+    assert spread_of([reference], "int8") == pytest.approx(reference.std(), rel=1e-3)
 
 
 def test_labels_that_do_not_exclude_each_other_are_compared_one_by_one() -> None:

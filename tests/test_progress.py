@@ -101,6 +101,17 @@ def test_a_last_line_that_nobody_has_asked_for_is_told_of_too(reviews: Path, tex
     assert (done.returncode, "standard output cannot be written" in done.stderr) == (74, True), done.stderr
 
 
+@pytest.mark.parametrize(("words", "code"), [(["doctor"], 0), (["inspect", "BUNDLE"], 0), (["inspect", "nowhere"], 66)])
+@pytest.mark.parametrize("stream", ["2>/dev/full", "2>&-"])
+def test_commands_do_their_work_whoever_hears_of_it(
+    stream: str, words: list[str], code: int, text_bundle: Path
+) -> None:
+    words = [str(text_bundle) if word == "BUNDLE" else word for word in words]
+    command = ["bash", "-c", f'exec "$@" {stream}', "bash", sys.executable, "-m", "tfbatch.cli", *words]
+    done = subprocess.run(command, env=tfbatch_env(), stdout=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, bool(done.stdout)) == (code, code == 0)
+
+
 @pytest.mark.parametrize("words", [["tasks"], ["doctor"], ["inspect", "BUNDLE"]])
 def test_what_other_commands_say_is_said_or_told_of(words: list[str], text_bundle: Path) -> None:
     words = [str(text_bundle) if word == "BUNDLE" else word for word in words]

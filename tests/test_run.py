@@ -219,11 +219,13 @@ def test_a_setting_of_the_wrong_kind_in_a_file_is_refused(setting: str, wanted: 
     assert done.result["exit_code"] == 78
 
 
-def test_a_setting_of_the_wrong_kind_is_told_of_as_the_others_ask(tmp_path: Path) -> None:
-    (tmp_path / "night.toml").write_text('top-k = 1.7\nlog-format = "json"\nmetrics-file = "night.prom"\n')
-    done = run_tfbatch("run", "in.parquet", "--config", "night.toml", cwd=tmp_path)
-    assert (done.code, "top-k to 1.7" in json.loads(done.err)["message"]) == (78, True)
-    assert 'tfbatch_exit_code{run="night"} 78' in (tmp_path / "night.prom").read_text()
+def test_a_setting_that_is_none_or_of_the_wrong_kind_is_told_of_as_the_others_ask(tmp_path: Path) -> None:
+    for setting, said in (("top-k = 1.7", "top-k to 1.7"), ("top-p = 1", "no such setting: top_p")):
+        (tmp_path / "night.toml").write_text(f'{setting}\nlog-format = "json"\nmetrics-file = "night.prom"\n')
+        done = run_tfbatch("run", "in.parquet", "--config", "night.toml", cwd=tmp_path)
+        assert (done.code, said in json.loads(done.err)["message"]) == (78, True), done.err
+        assert 'tfbatch_exit_code{run="night"} 78' in (tmp_path / "night.prom").read_text()
+        (tmp_path / "night.prom").unlink()
 
 
 def test_columns_are_kept_whatever_their_names_hold(text_bundle: Path, tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import write_reviews
-from tfbatch.errors import BadInput, TryAgain
+from tfbatch.config import RunConfig
+from tfbatch.errors import BadInput, NoInput, OutputRefused, TryAgain
+from tfbatch.output_choice import choose_output
 from tfbatch.plan import declared_features, make_plan
 from tfbatch.report import what_failed
 from tfbatch.sources import find_sources, hive_folders, unreadable
@@ -67,16 +70,19 @@ def test_a_machine_that_is_short_of_processes_is_to_be_tried_again(error: Except
     assert what_failed(OSError(errno.EIO, "broken"))[0] == 1
 
 
-def test_a_file_is_in_its_own_hive_folder_whatever_links_lead_to_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [["in"], ["in/*"], ["in/**/*.parquet"], ["in/*/*.parquet"], ["in/**"], ["in/**/"]])
+def test_a_file_is_in_its_own_hive_folder_whatever_links_lead_to_it(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for day in (1, 2):
         (tmp_path / f"in/day={day}").mkdir(parents=True)
         (tmp_path / f"in/day={day}/a.parquet").write_bytes(b"x")
     (tmp_path / "in/current").symlink_to("day=2")
     (tmp_path / "in/day=1/next").symlink_to("../day=2")
     (tmp_path / "in/day=1/0.parquet").symlink_to("../day=2/a.parquet")
-    found = find_sources((str(tmp_path / "in"),))
-    names = [source.path.removeprefix(f"{tmp_path}/") for source in found]
-    assert names == ["in/day=1/a.parquet", "in/day=2/a.parquet"]
+    found = find_sources(tuple(words))
+    assert [source.path for source in found] == ["in/day=1/a.parquet", "in/day=2/a.parquet"]
 
 
 def test_folders_that_are_linked_to_one_another_are_walked_once_each(tmp_path: Path) -> None:
@@ -86,8 +92,48 @@ def test_folders_that_are_linked_to_one_another_are_walked_once_each(tmp_path: P
         (tmp_path / name / "rows.parquet").write_bytes(b"x")
         for other in set(names) - {name}:
             (tmp_path / name / f"to-{other}").symlink_to(f"../{other}")
-    assert len(find_sources((str(tmp_path),))) == len(names)
-    assert len(find_sources((str(tmp_path / "a"),))) == len(names)
+    for text in (tmp_path, tmp_path / "a", f"{tmp_path}/**/*.parquet", f"{tmp_path}/**", f"{tmp_path}/**/rows.parquet"):
+        assert len(find_sources((str(text),))) == len(names)
+
+
+def test_a_link_to_what_it_lies_in_is_not_followed(tmp_path: Path) -> None:
+    for day in (1, 2):
+        (tmp_path / f"data/day={day}").mkdir(parents=True)
+        (tmp_path / f"data/day={day}/a.parquet").write_bytes(b"x")
+    (tmp_path / "data/day=1/up").symlink_to("..")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/x").symlink_to("../data/day=1")
+    (tmp_path / "in/_y").symlink_to("../data/day=2")
+    assert [source.path for source in find_sources((f"{tmp_path}/in",))] == [f"{tmp_path}/in/x/a.parquet"]
+    (tmp_path / "in/z").symlink_to("../data/day=2")
+    paths = [f"{tmp_path}/in/x/a.parquet", f"{tmp_path}/in/z/a.parquet"]
+    assert [source.path for source in find_sources((f"{tmp_path}/in",))] == paths
+
+
+def test_of_several_links_to_a_file_the_first_names_it(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "rows").write_bytes(b"x")
+    for name in "cab":
+        (tmp_path / "in" / f"{name}.parquet").symlink_to("../rows")
+    assert [Path(source.path).name for source in find_sources((f"{tmp_path}/in",))] == ["a.parquet"]
+
+
+def test_no_output_lies_where_a_link_takes_input_from(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "data").mkdir()
+    write_reviews(tmp_path / "data/a.parquet", 5)
+    (tmp_path / "in/x").symlink_to("../data")
+    plan = make_plan((f"{tmp_path}/in",), rows_per_part=10, limit=None)
+    for inputs in ((f"{tmp_path}/in",), (f"{tmp_path}/in/**/*.parquet",)):
+        with pytest.raises(OutputRefused, match="lie in one another"):
+            choose_output(RunConfig(inputs=inputs, output=f"{tmp_path}/data/out"), plan)
+
+
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff.parquet")
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(NoInput, match=r"udcff.*not UTF-8"):
+        find_sources((str(tmp_path),))
 
 
 def test_what_datasets_says_of_a_column_goes_on_where_all_files_say_it(tmp_path: Path) -> None:

@@ -13,17 +13,13 @@ from tfbatch.inspection import inspect_graphs
 from tfbatch.listing import graph_parts, show_parts
 from tfbatch.manifest import Graph
 from tfbatch.run_command import read_labels
-from tfbatch.standard_output import say
+from tfbatch.standard_streams import say, tell
 from tfbatch.tasks import task_names
 
 from tfbatch_export.export import ExportConfig
 from tfbatch_export.export import export as export_checkpoint
 from tfbatch_export.families._image_embedding import MODES
 from tfbatch_export.verify import verify as verify_bundle
-
-
-def note(text: str) -> None:
-    click.echo(text, err=True)
 
 
 def end(number: int, _: FrameType | None) -> NoReturn:
@@ -59,7 +55,7 @@ def export(**settings: Any) -> None:
     started = time.monotonic()
     signal.signal(signal.SIGTERM, end)
     try:
-        bundle = export_checkpoint(ExportConfig(**settings), note)
+        bundle = export_checkpoint(ExportConfig(**settings), tell)
     except ExportNotVerified as error:
         raise ExportNotVerified(f"{error} No bundle was written.") from error
     report(bundle, "exported", started)
@@ -71,9 +67,9 @@ def export(**settings: Any) -> None:
 def verify(bundle: Path, source: str | None) -> None:
     """Check a bundle again: files, fused operators and, if the checkpoint is to be had, parity."""
     started = time.monotonic()
-    checked, compared = verify_bundle(bundle, source, note)
+    checked, compared = verify_bundle(bundle, source, tell)
     if not compared:
-        note(f"parity not repeated: {checked.manifest.source['name']} is not to be had (name it with --source)")
+        tell(f"parity not repeated: {checked.manifest.source['name']} is not to be had (name it with --source)")
     report(checked, "verified", started, parity_repeated=compared)
 
 
@@ -87,7 +83,7 @@ def report(bundle: Bundle, status: str, started: float, **more: Any) -> None:
     """Tables for people on standard error, a line of JSON for programs on standard output."""
     manifest = bundle.manifest
     graphs: dict[str, Graph] = {**manifest.graphs, **manifest.side_graphs}
-    note(f"{manifest.family} for {manifest.task}")
+    tell(f"{manifest.family} for {manifest.task}")
     for name, facts in inspect_graphs(bundle).items():
         show_parts(graph_parts(name, facts))
     result = {

@@ -103,6 +103,8 @@ def move_in(folder: Path, place: Path, aside: Path) -> None:
         except BaseException:  # a signal, too
             if aside.exists() and not place.exists():
                 aside.rename(place)
+            elif aside.exists() and not folder.exists():
+                shutil.rmtree(aside)
             raise
         sync_folder(place.parent)
     except OSError as error:

@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 TOLERANCE = 1e-4  # largest absolute difference of logits or normalised pixels, float32
-
 STEP, ALLOWED = 2**-11, 0.03  # of a number in fp16, the most that it is rounded by; of a spread, an error
 
 Outputs = npt.NDArray[np.float32]
@@ -52,14 +51,15 @@ def lone_cosine(rows: Outputs, expected: Outputs, spread: float) -> float:
     return float(1 - (error**2).mean() / 2)
 
 
-def spread_of(references: Sequence[Outputs]) -> float:
+def spread_of(references: Sequence[Outputs], precision: str) -> float:
     """The standard deviation of all numbers of outputs (B, 1), where they are such, or of a single number, which has
-    none, its size; and no less than what makes fp16's own rounding of the largest an error that is allowed: outputs of
-    made-up rows may be next to the same."""
+    none, its size. In fp16 it is no less than what makes the rounding of the largest an error that is allowed: they
+    may be next to the same."""
     lone = [outputs.ravel() for outputs in references if outputs.size == len(outputs)]
     numbers = np.concatenate([np.zeros(0), *lone])
     spread = numbers.std() if len(numbers) > 1 else np.abs(numbers).sum()
-    return max(float(spread), float(np.abs(numbers).max(initial=0)) * STEP / ALLOWED) or 1.0
+    least = np.abs(numbers).max(initial=0) * STEP / ALLOWED if precision == "fp16" else 0
+    return max(float(spread), float(least)) or 1.0
 
 
 def same_label(rows: Outputs, expected: Outputs) -> float:

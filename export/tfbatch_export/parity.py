@@ -62,10 +62,10 @@ class Samples:
         found: Outputs = outputs[self.batches[name]["attention_mask"].numpy().astype(bool)]
         return found
 
-    def spread(self, *, is_real: bool) -> float:
+    def spread(self, precision: str, *, is_real: bool) -> float:
         """See `spread_of`; of real rows, or of those that are made up."""
         names = [name for name in self.references if (name in self.real) is is_real]
-        return spread_of([self.of(name, self.references[name]) for name in names])
+        return spread_of([self.of(name, self.references[name]) for name in names], precision)
 
 
 @torch.inference_mode()
@@ -115,7 +115,7 @@ def measure_way(graph: Path, samples: Samples, device: Device, precision: str) -
     threads = available_threads()
     session = open_session(graph, device, precision, threads)
     way = {"device": device.name, "precision": precision, "arithmetic": arithmetic(device, precision)}
-    spreads = {is_real: samples.spread(is_real=is_real) for is_real in (True, False)}
+    spreads = {is_real: samples.spread(precision, is_real=is_real) for is_real in (True, False)}
 
     def measure(name: str) -> Parity:
         reference, is_real = samples.references[name], name in samples.real

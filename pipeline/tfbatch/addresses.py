@@ -9,6 +9,7 @@ from tfbatch.errors import UsageError
 STORES = ("s3", "gs", "az", "abfs", "abfss")
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 WILDCARD = re.compile(r"[*?[]")
+HIDDEN = ("_", ".")  # begin the names of bookkeeping, as Hive and Spark have it
 
 
 def local_path(text: str) -> str:
@@ -36,5 +37,10 @@ def place_of(text: str) -> PurePath:
 
 
 def is_data(relative: PurePath) -> bool:
-    """Names that begin with _ or . are bookkeeping, as Hive and Spark have it."""
-    return not any(name.startswith(("_", ".")) for name in relative.parts)
+    """Whether nothing on a path is hidden."""
+    return not any(name.startswith(HIDDEN) for name in relative.parts)
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is UTF-8; the system takes any bytes."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)

@@ -144,8 +144,10 @@ class Bucket:
                 obstore.delete(self._store, some)
             except (BaseError, FileNotFoundError):  # some stores take no lists, or stop at what is not there
                 for name in some:
+                    self.ensure_held()
                     with suppress(NotFoundError, FileNotFoundError):
                         obstore.delete(self._store, name)
+                    self.beat()
             self.beat()
 
     def _put(self, name: str, content: Any, mode: Literal["create", "overwrite"]) -> None:

@@ -15,7 +15,7 @@ from tfbatch.config import RunConfig, option_of
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, TfbatchError, UsageError
 from tfbatch.process import keep_standard_files
 from tfbatch.run_command import report_asked_for, run
-from tfbatch.standard_output import put, say
+from tfbatch.standard_streams import put, say, tell
 
 EXPORT_PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxscript")
 
@@ -51,8 +51,7 @@ def doctor() -> None:
     from tfbatch.doctor import describe, examine
 
     facts = examine()
-    for line in describe(facts):
-        click.echo(line, err=True)
+    tell("\n".join(describe(facts)))
     say({"status": "works" if facts["works"] else "nothing works", **facts})
     if not facts["works"]:
         sys.exit(DeviceUnavailable.exit_code)
@@ -119,7 +118,7 @@ def fail(exit_code: int, reason: str) -> NoReturn:
     if "run" in sys.argv[1:2]:
         report_asked_for(sys.argv[2:]).failed(exit_code, reason)
     else:
-        click.echo(f"tfbatch: {reason}", err=True)
+        tell(f"tfbatch: {reason}")
     sys.exit(exit_code)
 
 

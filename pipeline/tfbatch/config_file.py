@@ -21,10 +21,12 @@ def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
         raise BadConfiguration(f"--config {path} cannot be read: {error}") from error
     settings = {name.replace("-", "_"): value for name, value in content.items()}
     known = {option.name: option for option in ctx.command.params if isinstance(option, click.Option)}
-    if unknown := sorted(set(settings) - (set(known) - {"config"})):
+    unknown = sorted(set(settings) - (set(known) - {"config"}))
+    wrong = {name: value for name, value in settings.items() if name in unknown or not is_fit(known[name], value)}
+    is_looked_up = ctx.resilient_parsing  # how an error is to be told
+    if unknown and not is_looked_up:
         raise BadConfiguration(f"--config {path} has no such setting: {', '.join(unknown)}")
-    wrong = {name: value for name, value in settings.items() if not is_fit(known[name], value)}
-    if wrong and not ctx.resilient_parsing:  # as where it is looked up how an error is to be told
+    if wrong and not is_looked_up:
         name, value = next(iter(wrong.items()))
         wanted, _kinds = kinds_of(known[name])
         raise BadConfiguration(f"--config {path} sets {name.replace('_', '-')} to {value!r}; it takes {wanted}")

@@ -61,27 +61,20 @@ class Drafts:
             BadInput: the input file was replaced while it was read.
             TryAgain: the output is held no more.
         """
-        with failing_as_output(self._target):
-            try:
-                return self._append(part, table, errors, batch_tokens)
-            except OSError:
-                self._storage.ensure_held()  # what fails in a folder that is gone fails for that
-                raise
-
-    def _append(self, part: Part, table: pa.Table, errors: int, batch_tokens: int | None) -> Record | None:
-        draft = self._draft = self._draft or self._begin(part)
-        assert draft.part == part
-        if draft.images is not None:
-            table = draft.images.take_out(table, part.first + draft.writer.rows, self._schema)
-        draft.writer.append(table)
-        draft.errors += errors
-        draft.batch_tokens = batch_tokens
-        if draft.writer.rows < part.rows:
-            return None
-        draft.writer.finish()
-        record = self._publish(part, draft)
-        self._draft = None
-        return record
+        with failing_as_output(self._target, self._storage):
+            draft = self._draft = self._draft or self._begin(part)
+            assert draft.part == part
+            if draft.images is not None:
+                table = draft.images.take_out(table, part.first + draft.writer.rows, self._schema)
+            draft.writer.append(table)
+            draft.errors += errors
+            draft.batch_tokens = batch_tokens
+            if draft.writer.rows < part.rows:
+                return None
+            draft.writer.finish()
+            record = self._publish(part, draft)
+            self._draft = None
+            return record
 
     def drop(self) -> None:
         """Forget the part being written."""
@@ -118,10 +111,14 @@ class Drafts:
 
 
 @contextmanager
-def failing_as_output(target: str) -> Iterator[None]:
-    """What a disk or a store says, as an error of the output's."""
+def failing_as_output(target: str, storage: Storage) -> Iterator[None]:
+    """What a disk or a store says, as an error of the output's; where that is held no more it says so for that."""
     try:
-        yield
+        try:
+            yield
+        except OSError:
+            storage.ensure_held()
+            raise
     except MemoryError:  # which Arrow has as an exception of its own too
         raise
     except (OSError, pa.ArrowException) as error:

@@ -1,12 +1,13 @@
 """What `inspect` found, for people: lines, and a table of the ways to compute a graph, which are compared."""
 
 from collections.abc import Iterable, Iterator
+from io import StringIO
 
-import click
 from rich.console import Console
 from rich.table import Table
 
 from tfbatch.samples import Record
+from tfbatch.standard_streams import tell
 
 WIDTH = 100  # columns at least, where it is no terminal
 MANY = 12  # labels that are named
@@ -19,12 +20,14 @@ def show(found: Record) -> None:
 
 def show_parts(parts: Iterable[str | Table]) -> None:
     """Write lines and tables to standard error."""
-    console = Console(stderr=True, width=max(Console(stderr=True).width, WIDTH), highlight=False)
+    screen = Console(stderr=True)
     for part in parts:
         if isinstance(part, str):
-            click.echo(part, err=True)
-        else:
-            console.print(part)
+            tell(part)
+            continue
+        drawn = StringIO()
+        Console(file=drawn, width=max(screen.width, WIDTH), force_terminal=screen.is_terminal).print(part)
+        tell(drawn.getvalue().removesuffix("\n"))
 
 
 def bundle_parts(found: Record) -> Iterator[str | Table]:

@@ -11,8 +11,10 @@ from obstore.store import from_url
 from tfbatch.errors import OutputRefused, first_line
 
 CLIENT_SETTINGS = (
-    "allow_http", "allow_invalid_certificates", "connect_timeout", "http1_only", "http2_only", "pool_idle_timeout",
-    "pool_max_idle_per_host", "proxy_url", "proxy_ca_certificate", "proxy_excludes", "read_timeout", "user_agent",
+    "allow_http", "allow_invalid_certificates", "connect_timeout", "default_content_type", "http1_only", "http2_only",
+    "http2_keep_alive_interval", "http2_keep_alive_timeout", "http2_keep_alive_while_idle", "pool_idle_timeout",
+    "pool_max_idle_per_host", "proxy_url", "proxy_ca_certificate", "proxy_excludes", "randomize_addresses",
+    "read_timeout", "root_certificate", "user_agent",
 )  # fmt: skip
 
 
@@ -50,7 +52,7 @@ def client_settings(address: str) -> dict[str, str]:
     """What variables say of connections (`AWS_PROXY_URL`): a store that is given any settings of them looks no more."""
     prefix = {"s3": "AWS", "gs": "GOOGLE"}.get(address.partition("://")[0], "AZURE")
     found = {name: os.environ.get(f"{prefix}_{name.upper()}") for name in CLIENT_SETTINGS}
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in found.items() if value}
 
 
 def brief(error: Exception) -> str:

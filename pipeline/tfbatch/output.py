@@ -125,7 +125,7 @@ class Output:
 
     def keep_contact_sheet(self, sheet: ContactSheet) -> None:
         """Draw a run's contact sheet in the folder."""
-        with failing_as_output(self.target):
+        with failing_as_output(self.target, self._storage):
             self._storage.ensure_held()
             drawn = self._storage.spool / "contact_sheet.png"
             sheet.save(drawn)
@@ -161,7 +161,7 @@ class Output:
 
     def record(self, part: Part, record: Record) -> None:
         """Make a part count that has its name."""
-        with failing_as_output(self.target):
+        with failing_as_output(self.target, self._storage):
             self._storage.ensure_held()
             self._storage.write(self._record_name(part), to_json(record))
 
@@ -172,7 +172,7 @@ class Output:
 
     def ensure_held(self) -> None:
         """Look for a process that works for this one, see `Storage.ensure_held`."""
-        with failing_as_output(self.target):
+        with failing_as_output(self.target, self._storage):
             self._storage.ensure_held()
 
     def spool_of(self, name: str) -> Path:
@@ -192,7 +192,7 @@ class Output:
         rows = sum(record["rows"] for record in records.values())
         if set(records) != set(self._plan.parts) or rows != self._plan.rows:
             raise OutputFailed(f"{self._storage.name}: {rows:,} rows are recorded of {self._plan.rows:,}; run again")
-        with failing_as_output(self.target):
+        with failing_as_output(self.target, self._storage):
             if self._file:
                 self._join(self._file, [records[part]["part"] for part in self._plan.parts])
             success = {"fingerprint": self._fingerprint, "inputs": self._inputs, **summary}

@@ -3,7 +3,7 @@
 from fnmatch import fnmatch
 from os.path import abspath
 
-from tfbatch.addresses import local_path, place_of, scheme_of
+from tfbatch.addresses import is_text, local_path, place_of, scheme_of
 from tfbatch.config import RunConfig
 from tfbatch.errors import OutputRefused, UsageError
 from tfbatch.plan import Plan
@@ -19,6 +19,8 @@ def choose_output(config: RunConfig, plan: Plan) -> str:
         OutputRefused: the output would lie in the input, or the input in the output.
     """
     output = local_path(config.output) if config.output else default_output(config, plan)
+    if not is_text(output):
+        raise UsageError(f"-o {output!a}: a name that is not UTF-8 can be recorded nowhere; choose another")
     if scheme_of(output) and output.endswith(".parquet"):
         raise UsageError(f"-o {output} is one file; in an object store name a folder, or join its parts later")
     if scheme_of(output) and set(output) & set("?#%"):

@@ -3,13 +3,11 @@
 import json
 import sys
 import time
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Protocol
 
-import click
-
 from tfbatch.clock import per_second
+from tfbatch.standard_streams import tell
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -73,12 +71,6 @@ class JsonLines(Lines):
 
     def say(self, done: int, rows: int, rate: float, errors: int) -> None:
         log("info", "progress", rows_done=done, rows=rows, rows_per_second=round(rate, 1), errors=errors)
-
-
-def tell(text: str) -> None:
-    """A line on standard error; where that is a full disk, or who read it has gone, rows are scored all the same."""
-    with suppress(OSError, ValueError):  # the second where it is closed
-        click.echo(text, err=True)
 
 
 def log(level: str, message: str, **facts: object) -> None:

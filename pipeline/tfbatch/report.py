@@ -18,9 +18,9 @@ from typing import NoReturn
 from tfbatch.claim import Record
 from tfbatch.durable import replace_file
 from tfbatch.errors import OutputFailed, TfbatchError, TryAgain, UsageError, first_line
-from tfbatch.progress import log, tell
+from tfbatch.progress import log
 from tfbatch.sources import SHORT
-from tfbatch.standard_output import say
+from tfbatch.standard_streams import say, tell
 from tfbatch.tally import Tally, so_far
 
 NO_THREAD = "can't start new thread"  # as Python says it

@@ -167,9 +167,10 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     from tfbatch.execution import output_of
     from tfbatch.execution import run as run_job
     from tfbatch.job import begin_job
-    from tfbatch.progress import choose_watcher, tell, warn
+    from tfbatch.progress import choose_watcher, warn
     from tfbatch.signals import Signals
     from tfbatch.stages import every
+    from tfbatch.standard_streams import tell
     from tfbatch.stop import Stop, Watchdog
 
     # As long as the job is not begun nothing is held, and a signal ends the process where it is.

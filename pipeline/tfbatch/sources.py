@@ -10,9 +10,9 @@ from pathlib import Path, PurePath
 import pyarrow as pa
 from pyarrow import fs
 
-from tfbatch.addresses import WILDCARD, local_path, place_of, scheme_of
+from tfbatch.addresses import WILDCARD, is_text, local_path, place_of, scheme_of
 from tfbatch.errors import BadInput, NoInput, TfbatchError, TryAgain, first_line
-from tfbatch.local_files import files_below, matches
+from tfbatch.local_files import files_of, matches, real_folders
 from tfbatch.stored_files import files_at, open_store
 
 BUSY = "NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|THROTTLING|SLOW_DOWN|REQUEST_TIMEOUT"
@@ -108,11 +108,7 @@ def input_folders(text: str) -> list[PurePath]:
     """Places all of whose files an input takes in: folders, itself or matched, and where ** begins."""
     if scheme_of(text) is not None:
         return [place_of(text[: match.start()] if (match := WILDCARD.search(text)) else text)]
-    path = local_path(text)
-    folders: list[PurePath] = [match.resolve() for match in matches(path) if match.is_dir()]
-    if "**" in path:
-        folders.append(Path(path[: path.index("**")]).resolve())
-    return folders
+    return list(real_folders(local_path(text)))
 
 
 def hive_folders(source: Source) -> PurePath:
@@ -123,9 +119,11 @@ def hive_folders(source: Source) -> PurePath:
 
 def _local(text: str) -> list[Source]:
     found = matches(text)
-    files = [file for match in found for file in files_below(match)]
+    files = files_of(found)
     if not files:
         raise _nothing_in(text, is_there=bool(found))
+    if unnamed := [ascii(str(file)) for file in files if not is_text(str(file))]:
+        raise NoInput(f"input {unnamed[0]}: a name that is not UTF-8 can be recorded nowhere; give it another")
     return [Source(name=str(file), path=str(file), filesystem=LOCAL) for file in files]
 
 

@@ -107,7 +107,7 @@ def settle(orders: Orders) -> Job:
 def do_share(job: Job, orders: Orders, link: Link, tally: Tally, stop: Stop) -> None:
     """Do the parts that are given out, as long as there are any."""
     storage = open_storage(job.output, stop.beat)
-    with failing_as_output(job.output):
+    with failing_as_output(job.output, storage):
         storage.join(orders.spool, link.ask_leave)
     drafts = Drafts(job.output, storage, job.plan, job.schema, job.fingerprint, job.sink)
 

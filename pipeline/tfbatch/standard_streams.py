@@ -1,10 +1,11 @@
-"""Standard output, which programs read: what a command says there is said, or the command fails."""
+"""What a command says: on standard output to programs, which it does or fails, on standard error to people."""
 
 import errno
 import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -36,3 +37,9 @@ def put(text: str) -> None:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 -- a device
             os.dup2(nowhere.fileno(), 1)
         raise OutputFailed(f"standard output cannot be written: {error.strerror}") from error
+
+
+def tell(text: str) -> None:
+    """Lines on standard error; where that is a full disk, or who read it has gone, work is done all the same."""
+    with suppress(OSError, ValueError):  # the second where it is closed
+        click.echo(text, err=True)
