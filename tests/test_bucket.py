@@ -83,7 +83,7 @@ def test_pictures_in_files_go_to_a_bucket_too(s3: S3, picture_model: PictureMode
     done = run_tfbatch("run", source, "-m", bundle, "-o", address, *words, env=s3.env)
     assert done.code == 0, done.err
     local = {
-        str(file.relative_to(tmp_path)): file.read_bytes() for file in (tmp_path / "out" / "images").rglob("*.png")
+        str(file.relative_to(tmp_path)): file.read_bytes() for file in (tmp_path / "out" / "_images").rglob("*.png")
     }
     assert {name: s3.get(name) for name in s3.names("out/images")} == local
     assert s3.get("out/_tfbatch/contact_sheet.png").startswith(b"\x89PNG")

@@ -158,7 +158,7 @@ def test_pictures_and_the_contact_sheet_come_from_all_workers(
     assert done.code == 0, done.err
     assert done.result["errors"] == 4
     files = [path.relative_to(one) for path in one.rglob("*") if path.suffix in (".parquet", ".png")]
-    assert len([path for path in files if path.parts[0] == "images"]) == 8
+    assert len([path for path in files if path.parts[0] == "_images"]) == 8
     for file in files:
         if file.name != "contact_sheet.png":
             assert (two / file).read_bytes() == (one / file).read_bytes()

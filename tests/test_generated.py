@@ -94,8 +94,9 @@ def test_files_hold_what_the_column_would(picture_model: PictureModel, tmp_path:
             assert (tmp_path / "files" / path).read_bytes() == cell["bytes"] == both["bytes"]
             assert (tmp_path / "both" / both["path"]).read_bytes() == cell["bytes"]
             assert cell["path"] is None
-    assert len(list((tmp_path / "files" / "images").iterdir())) == 3
-    assert len(list((tmp_path / "files" / "images").rglob("*.png"))) == 2 * (23 - 4)
+    assert pq.read_table(tmp_path / "files").num_rows == 23, "pictures are in nobody's way who reads the folder"
+    assert len(list((tmp_path / "files" / "_images").iterdir())) == 3
+    assert len(list((tmp_path / "files" / "_images").rglob("*.png"))) == 2 * (23 - 4)
 
 
 def test_a_killed_run_goes_on_to_the_same_files(picture_model: PictureModel, tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_pictures_left_by_a_crash_are_replaced_and_lost_ones_made_again(
     words += ["-o", tmp_path / "out"]
     assert run_tfbatch(*words).code == 0
     whole = tree(tmp_path / "out")
-    first, second = sorted((tmp_path / "out" / "images").iterdir())
+    first, second = sorted((tmp_path / "out" / "_images").iterdir())
     (tmp_path / "out" / "_tfbatch" / "done" / f"{first.name}.parquet.json").unlink()  # as if killed before the record
     (first / "0000000001.png").write_bytes(b"short")
     (first / "stale.png").write_bytes(b"stale")
@@ -140,11 +141,11 @@ def test_starting_anew_takes_its_pictures_away_and_no_others(picture_model: Pict
     source = write_pictures(tmp_path / "in.parquet", 10)
     words = ["run", source, "-m", picture_model("vit")[1], "-o", tmp_path / "out"]
     assert run_tfbatch(*words, "--images", "files", "--contact-sheet", 2).code == 0
-    (tmp_path / "out" / "images" / "holiday").mkdir()
+    (tmp_path / "out" / "_images" / "holiday").mkdir()
     refused = run_tfbatch(*words)
     assert (refused.code, "--images" in refused.err) == (78, True)
     assert run_tfbatch(*words, "--overwrite").code == 0
-    assert [path.name for path in (tmp_path / "out" / "images").iterdir()] == ["holiday"]
+    assert [path.name for path in (tmp_path / "out" / "_images").iterdir()] == ["holiday"]
     assert not (tmp_path / "out" / "_tfbatch" / "contact_sheet.png").exists()
 
 

@@ -50,7 +50,7 @@ def test_verify_looks_at_pictures_in_files_too(picture_model: PictureModel, tmp_
     words = ["run", source, "-m", picture_model("vit")[1], "-o", tmp_path / "out", "--images", "files"]
     assert run_tfbatch(*words).code == 0
     whole = tree(tmp_path / "out")
-    picture = next((tmp_path / "out" / "images").rglob("*.png"))
+    picture = next((tmp_path / "out" / "_images").rglob("*.png"))
     flip_a_bit(picture)
     assert run_tfbatch(*words, "--verify").result["status"] == "done"
     assert tree(tmp_path / "out") == whole

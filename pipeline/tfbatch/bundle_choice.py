@@ -43,7 +43,8 @@ def default_task(schema: pa.Schema, asked: str | None) -> str:
         for name, task in tasks.items():
             if task.kind == kind and any(fits(field.type) for field in columns):
                 return name
+    columns_asked = "no column of the input fits any" if asked is None else f"column {asked} fits none"
     raise UsageError(
-        f"{'no column of the input' if asked is None else f'column {asked}'} fits any of {', '.join(tasks)}; "
-        f"the input has: {describe_columns(schema)}. Name a bundle with -m BUNDLE."
+        f"{columns_asked} of {', '.join(tasks)}; the input has: {describe_columns(schema)}. "
+        f"For another task name a bundle with -m BUNDLE."
     )

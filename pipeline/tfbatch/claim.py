@@ -10,7 +10,7 @@ from tfbatch.errors import BadConfiguration, OutputRefused
 from tfbatch.storage import STATE, Storage
 
 SUCCESS = "_SUCCESS"
-IMAGES = "images"
+IMAGES = "_images"  # which readers of a folder of parts pass over, as all that begins so
 DONE = f"{STATE}/done"
 RUN = f"{STATE}/run.json"
 CONTACT_SHEET = f"{STATE}/contact_sheet.png"

@@ -20,7 +20,7 @@ def choose_columns(task: type[Task], config: RunConfig, schema: pa.Schema) -> st
     beside = side_columns(task, config)
     for option in task.side_columns:
         if (name := getattr(config, option)) is not None and name == config.input_column:
-            raise UsageError(f"{option_of(option)} {name} is the input column too; it is a column of its own")
+            raise UsageError(f"{option_of(option)} {name} is the input column too; it must be another one")
         if name is not None and name not in schema.names:
             raise UsageError(
                 f"there is no column {name}, which {option_of(option)} names; the input has: {describe_columns(schema)}"
@@ -28,6 +28,9 @@ def choose_columns(task: type[Task], config: RunConfig, schema: pa.Schema) -> st
     for name, kind in beside.items():
         choose_column(schema, kind, name)
     candidates = pa.schema([field for field in schema if field.name not in beside])
+    if beside and not any(KINDS[task.kind](field.type) for field in candidates):
+        others = ", ".join(beside)
+        raise UsageError(f"no column but {others} holds {task.kind}; the input has: {describe_columns(schema)}")
     return choose_column(candidates, task.kind, config.input_column)
 
 

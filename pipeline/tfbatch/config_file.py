@@ -20,12 +20,13 @@ def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
     except (OSError, ValueError) as error:
         raise BadConfiguration(f"--config {path} cannot be read: {error}") from error
     settings = {name.replace("-", "_"): value for name, value in content.items()}
-    known = {option.name: option for option in ctx.command.params if isinstance(option, click.Option)}
-    unknown = sorted(set(settings) - (set(known) - {"config"}))
-    wrong = {name: value for name, value in settings.items() if name in unknown or not is_fit(known[name], value)}
+    options = (option for option in ctx.command.params if isinstance(option, click.Option))
+    known = {option.name: option for option in options if option.name != "config"}
+    unknown = sorted(name for name in content if name.replace("-", "_") not in known)
+    wrong = {name: value for name, value in settings.items() if name not in known or not is_fit(known[name], value)}
     is_looked_up = ctx.resilient_parsing  # how an error is to be told
     if unknown and not is_looked_up:
-        raise BadConfiguration(f"--config {path} has no such setting: {', '.join(unknown)}")
+        raise BadConfiguration(f"--config {path}: there is no setting {', '.join(unknown)}; see tfbatch run --help")
     if wrong and not is_looked_up:
         name, value = next(iter(wrong.items()))
         wanted, _kinds = kinds_of(known[name])

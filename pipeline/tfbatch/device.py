@@ -70,9 +70,10 @@ def choose_precision(device: Device, asked: str, graphs: Mapping[str, Graph]) ->
     if asked == "auto":
         asked = "fp16" if device.is_cuda and "fp16" in graphs else "fp32"
     if asked == "bf16" and device.runtime != "openvino":
-        raise UsageError(f"--precision bf16 is for --device openvino; {device.name} computes what graphs a bundle has")
+        raise UsageError("--precision bf16 needs --device openvino; without it choose fp32, fp16 or int8")
     if asked == "bf16" and not has_bf16():
-        raise DeviceUnavailable("--precision bf16: this processor has neither AVX512-BF16 nor AMX; int8 may serve")
+        other = "fp32" if is_overflowing(processor_flags()) else "int8"
+        raise DeviceUnavailable(f"--precision bf16: this processor has neither AVX512-BF16 nor AMX; {other} may serve")
     if asked == "int8" and device.is_cuda:
         raise UsageError("--precision int8 is for processors: add --device cpu or --device openvino")
     is_static = asked == "int8" and "int8" in graphs and graphs["int8"].fused.get("QuantizeLinear", 0) > 0

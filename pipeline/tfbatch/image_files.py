@@ -1,7 +1,7 @@
 """Pictures in files of their own, a folder for each part: there whole or not at all, as parts are.
 
-    OUT/images/<part>/<row>.<format>             of the first column of pictures
-    OUT/images/<part>/<row>-<column>.<format>    of the others
+    OUT/_images/<part>/<row>.<format>            of the first column of pictures
+    OUT/_images/<part>/<row>-<column>.<format>   of the others
 
 `row` is counted from the start of the input file, in ten digits: never a name from the data.
 """

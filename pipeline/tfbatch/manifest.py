@@ -80,15 +80,22 @@ def graph_of(precision: str) -> str:
     return GRAPHS.get(precision, precision)
 
 
+def why_none(path: Path) -> str:
+    """Why there is no bundle at a path, and what may have been meant."""
+    if not path.is_dir():
+        return "it is a file, and a bundle is a folder." if path.exists() else "there is nothing of that name."
+    if bundles := sorted(str(manifest.parent) for manifest in path.glob(f"*/{MANIFEST}")):
+        return f"it holds some, name one of them: {', '.join(bundles)}."
+    return f"it has no {MANIFEST}. Make one with `tfbatch export MODEL -o {path}`."
+
+
 def read_manifest(path: Path) -> Manifest:
     """The manifest alone, checked for its form only."""
     file = path / MANIFEST
     try:
         content = json.loads(file.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        raise BadConfiguration(
-            f"{path} is not a bundle: it has no {MANIFEST}. Make one with `tfbatch export MODEL -o {path}`."
-        ) from None
+        raise BadConfiguration(f"{path} is not a bundle: {why_none(path)}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise BadConfiguration(f"{file} cannot be read: {error}") from error
     found = content.get("format") if isinstance(content, dict) else None

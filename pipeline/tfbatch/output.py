@@ -1,7 +1,7 @@
 """An output: parts that are complete or absent, and which of them are finished.
 
     OUT/part-<file>-<first row>-<last row>-<input id>-<fingerprint>.parquet
-    OUT/images/part-.../         its pictures, where they go to files
+    OUT/_images/part-.../        its pictures, where they go to files
     OUT/_tfbatch/run.json        what this folder is the output of
     OUT/_tfbatch/lock            held while a job writes here
     OUT/_tfbatch/done/*.json     one record a part: the part is finished when this exists

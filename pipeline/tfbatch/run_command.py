@@ -172,6 +172,7 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     from tfbatch.stages import every
     from tfbatch.standard_streams import tell
     from tfbatch.stop import Stop, Watchdog
+    from tfbatch.tally import first_error
 
     # As long as the job is not begun nothing is held, and a signal ends the process where it is.
     signals = Signals(lambda number: report.give_up(Interrupted(number)))
@@ -194,7 +195,11 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
         tell(job.describe())
         return {"status": "planned", "rows": job.plan.rows, "parts": len(job.plan.parts), "output": job.output}
     signals.ask_first(lambda number: stop.ask(Interrupted(number)))
-    return run_job(job, choose_watcher(quiet=config.quiet, log_format=config.log_format), report.tally, stop)
+    result = run_job(job, choose_watcher(quiet=config.quiet, log_format=config.log_format), report.tally, stop)
+    if result["errors"]:
+        bad = f"{result['errors']:,} of {result['rows']:,} rows have errors; {first_error(job, report.tally)}"
+        warn(bad, quiet=config.quiet, log_format=config.log_format)
+    return result
 
 
 def report_asked_for(words: list[str]) -> "Report":

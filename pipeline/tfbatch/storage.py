@@ -1,6 +1,6 @@
 """Where an output lies: what a folder of this machine and one in an object store have in common.
 
-Contents have names (`images/part-.../0000000001.png`) below the output and are there whole or not
+Contents have names (`_images/part-.../0000000001.png`) below the output and are there whole or not
 at all. What is large is first a file in the spool, a local folder.
 """
 

@@ -75,13 +75,18 @@ def check_errors(job: Job, tally: Tally) -> None:
     """Fail the job as soon as more rows are bad than allowed."""
     limit = error_limit(job.config.max_errors, job.plan.rows)
     if tally.errors > limit:
-        where = f"the error column of the parts in {job.output} says which and why"
-        if tally.first_error is not None:
-            part, row, reason = tally.first_error
-            where = f"the first met now is row {row:,} (from 0) of {job.plan.files[part.file].source}, {reason}"
         raise TooManyRowErrors(
-            f"{tally.errors:,} rows have errors, --max-errors {job.config.max_errors} allows {limit:,}; {where}"
+            f"{tally.errors:,} rows have errors, --max-errors {job.config.max_errors} allows {limit:,}; "
+            f"{first_error(job, tally)}"
         )
+
+
+def first_error(job: Job, tally: Tally) -> str:
+    """Where bad rows are told of; the first that this run met, if it met one."""
+    if tally.first_error is None:
+        return f"the error column of the parts in {job.output} says which and why"
+    part, row, reason = tally.first_error
+    return f"the first met now is row {row:,} (from 0) of {job.plan.files[part.file].source}, {reason}"
 
 
 def count_errors(records: Mapping[Part, Record]) -> int:

@@ -70,7 +70,7 @@ class Watch:
 
     def _check_pictures(self, part: Path) -> None:
         """A part's pictures are all there as long as it is, but for the moment in which a folder is replaced."""
-        folder = part.parent / "images" / part.stem
+        folder = part.parent / "_images" / part.stem
         expected = {Path(name).name for name in self._trial.job.whole if f"/{folder.name}/" in name}
         if expected:
             inode = folder.stat().st_ino
