@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import run_tfbatch, tfbatch_env
+from tfbatch.device import BF16
 from tfbatch.doctor import attention_kernel, compute_attention, describe, examine, try_device
-from tfbatch.machine import available_memory
+from tfbatch.machine import INT8, available_memory, processor_flags
 from tfbatch.nvidia import driver_problem, find_gpus
 from tfbatch.onnxruntime_session import WORK, cuda_problem, work_on_processor
 from tfbatch.tiny_graph import one_operator
@@ -30,6 +31,9 @@ def test_the_doctor_tells_in_a_few_lines_what_works_and_why_cuda_does_not() -> N
     assert lines[0].startswith("tfbatch ")
     assert f"onnxruntime {onnxruntime.__version__}" in lines[0]
     assert "cpu: runs graphs in fp32 and fp16" in lines
+    for precision, instructions in (("int8", INT8), ("bf16", BF16)):
+        (line,) = (line for line in lines if line.startswith(f"{precision}: "))
+        assert ("nor AMX is here" in line) is not bool(processor_flags() & instructions)
     assert "openvino: runs graphs in fp32 and fp16" in lines
     why = [line for line in lines if line.startswith("cuda: ")]
     assert "pip install 'tfbatch[gpu]'" in why[0] or "NVIDIA driver" in why[0]

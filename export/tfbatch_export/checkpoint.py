@@ -63,6 +63,8 @@ def find_checkpoint(model: str, revision: str | None) -> Checkpoint:
         if revision is not None:
             raise UsageError(f"--revision is for the Hub; {model} is a local folder")
         checkpoint = Checkpoint(name=str(folder), folder=folder, commit=None)
+    elif model.startswith(("/", ".", "~")):
+        raise NoInput(f"there is no folder {model}")
     else:
         try:
             commit = HfApi().model_info(model, revision=revision).sha

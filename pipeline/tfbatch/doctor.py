@@ -16,9 +16,9 @@ import numpy as np
 
 from tfbatch import __version__
 from tfbatch.batches import Array, Feeds
-from tfbatch.device import find_device, open_session
+from tfbatch.device import BF16, find_device, open_session
 from tfbatch.errors import TfbatchError, first_line
-from tfbatch.machine import available_memory, available_threads, processor_name
+from tfbatch.machine import INT8, available_memory, available_threads, processor_flags, processor_name
 from tfbatch.nvidia import driver_problem, find_gpus
 from tfbatch.onnxruntime_session import cuda_problem
 from tfbatch.tiny_graph import MICROSOFT, one_operator
@@ -26,6 +26,11 @@ from tfbatch.tiny_graph import MICROSOFT, one_operator
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino")
 DEVICES = ("cpu", "openvino", "cuda")
 TYPES = {"fp32": np.float32, "fp16": np.float16}
+INSTRUCTIONS = {"int8": INT8, "bf16": BF16}  # which make these precisions of a processor's fast
+WITHOUT = {
+    "int8": "neither VNNI nor AMX is here: it is hardly faster than fp32, and for --device cpu alone",
+    "bf16": "neither AVX512-BF16 nor AMX is here: it is refused",
+}
 DEBUG = "ORT_ENABLE_ATTENTION_KERNEL_DEBUG_INFO"  # has onnxruntime print `SdpaKernel=...` for each attention
 CHILD = "from tfbatch.doctor import compute_attention; compute_attention()"
 LONGEST = 120  # seconds that CUDA's first start may take
@@ -49,6 +54,7 @@ def examine() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := installed(name))},
         "processor": processor_name(),
+        "instructions": instructions(processor_flags()),
         "threads": available_threads(),
         "memory": available_memory(),
         "gpus": [asdict(gpu) for gpu in find_gpus()],
@@ -57,6 +63,11 @@ def examine() -> dict[str, Any]:
         "works": [f"{trial.device} {trial.precision}" for trial in trials if trial.problem is None],
         "problems": {f"{trial.device} {trial.precision}": trial.problem for trial in trials if trial.problem},
     }
+
+
+def instructions(flags: set[str]) -> dict[str, list[str]]:
+    """What an x86 processor has for each precision below fp32; of another nothing is known."""
+    return {name: sorted(flags & which) for name, which in INSTRUCTIONS.items() if "sse2" in flags}
 
 
 def installed(package: str) -> str | None:
@@ -122,6 +133,8 @@ def describe(facts: dict[str, Any]) -> Iterator[str]:
     yield f"tfbatch {facts['tfbatch']}, python {facts['python']}, {', '.join(packages)}"
     memory = "unknown memory" if facts["memory"] is None else f"{facts['memory'] / 2**30:.1f} GiB"
     yield f"{facts['processor']}: {facts['threads']} thread(s) and {memory} to use"
+    for precision, found in facts["instructions"].items():
+        yield f"{precision}: {', '.join(found) or WITHOUT[precision]}"
     for gpu in facts["gpus"]:
         yield f"{gpu['name']}, {gpu['memory'] / 2**30:.1f} GiB, driver {gpu['driver']}"
     for device in DEVICES:
