@@ -20,6 +20,8 @@ from tfbatch.folder import Folder
 from tfbatch.hashes import BLOCK, sha256
 from tfbatch.job import make_job
 from tfbatch.joined import JoinedFile
+from tfbatch.output import Output
+from tfbatch.plan import Part
 from tfbatch.progress import Silent
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally
@@ -222,15 +224,21 @@ def test_an_output_that_the_input_would_match_is_refused_however_it_is_written(
         assert (done.code, "would be input the next time" in done.err) == (73, True), done.err
 
 
-@pytest.mark.parametrize("what", ["part", "file"])
-def test_a_part_that_is_under_way_in_an_output_that_goes_away_is_to_be_tried_again(
-    what: str, reviews: Path, text_bundle: Path, tmp_path: Path
-) -> None:
-    job = make_job(RunConfig(inputs=(str(reviews),), bundle=text_bundle, output=str(tmp_path / "out")))
+def begin(reviews: Path, bundle: Path, place: Path) -> tuple[Output, Part, pa.Table]:
+    """An output that is held, the one part of its job, and rows for that."""
+    job = make_job(RunConfig(inputs=(str(reviews),), bundle=bundle, output=str(place)))
     output = output_of(job, Stop())
     output.open(overwrite=False)
     (part,) = job.plan.parts
     rows = pa.Table.from_arrays([pa.nulls(part.rows, field.type) for field in job.schema], schema=job.schema)
+    return output, part, rows
+
+
+@pytest.mark.parametrize("what", ["part", "file"])
+def test_a_part_that_is_under_way_in_an_output_that_goes_away_is_to_be_tried_again(
+    what: str, reviews: Path, text_bundle: Path, tmp_path: Path
+) -> None:
+    output, part, rows = begin(reviews, text_bundle, tmp_path / "out")
     output.append(part, rows.slice(0, 10), 0)
     (tmp_path / "out").rename(tmp_path / "moved")
     if what == "file":
@@ -243,11 +251,7 @@ def test_a_part_that_is_under_way_in_an_output_that_goes_away_is_to_be_tried_aga
 def test_a_file_whose_parts_go_away_before_they_are_joined_is_to_be_tried_again(
     reviews: Path, text_bundle: Path, tmp_path: Path
 ) -> None:
-    job = make_job(RunConfig(inputs=(str(reviews),), bundle=text_bundle, output=str(tmp_path / "out.parquet")))
-    output = output_of(job, Stop())
-    output.open(overwrite=False)
-    (part,) = job.plan.parts
-    rows = pa.Table.from_arrays([pa.nulls(part.rows, field.type) for field in job.schema], schema=job.schema)
+    output, part, rows = begin(reviews, text_bundle, tmp_path / "out.parquet")
     record = output.append(part, rows, 0)
     assert record is not None
     (tmp_path / "out.parquet.tfbatch").rename(tmp_path / "moved")
