@@ -85,7 +85,7 @@ def test_pictures_in_files_go_to_a_bucket_too(s3: S3, picture_model: PictureMode
     local = {
         str(file.relative_to(tmp_path)): file.read_bytes() for file in (tmp_path / "out" / "_images").rglob("*.png")
     }
-    assert {name: s3.get(name) for name in s3.names("out/images")} == local
+    assert {name: s3.get(name) for name in s3.names("out/_images")} == local
     assert s3.get("out/_tfbatch/contact_sheet.png").startswith(b"\x89PNG")
     assert len(local) == len(tree(tmp_path / "out")) - 2
     assert (
