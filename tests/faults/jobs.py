@@ -170,5 +170,5 @@ def check_reports(done: Finished, metrics: Path, log_format: str) -> None:
         said = [(entry["exit_code"], entry["message"]) for entry in logged if entry["level"] == "error"]
         assert said == ([(done.code, result["reason"])] if done.code else [])
     else:
-        assert done.err.count("tfbatch: ") == (done.code != 0), done.err
+        assert done.err.count("tfbatch: ") == (done.code != 0 or result["errors"] > 0), done.err
         assert done.err.endswith(f"tfbatch: {result['reason']}\n" if done.code else done.err)
