@@ -167,7 +167,8 @@ def image_bundle(image_checkpoint: Path) -> Path:
 
 
 def export_once(checkpoint: Path, **more: Any) -> Path:
-    from tfbatch_export.export import ExportConfig, export
+    from tfbatch_export.config import ExportConfig
+    from tfbatch_export.export import export
 
     output = checkpoint.parent / f"{checkpoint.name}-bundle"
     return export(ExportConfig(model=str(checkpoint), output=output, **more)).path

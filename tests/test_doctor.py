@@ -63,6 +63,7 @@ def test_cuda_that_is_not_there_ends_a_run_with_69(text_bundle: Path, tmp_path: 
     done = run_tfbatch(*words)
     assert (done.code, (tmp_path / "out").exists()) == (69, False)
     assert "--device cpu" in done.err
+    assert all(problem in done.err for problem in (str(driver_problem(0)), "'tfbatch[gpu]'")), done.err
 
 
 @no_gpu

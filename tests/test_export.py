@@ -27,8 +27,9 @@ from tfbatch.tasks import task_names
 from tfbatch_export import graphs as graphs_module
 from tfbatch_export.checkpoint import find_checkpoint, load_model
 from tfbatch_export.checkpoint_files import check_files
+from tfbatch_export.config import ExportConfig
 from tfbatch_export.destination import move_in
-from tfbatch_export.export import ExportConfig, export
+from tfbatch_export.export import export
 from tfbatch_export.families import family_names, load_family, tasks_of
 from tfbatch_export.fuse import check_fusion, count_operators
 from tfbatch_export.graphs import build_graph

@@ -21,7 +21,8 @@ from tfbatch.job import make_job
 from tfbatch.pooling import Pooling, read_pooling
 from tfbatch.scoring import Scoring
 from tfbatch_export.checkpoint import find_checkpoint, infer_task
-from tfbatch_export.export import ExportConfig, export
+from tfbatch_export.config import ExportConfig
+from tfbatch_export.export import export
 from tfbatch_export.verify import verify
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizer
 

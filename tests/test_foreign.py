@@ -3,6 +3,7 @@ project's own, so that what comes out has something to be equal to; `test_interc
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ from tfbatch.errors import BadConfiguration
 from tfbatch.foreign import open_bundle
 from tfbatch.signature import read_signature
 
+EDGE = {
+    "image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 40}, "resample": 3,
+    "do_center_crop": True, "crop_size": {"height": 32, "width": 32},
+}  # fmt: skip
 MEAN = {"pooling_mode_mean_tokens": True}
 
 
@@ -248,6 +253,10 @@ def test_foreign_operators_and_weights_elsewhere_are_refused(text_bundle: Path, 
     ("changes", "reason"),
     [
         ({"size": {"shortest_edge": 32}}, "gives no fixed size"),
+        (EDGE | {"do_center_crop": False}, "gives no fixed size"),
+        (EDGE | {"image_processor_type": "ViTImageProcessor"}, "gives no fixed size"),
+        (EDGE | {"size": {"shortest_edge": 40, "longest_edge": 60}}, "gives no fixed size"),
+        (EDGE | {"size": {"shortest_edge": 30}}, r"crops \(32, 32\) of \(30, 30\)"),
         ({"do_resize": False}, "gives no fixed size"),
         ({"size": {"height": 28, "width": 32}}, "gives 28 x 32 pixels, the model takes 32 x 32"),
         ({"do_center_crop": True, "crop_size": {"height": 40, "width": 40}}, r"crops \(40, 40\) of \(32, 32\)"),
@@ -268,6 +277,19 @@ def test_pictures_that_would_be_prepared_otherwise_are_refused(
     change_json(foreign / "preprocessor_config.json", **changes)
     with pytest.raises(BadConfiguration, match=reason):
         open_bundle(foreign)
+
+
+def test_pictures_are_resized_by_their_shorter_edge_as_a_bundle_of_the_same_processor_does(
+    image_checkpoint: Path, picture: Callable[..., bytes], tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(image_checkpoint, checkpoint)
+    change_json(checkpoint / "preprocessor_config.json", **EDGE)
+    bundle = export_once(checkpoint)
+    foreign = lay_out(bundle, tmp_path / "foreign")
+    table = pa.table({"image": [picture((90, 50), seed=1), picture((50, 90), seed=2), picture((32, 32), seed=3)]})
+    expected, found = run(bundle, table, tmp_path), run(foreign, table, tmp_path)
+    assert (found["error"].null_count, found.equals(expected)) == (3, True)
 
 
 def test_positions_that_begin_after_the_padding_shorten_the_texts(text_bundle: Path, tmp_path: Path) -> None:

@@ -23,8 +23,9 @@ from tfbatch.doctor import DEBUG
 from tfbatch.errors import ExportNotVerified
 from tfbatch.onnxruntime_session import cuda_problem
 from tfbatch.session import Device
+from tfbatch_export.config import ExportConfig
 from tfbatch_export.distance import compare
-from tfbatch_export.export import ExportConfig, export
+from tfbatch_export.export import export
 from tfbatch_export.fuse import count_operators
 from tfbatch_export.parity import REAL, check_parity
 from tfbatch_export.precision import write_fp16

@@ -13,7 +13,8 @@ from test_equality import real_pictures
 from tfbatch.bundle import load_bundle
 from tfbatch.errors import UsageError
 from tfbatch_export.checkpoint import find_checkpoint, infer_task
-from tfbatch_export.export import ExportConfig, export
+from tfbatch_export.config import ExportConfig
+from tfbatch_export.export import export
 from tfbatch_export.families import load_family
 from tfbatch_export.verify import verify
 from transformers import AutoConfig

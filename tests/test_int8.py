@@ -11,7 +11,8 @@ from tfbatch.device import find_device
 from tfbatch.errors import ExportNotVerified
 from tfbatch.onnxruntime_session import open_graph
 from tfbatch_export.calibration import Seen, Tally
-from tfbatch_export.export import ExportConfig, export
+from tfbatch_export.config import ExportConfig
+from tfbatch_export.export import export
 from tfbatch_export.families import Tensors
 from tfbatch_export.int8 import write_int8
 from tfbatch_export.rounding import BLOCK, Static, product_in_blocks, round_static, round_weights

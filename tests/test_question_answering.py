@@ -17,7 +17,8 @@ from tfbatch.config import RunConfig
 from tfbatch.plan import Part
 from tfbatch.tasks import load_task
 from tfbatch_export.checkpoint import find_checkpoint, infer_task
-from tfbatch_export.export import ExportConfig, export
+from tfbatch_export.config import ExportConfig
+from tfbatch_export.export import export
 from transformers import (
     AutoModelForQuestionAnswering,
     AutoTokenizer,

@@ -18,7 +18,8 @@ from tfbatch.bundle import load_bundle
 from tfbatch.errors import ExportNotVerified
 from tfbatch.pooling import Pooling
 from tfbatch_export import graphs as graphs_module
-from tfbatch_export.export import ExportConfig, export
+from tfbatch_export.config import ExportConfig
+from tfbatch_export.export import export
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,

@@ -229,6 +229,25 @@ def test_a_setting_that_is_none_or_of_the_wrong_kind_is_told_of_as_the_others_as
         (tmp_path / "night.prom").unlink()
 
 
+def test_a_value_that_is_refused_is_told_of_with_where_it_came_from(tmp_path: Path) -> None:
+    (tmp_path / "night.toml").write_text("rows-per-part = -3")
+    for words, variables, told in (
+        (["--seed", "x"], {}, "'--seed': 'x'"),
+        ([], {"TFBATCH_SEED": "x"}, "TFBATCH_SEED in the environment: 'x'"),
+        (["--config", "night.toml"], {}, "rows-per-part in the --config file: -3"),
+    ):
+        done = run_tfbatch("run", "in.parquet", *words, cwd=tmp_path, env=variables)
+        assert (done.code, done.err.startswith(f"tfbatch: Invalid value for {told}")) == (2, True), done.err
+
+
+def test_a_variable_that_is_nearly_a_setting_is_told_of_and_no_other(tmp_path: Path) -> None:
+    """A guard that was misspelt guards nothing; a container's own variables are none of ours."""
+    variables = {"TFBATCH_MAX_ERROR": "0", "TFBATCH_SERVICE_PORT": "80", "TFBATCH_SEED": "1", "TFBATCH_CONFIG": ""}
+    done = run_tfbatch("run", "none.parquet", cwd=tmp_path, env=variables)
+    asked = "the environment has TFBATCH_MAX_ERROR, which is no setting; did you mean TFBATCH_MAX_ERRORS?"
+    assert done.err.splitlines()[:-1] == [f"tfbatch: {asked}"]
+
+
 def test_columns_are_kept_whatever_their_names_hold(text_bundle: Path, tmp_path: Path) -> None:
     columns = {"text": ["good film"], "a,b": [1], " c ": [2], "d": [3], "all": [4]}
     pq.write_table(pa.table(columns), tmp_path / "in.parquet")

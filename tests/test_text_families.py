@@ -20,7 +20,8 @@ from tfbatch.bundle import load_bundle
 from tfbatch.errors import ExportNotVerified
 from tfbatch_export import graphs as graphs_module
 from tfbatch_export.checkpoint import auto_class
-from tfbatch_export.export import ExportConfig, export
+from tfbatch_export.config import ExportConfig
+from tfbatch_export.export import export
 from tfbatch_export.families import family_names, load_family, tasks_of
 from tfbatch_export.families._text import TextFamily
 from tfbatch_export.graphs import build_graph

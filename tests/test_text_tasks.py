@@ -15,7 +15,8 @@ from tfbatch.errors import BadConfiguration, ExportNotVerified, UsageError
 from tfbatch.job import make_job
 from tfbatch.session import Device, Session
 from tfbatch_export import parity
-from tfbatch_export.export import ExportConfig, export
+from tfbatch_export.config import ExportConfig
+from tfbatch_export.export import export
 
 LABELS = ["good", "bad, very bad", "film"]
 

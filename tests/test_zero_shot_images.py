@@ -24,7 +24,8 @@ from tfbatch.device import find_device
 from tfbatch.errors import BadConfiguration, ExportNotVerified, UsageError
 from tfbatch.hashes import sha256
 from tfbatch.labels import Labels
-from tfbatch_export.export import ExportConfig, export
+from tfbatch_export.config import ExportConfig
+from tfbatch_export.export import export
 from tfbatch_export.families import clip as clip_family
 from tfbatch_export.families import load_family, sides_of
 from tfbatch_export.fuse import check_fusion, count_operators

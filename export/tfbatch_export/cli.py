@@ -1,4 +1,7 @@
-"""The commands of the export stage; `tfbatch.cli` loads them when they are called."""
+"""The commands of the export stage; `tfbatch.cli` loads them when they are called.
+
+PyTorch and transformers take ten seconds to import: that is left until the words of a command fit.
+"""
 
 import signal
 import time
@@ -7,19 +10,16 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import click
-from tfbatch.bundle import Bundle
+from tfbatch.bundle import Bundle, load_bundle
 from tfbatch.errors import ExportNotVerified
 from tfbatch.inspection import inspect_graphs
 from tfbatch.listing import graph_parts, show_parts
 from tfbatch.manifest import Graph
-from tfbatch.run_command import read_labels
+from tfbatch.options import read_labels
 from tfbatch.standard_streams import say, tell
 from tfbatch.tasks import task_names
 
-from tfbatch_export.export import ExportConfig
-from tfbatch_export.export import export as export_checkpoint
-from tfbatch_export.families._image_embedding import MODES
-from tfbatch_export.verify import verify as verify_bundle
+from tfbatch_export.config import POOLINGS, ExportConfig
 
 
 def end(number: int, _: FrameType | None) -> NoReturn:
@@ -42,7 +42,7 @@ def end(number: int, _: FrameType | None) -> NoReturn:
 @click.option("--samples-pair-column", help="The second text of each pair of --samples.")
 @click.option("--samples-labels", type=read_labels, metavar="A,B", help="Labels for --samples, where run is told them.")
 @click.option("--fp16", is_flag=True, help="Add a graph in half precision, for GPUs.")
-@click.option("--pooling", type=click.Choice(MODES), help="How pictures are embedded; default: as the paper has it.")
+@click.option("--pooling", type=click.Choice(POOLINGS), help="How pictures are embedded; default: as the paper has it.")
 @click.option("--normalise", is_flag=True, help="Embed pictures to length one.")
 @click.option("--int8", is_flag=True, help="Add a graph of 8-bit products, for processors; needs --samples.")
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there.")
@@ -54,8 +54,12 @@ def export(**settings: Any) -> None:
     """
     started = time.monotonic()
     signal.signal(signal.SIGTERM, end)
+    config = ExportConfig(**settings)
+    config.check()
+    from tfbatch_export.export import export as export_checkpoint
+
     try:
-        bundle = export_checkpoint(ExportConfig(**settings), tell)
+        bundle = export_checkpoint(config, tell)
     except ExportNotVerified as error:
         raise ExportNotVerified(f"{error} No bundle was written.") from error
     report(bundle, "exported", started)
@@ -67,6 +71,9 @@ def export(**settings: Any) -> None:
 def verify(bundle: Path, source: str | None) -> None:
     """Check a bundle again: files, fused operators and, if the checkpoint is to be had, parity."""
     started = time.monotonic()
+    load_bundle(bundle)
+    from tfbatch_export.verify import verify as verify_bundle
+
     checked, compared = verify_bundle(bundle, source, tell)
     if not compared:
         tell(f"parity not repeated: {checked.manifest.source['name']} is not to be had (name it with --source)")

@@ -5,7 +5,7 @@ beside it, which is renamed at the end.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from tfbatch import __version__
 from tfbatch.bundle import Bundle, hash_files, load_bundle
-from tfbatch.config import RunConfig
-from tfbatch.errors import NoInput, UsageError
+from tfbatch.errors import UsageError
 from tfbatch.manifest import Manifest, write_manifest
 from transformers import PreTrainedModel
 
 from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, infer_task, load_model
-from tfbatch_export.destination import ASIDE, move_in, real_path, refuse_place, scratch_folder
+from tfbatch_export.config import ExportConfig
+from tfbatch_export.destination import ASIDE, move_in, scratch_folder
 from tfbatch_export.families import Family, Pooled, load_family, sides_of, tasks_of
 from tfbatch_export.graphs import make_graph, make_side_graph, write_graph
 from tfbatch_export.parity import Samples, compute_references
@@ -28,45 +28,6 @@ from tfbatch_export.samples import SAMPLES, real_batches
 REDUCED_SAMPLES = 512  # real rows that are read to compare labels on where there is more than fp32
 Say = Callable[[str], None]
 PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnxruntime")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportConfig:
-    """What `tfbatch export` was asked to do."""
-
-    model: str
-    output: Path
-    task: str | None = None
-    revision: str | None = None
-    samples: Path | None = None
-    samples_column: str | None = None
-    samples_pair_column: str | None = None
-    samples_labels: tuple[str, ...] | None = None
-    fp16: bool = False
-    pooling: str | None = None
-    normalise: bool = False
-    int8: bool = False
-    overwrite: bool = False
-
-    @property
-    def of_samples(self) -> RunConfig:
-        """How the samples are read."""
-        return RunConfig(
-            inputs=(),
-            input_column=self.samples_column,
-            text_pair_column=self.samples_pair_column,
-            labels=self.samples_labels,
-        )
-
-    @property
-    def needed(self) -> list[Path]:
-        """What is read while a bundle is made, and where: none of it is replaced by that."""
-        return [Path.cwd(), Path(self.model), *([] if self.samples is None else [self.samples])]
-
-    @property
-    def precisions(self) -> list[str]:
-        """Float32, and those asked for beside it."""
-        return ["fp32", *(precision for precision in ("fp16", "int8") if getattr(self, precision))]
 
 
 def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
@@ -78,9 +39,7 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
         OutputRefused: there is something at the bundle's path.
         OutputFailed: the bundle cannot be made or put there.
     """
-    refuse_samples(config)
-    place = real_path(config.output)
-    refuse_place(place, config.needed, is_replaced=config.overwrite)
+    place = config.check()
     torch.manual_seed(0)
     checkpoint = find_checkpoint(config.model, config.revision)
     model_type = str(checkpoint.config.get("model_type", "unknown"))
@@ -111,7 +70,7 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
             bundle.graph_path(precision)  # as run will ask for it
         for name in sides:
             bundle.side_graph_path(name)
-        refuse_place(place, config.needed, is_replaced=config.overwrite)
+        config.check()
         move_in(folder, place, Path(f"{scratch}{ASIDE}"))
     return replace(bundle, path=config.output)
 
@@ -159,16 +118,6 @@ def write_preprocessor(
         versions={"tfbatch": __version__} | package_versions(),
         files=hash_files(folder),
     )
-
-
-def refuse_samples(config: ExportConfig) -> None:
-    """Refuse samples that are needed and not named, named and not there, or not named and told how to be read."""
-    if config.int8 and config.samples is None:
-        raise UsageError("--int8 needs --samples FILE.parquet: 8-bit steps are found and labels compared on real rows")
-    if config.samples is None and any((config.samples_column, config.samples_pair_column, config.samples_labels)):
-        raise UsageError("--samples-column, -pair-column and -labels say how --samples is read: name that too")
-    if config.samples is not None and not config.samples.is_file():
-        raise NoInput(f"--samples {config.samples} does not exist")
 
 
 def package_versions() -> dict[str, str]:

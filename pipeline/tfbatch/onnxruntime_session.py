@@ -34,10 +34,11 @@ CUDA_OPTIONS = {
 
 
 def cuda_problem(index: int) -> str | None:
-    """Why a GPU cannot be used, or None. Asks the driver: the provider list proves nothing."""
-    if PROVIDERS["cuda"] not in load_runtime().get_available_providers():
-        return "this onnxruntime has no CUDA provider; pip install 'tfbatch[gpu]' in place of 'tfbatch[cpu]'"
-    return driver_problem(index)
+    """All there is to mend before a GPU can be used, or None. Asks the driver: the provider list proves nothing."""
+    has_provider = PROVIDERS["cuda"] in load_runtime().get_available_providers()
+    missing = "this onnxruntime has no CUDA provider; pip install 'tfbatch[gpu]' in place of 'tfbatch[cpu]'"
+    problems = [None if has_provider else missing, driver_problem(index)]
+    return ". And ".join(filter(None, problems)) or None
 
 
 def load_runtime() -> ModuleType:

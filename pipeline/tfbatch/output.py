@@ -25,19 +25,17 @@ from typing import Any
 import pyarrow as pa
 
 from tfbatch.addresses import scheme_of
-from tfbatch.claim import CONTACT_SHEET, DONE, SUCCESS, Claim, Record
+from tfbatch.claim import CONTACT_SHEET, SUCCESS, Claim, Record
 from tfbatch.contact_sheet import ContactSheet
 from tfbatch.drafts import Drafts, failing_as_output
 from tfbatch.durable import to_json
 from tfbatch.errors import OutputFailed, OutputRefused
 from tfbatch.folder import Folder
-from tfbatch.image_files import ImageSink, are_there
+from tfbatch.image_files import ImageSink
 from tfbatch.joined import JoinedFile
 from tfbatch.plan import Part, Plan
-from tfbatch.stages import overlap
+from tfbatch.records import Records
 from tfbatch.storage import Storage, is_one_file
-
-READERS = 8  # records read at once: from an object store each takes a while
 
 
 class Output:
@@ -72,6 +70,7 @@ class Output:
         inputs = [{"path": str(file.source), **file.facts} for file in plan.files]
         self._claim = Claim(self._storage, {"fingerprint": fingerprint, "facts": facts, "inputs": inputs})
         self._drafts = Drafts(target, self._storage, plan, schema, fingerprint, sink)
+        self._records = Records(self._storage, plan, fingerprint, verify=verify)
         self._verify = verify
 
     def check(self, *, overwrite: bool) -> None:
@@ -101,20 +100,8 @@ class Output:
     def records(self) -> dict[Part, Record]:
         """The finished parts of the plan: recorded, and there as they were recorded."""
         file = self._file
-        joined = file is not None and file.is_this_jobs() and not (self._verify and not file.is_intact())
-
-        def read(part: Part) -> Record | None:
-            self._storage.beat()
-            try:
-                record: Record = json.loads(self._storage.read(self._record_name(part)))
-                fits = (record["part"], record["rows"]) == (part.name(self._fingerprint), part.rows)
-                counts = fits and isinstance(record["errors"], int) and (joined or self._is_there(record))
-            except (OSError, ValueError, KeyError, TypeError):
-                return None
-            return record if counts else None
-
-        records = overlap(read, self._plan.parts, workers=READERS, ahead=4 * READERS)
-        return {part: record for part, record in zip(self._plan.parts, records, strict=True) if record is not None}
+        are_joined = file is not None and file.is_this_jobs() and not (self._verify and not file.is_intact())
+        return self._records.read(are_joined=are_joined)
 
     @property
     def has_contact_sheet(self) -> bool:
@@ -163,7 +150,7 @@ class Output:
         """Make a part count that has its name."""
         with failing_as_output(self.target, self._storage):
             self._storage.ensure_held()
-            self._storage.write(self._record_name(part), to_json(record))
+            self._records.write(part, record)
 
     @property
     def descriptors(self) -> list[int]:
@@ -204,18 +191,6 @@ class Output:
         if not file.is_this_jobs():
             file.join(names, self._schema)
         self._storage.remove(*names)
-
-    def _is_there(self, record: Record) -> bool:
-        """Whether a recorded part is in the folder, with its pictures; with `verify`, byte for byte."""
-        name, pictures = record["part"], record["images"]
-        if self._storage.size(name) != record["bytes"]:
-            return False
-        if self._verify and self._storage.sha256(name) != record["sha256"]:
-            return False
-        return pictures is None or are_there(self._storage, pictures, verify=self._verify)
-
-    def _record_name(self, part: Part) -> str:
-        return f"{DONE}/{Path(part.name(self._fingerprint)).name}.json"
 
 
 def open_storage(output: str, beat: Callable[[], None]) -> Storage:

@@ -11,6 +11,7 @@ FILE = "preprocessor_config.json"
 STEPS = {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"}
 KINDS = {"Beit", "Bit", "CLIP", "DeiT", "Siglip", "ViT"}  # those whose steps are these and no others
 SUFFIX = re.compile(r"(ImageProcessor(Fast|Pil)?|FeatureExtractor)$")
+BY_EDGE = {"Bit", "CLIP"}  # those that may resize to a shorter edge, and then crop
 OWN_DEFAULTS = {"resample": KINDS, "do_center_crop": {"Bit", "CLIP", "DeiT"}}  # for which kinds a file must say it
 PATCH = 16  # pixels; for what is not made of patches, a guess at what a picture costs
 
@@ -27,7 +28,7 @@ def picture_settings(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     if problem := problem_of(processor, config.get("image_size")):
         raise BadConfiguration(
             f"{path}: {FILE} {problem}; what can be run is a plain resize to a height and width, with or without a "
-            f"central crop, to the model's size"
+            f"central crop, or one to a shorter edge with it, to the model's size"
         )
     if config.get("num_channels", 3) != 3:
         raise BadConfiguration(f"{path} reads {config['num_channels']} channels; pictures are given as RGB")
@@ -41,8 +42,9 @@ def problem_of(processor: dict[str, Any], side: object) -> str | None:
     """What cannot be done as a processor has it, for a model of pictures of `side` pixels where that is a number."""
     kind = SUFFIX.sub("", str(processor.get("image_processor_type") or processor.get("feature_extractor_type")))
     steps = {name for name, value in processor.items() if name.startswith("do_") and value}
-    resized, seen = (size_of(processor, name) for name in ("size", "crop_size"))
-    seen = seen if processor.get("do_center_crop") else resized
+    resized = edge_of(processor) if kind in BY_EDGE else (0, 0)
+    resized = resized if any(resized) else size_of(processor, "size")
+    seen = size_of(processor, "crop_size") if processor.get("do_center_crop") else resized
     if kind not in KINDS:
         return f"is that of {kind}"
     if unsaid := [name for name in OWN_DEFAULTS if processor.get(name) is None and kind in OWN_DEFAULTS[name]]:
@@ -60,6 +62,15 @@ def problem_of(processor: dict[str, Any], side: object) -> str | None:
     ):
         return "has no image_mean and image_std of three channels"
     return None
+
+
+def edge_of(processor: dict[str, Any]) -> tuple[int, int]:
+    """The least height and width that a picture is resized to by its shorter edge, to be cropped; else zeros."""
+    match processor.get("size"):
+        case {"shortest_edge": int(edge), **others} if edge > 0 and not others and processor.get("do_center_crop"):
+            return edge, edge
+        case _:
+            return 0, 0
 
 
 def size_of(processor: dict[str, Any], name: str) -> tuple[int, int]:

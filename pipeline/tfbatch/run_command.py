@@ -1,8 +1,7 @@
 """`tfbatch run`: words in, a RunConfig out, and what comes of it reported."""
 
-import csv
+import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,44 +18,13 @@ from tfbatch.config import (
     RunConfig,
 )
 from tfbatch.config_file import read_config
-from tfbatch.errors import Interrupted, UsageError
+from tfbatch.errors import Interrupted
+from tfbatch.options import Tokens, misspelt, read_columns, read_labels, setting
 
 if TYPE_CHECKING:
     from tfbatch.report import Report
 
 SECONDS_BETWEEN_LOOKS = 0.5
-
-
-class Tokens(click.IntRange):
-    """A number, or `auto`."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if value == "auto" else super().convert(value, param, ctx)
-
-
-def read_labels(value: Any) -> tuple[str, ...]:
-    """Names with commas between them, in double quotes where they hold one; or a list in a config file."""
-    if not isinstance(value, str):
-        return tuple(map(str, value))
-    try:
-        return tuple(name.strip() for row in csv.reader([value], skipinitialspace=True, strict=True) for name in row)
-    except csv.Error as error:
-        raise UsageError(f"--labels {value} is no list of labels: {error}") from error
-
-
-def read_columns(value: Any) -> str | tuple[str, ...]:
-    """Names with commas between them, `all` or `none`; or a list in a config file, whose names may hold commas."""
-    if isinstance(value, str):
-        return value
-    return tuple(map(str, value)) or "none"
-
-
-def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """An option of `run`: its default is RunConfig's, its variable TFBATCH_<NAME>."""
-    name = next((name for name in names if not name.startswith("-")), names[-1].lstrip("-").replace("-", "_"))
-    default = RunConfig.__dataclass_fields__[name].default
-    shown = default not in (None, "", False)
-    return click.option(*names, default=default, envvar=f"TFBATCH_{name.upper()}", show_default=shown, **attributes)
 
 
 @click.command()
@@ -177,6 +145,9 @@ def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
     # As long as the job is not begun nothing is held, and a signal ends the process where it is.
     signals = Signals(lambda number: report.give_up(Interrupted(number)))
     stop = Stop()
+    for name, meant in misspelt(os.environ).items():
+        unknown = f"the environment has {name}, which is no setting; did you mean {meant}?"
+        warn(unknown, quiet=config.quiet, log_format=config.log_format)
     watchdog = Watchdog(stop, config.timeout, config.stall_timeout, report.say_stacks, report.give_up)
     every(SECONDS_BETWEEN_LOOKS, watchdog.look)
     job = begin_job(config)

@@ -4,9 +4,9 @@ A long text is tokenized only as far as it is needed where it is to be cut, and 
 all of it is wanted: a string of 10 MB, tokenized whole, takes half a minute and 4 GB.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,19 +14,14 @@ from tfbatch.batches import Indices
 from tfbatch.bundle import Bundle
 from tfbatch.errors import BadConfiguration, UsageError, first_line
 from tfbatch.excerpts import PIECE, Excerpts
-from tfbatch.machine import available_threads
-from tfbatch.stages import overlap
+from tfbatch.text_lots import side_by_side
+from tfbatch.text_windows import windows_of
 from tfbatch.tokens import Encoded, Frame, Ids, Tokens, first_holds_blank, ids_of, join, tokens_of
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
 
-Made = TypeVar("Made")
 CHARACTERS_PER_TOKEN = 8  # a first guess at how long a prefix must be
-AT_ONCE = 1 << 15  # characters a thread that are tokenized together: while they are, a token takes a hundred bytes
-MOST_AT_ONCE = 8 * AT_ONCE
-LOTS = 2  # of such texts that are on their way side by side
-STRIDE = 128  # tokens that neighbouring windows share, or half of a window
 
 
 class Tokenizer:
@@ -174,25 +169,8 @@ class Tokenizer:
         return self._rust.token_to_id(name) if isinstance(name, str) else None
 
     def windows(self, tokens: int, frame: Frame, stride: int | None = None) -> list[slice]:
-        """Which of a text's tokens go into each input, so that all are in one at least.
-
-        Neighbours share `stride` tokens; see STRIDE for the default.
-
-        Raises:
-            UsageError: an input has no place for more tokens than are shared.
-        """
-        width = self.max_length - frame.size
-        shared = min(STRIDE, self.max_length // 2, max(width, 0) // 2) if stride is None else stride
-        if width < 1:
-            raise UsageError(f"--max-length {self.max_length} leaves no place beside {frame.size} other tokens")
-        if width <= shared:
-            raise UsageError(
-                f"--stride {shared}: an input of {self.max_length} tokens has place for {width} of the text's; "
-                f"neighbours can share fewer than that"
-            )
-        count = max(1, -(-(tokens - shared) // (width - shared)))
-        starts = [index * (width - shared) for index in range(count)]
-        return [slice(start, min(start + width, tokens)) for start in starts]
+        """Which of a text's tokens go into each input, see `windows_of`."""
+        return windows_of(tokens, self.max_length, frame.size, stride)
 
     def word(self, token: int) -> str:
         """A token as a text of its own."""
@@ -226,20 +204,3 @@ class Tokenizer:
             yield
         finally:
             self._rust.enable_truncation(self.max_length)
-
-
-def side_by_side(encode: Callable[[slice], Made], sizes: list[int]) -> Iterator[Made]:
-    """What is made of texts of so many characters, in order: while some become arrays, others are tokenized."""
-    return overlap(encode, at_once(sizes), workers=LOTS, ahead=LOTS + 1)
-
-
-def at_once(sizes: list[int]) -> Iterator[slice]:
-    """Which texts are tokenized together, by how many characters of each are."""
-    first, held, limit = 0, 0, min(AT_ONCE * available_threads(), MOST_AT_ONCE)
-    for index, size in enumerate(sizes):
-        if index > first and held + size > limit:
-            yield slice(first, index)
-            first, held = index, 0
-        held += size
-    if first < len(sizes):
-        yield slice(first, len(sizes))

@@ -12,7 +12,8 @@ from onnx import TensorProto, helper
 from tfbatch.errors import BadConfiguration, NoInput
 from tfbatch.hashes import sha256
 from tfbatch.protobuf import operator_domains
-from tfbatch_export.export import ExportConfig, export
+from tfbatch_export.config import ExportConfig
+from tfbatch_export.export import export
 
 pytestmark = pytest.mark.faults
 

@@ -7,10 +7,9 @@ import torch
 from tfbatch.errors import UsageError
 from transformers import PreTrainedModel
 
+from tfbatch_export.config import POOLINGS
 from tfbatch_export.families import Tensors
 from tfbatch_export.families._image import SeenImages
-
-MODES = ("cls", "mean")
 
 
 class PooledPatches(torch.nn.Module):
@@ -36,7 +35,7 @@ class ImageEmbedding(SeenImages):
     output = "embedding"
     hub_class = "AutoModel"
     unused: tuple[str, ...] = ("pooler.",)
-    modes: tuple[str, ...] = MODES
+    modes: tuple[str, ...] = POOLINGS
 
     def __init__(self, mode: str | None = None, *, is_normalised: bool = False) -> None:
         self.mode = mode
