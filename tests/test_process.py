@@ -1,4 +1,4 @@
-"""What the command changes about its own process before it begins."""
+"""What the command changes about its own process before it begins, and how it ends."""
 
 import ctypes
 import re
@@ -91,3 +91,15 @@ def test_the_outputs_of_a_batch_are_kept_out_of_a_heap_that_all_threads_share() 
         return int(re.findall(r"max mmap regions *= *(\d+)", done.stderr)[-1])
 
     assert blocks(2) > blocks(16)
+
+
+def test_a_process_that_leaves_does_what_is_registered_and_takes_nothing_apart() -> None:
+    program = (
+        "import atexit; from tfbatch.process import leave\n"
+        "class Model:\n    def __del__(self): print('taken apart')\n"
+        "model = Model(); atexit.register(print, 'registered'); print('said', end=' '); leave(3)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=tfbatch_env(), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, "said registered\n", "")

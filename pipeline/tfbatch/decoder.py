@@ -17,7 +17,7 @@ from PIL import Image
 
 from tfbatch.exchange import Answer, bytes_of, hear, take, tell
 from tfbatch.images import UnfitPicture, measure, strips
-from tfbatch.process import KEPT, settle_heap
+from tfbatch.process import KEPT, leave, settle_heap
 from tfbatch.views import View, render
 
 PROCESSOR_SECONDS = 20.0  # of this process, for one picture; a large one takes two or three
@@ -97,3 +97,4 @@ def send_pixels(requests: socket, pictures: list[Image.Image]) -> None:
 def main() -> None:
     """Serve on the descriptor that is the first argument."""
     serve(socket(fileno=int(sys.argv[1])))
+    leave(0)

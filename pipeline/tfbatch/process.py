@@ -1,8 +1,12 @@
-"""What a process changes about itself before it begins: its files, its heap, its pools of threads, what is imported."""
+"""What a process changes about itself before it begins, its files, its heap, its pools of threads, what is imported;
+and how it ends."""
 
+import atexit
 import ctypes
 import os
 import sys
+from contextlib import suppress
+from typing import NoReturn
 
 from tfbatch.machine import available_threads
 
@@ -75,3 +79,17 @@ def do_without_pandas() -> None:
         pa.scalar(0)
     finally:
         sys.meta_path.remove(NoPandas)
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End here, when all has been said and closed.
+
+    What was registered for the end is done. What goes with the process is not taken apart piece by piece first, a
+    model and libraries of hundreds of megabytes: that is a sixth of a short job, and while it lasts a signal would
+    still change the exit code that was said.
+    """
+    atexit._run_exitfuncs()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with suppress(OSError, ValueError):  # the second where it is closed
+            stream.flush()
+    os._exit(exit_code)

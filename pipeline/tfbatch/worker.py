@@ -20,7 +20,7 @@ from tfbatch.machine import peak_memory
 from tfbatch.messages import Alive, Complete, Failed, Free, Leave, More, Orders, Scored
 from tfbatch.output import open_storage
 from tfbatch.plan import Part
-from tfbatch.process import settle_heap
+from tfbatch.process import leave, settle_heap
 from tfbatch.report import what_failed
 from tfbatch.session import Session
 from tfbatch.sheet_rows import show
@@ -89,6 +89,7 @@ def main() -> None:
         exit_code, reason = what_failed(error)
         with suppress(OSError):
             link.send(Failed(exit_code=exit_code, reason=reason))
+    leave(0)
 
 
 def settle(orders: Orders) -> Job:
