@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = ["good", "bad", "fine", "dull", "film", "book", "the", "a", "is", "was", "not", "very", "plot", "actor", "##s"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+HELPERS = ("bundles", "embedders", "fusion", "photographs", "real_rows", "text_comparisons", "vision")
+pytest.register_assert_rewrite(*HELPERS)  # whose asserts say what they found too
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,14 @@ def part_hashes(folder: Path) -> dict[str, str]:
     from tfbatch.hashes import sha256
 
     return {path.name: sha256(path) for path in sorted(folder.rglob("part-*.parquet"))}
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Each output file and its content."""
+    from tfbatch.hashes import sha256
+
+    files = [file for file in folder.rglob("*") if file.is_file() and "_tfbatch" not in file.parts]
+    return {str(file.relative_to(folder)): sha256(file) for file in files if file.name != "_SUCCESS"}
 
 
 @pytest.fixture(scope="session")

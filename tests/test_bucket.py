@@ -14,10 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import Finished, read_output, run_tfbatch, tfbatch_env, write_reviews
+from conftest import Finished, read_output, run_tfbatch, tfbatch_env, tree, write_reviews
+from pictures import PictureModel, write_pictures
 from s3 import KEYS, S3, never_answer, slow_store
-from test_generated import tree, write_pictures
-from test_masked_im import PictureModel
 from tfbatch import errors
 from tfbatch.addresses import place_of, scheme_of
 from tfbatch.holder import is_gone, mark

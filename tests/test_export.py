@@ -11,10 +11,11 @@ import onnx_ir
 import pytest
 import torch
 import transformers
+from bundles import change_json, change_one_weight, copy_bundle
 from conftest import run_tfbatch, tfbatch_env
+from fusion import fused_and_compared
 from onnx_ir import Node
 from tfbatch.bundle import Bundle, load_bundle
-from tfbatch.device import find_device
 from tfbatch.errors import (
     BadConfiguration,
     ExportNotVerified,
@@ -31,10 +32,6 @@ from tfbatch_export.config import ExportConfig
 from tfbatch_export.destination import move_in
 from tfbatch_export.export import export
 from tfbatch_export.families import family_names, load_family, tasks_of
-from tfbatch_export.fuse import check_fusion, count_operators
-from tfbatch_export.graphs import build_graph
-from tfbatch_export.parity import compute_references, measure_way
-from tfbatch_export.precision import write_fp32
 from tfbatch_export.verify import verify
 from transformers import (
     BertConfig,
@@ -72,22 +69,6 @@ def test_a_base_model_is_fused_in_every_layer_and_equal_to_torch(
     assert {operator: counts.get(operator, 0) for operator in fused} == fused
     assert len(parity) == (24 if name == "bert" else 3)
     assert min(record["label_agreement"] for record in parity) == 1
-
-
-def fused_and_compared(name: str, task: str, model: Any, folder: Path) -> tuple[dict[str, int], list[dict[str, Any]]]:
-    """The operators of a model's graph, and its parity, which is held to the tolerance."""
-    family = load_family(name, task)
-    model.eval()
-    fused, path = folder / "fused.onnx", folder / "model.onnx"
-    graph, expected = build_graph(family, model)
-    onnx_ir.save(graph, fused)
-    changed = write_fp32(fused, path)
-    counts = count_operators(onnx_ir.load(path))
-    check_fusion(counts, expected | changed)
-    samples = compute_references(family, model, family.parity_batches(model.config), {})
-    parity = measure_way(path, samples, find_device("cpu"), "fp32")
-    assert max(record["max_abs_difference"] for record in parity) < 1e-4
-    return counts, parity
 
 
 PICTURE_MODELS = {
@@ -131,17 +112,6 @@ def test_text_parity_covers_every_size_and_length_padded_and_not() -> None:
         for length in (2, 17, 128, 512)
         for padding in ("", ", padded")
     }
-
-
-def change_one_weight(graph: onnx_ir.Model) -> None:
-    """Add 0.05 to one number of the matrix of the last product there is."""
-    (node,) = [node for node in graph.graph if node.op_type == "MatMul"][-1:]
-    weight = node.inputs[1]
-    assert weight is not None
-    assert weight.const_value is not None
-    values = weight.const_value.numpy().copy()
-    values[0, -1] += 0.05
-    weight.const_value = onnx_ir.tensor(values, name=weight.name)
 
 
 def test_an_attention_left_unfused_is_refused_and_leaves_no_bundle(
@@ -220,13 +190,6 @@ def test_verify_finds_a_graph_that_was_swapped_with_its_hash(text_bundle: Path, 
         verify(copy, None)
 
 
-def copy_bundle(bundle: Path, to: Path) -> Path:
-    to.mkdir()
-    for file in bundle.iterdir():
-        (to / file.name).write_bytes(file.read_bytes())
-    return to
-
-
 def test_the_manifest_records_where_the_weights_came_from(text_bundle: Path, text_checkpoint: Path) -> None:
     manifest = load_bundle(text_bundle).manifest
     assert manifest.source["name"] == str(text_checkpoint)
@@ -295,12 +258,6 @@ def test_a_checkpoint_without_a_trained_head_is_refused_by_name(tmp_path: Path) 
     transformers.BertForNextSentencePrediction(config).save_pretrained(folder)
     with pytest.raises(UsageError, match="saved from BertForNextSentencePrediction; .* feature-extraction, fill-mask"):
         export(ExportConfig(model=str(folder), output=tmp_path / "bundle"))
-
-
-def change_json(file: Path, **changed: Any) -> None:
-    """Put other values into a JSON file of names with values; make it where there is none."""
-    content = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps(content | changed))
 
 
 @pytest.mark.parametrize(

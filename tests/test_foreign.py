@@ -13,8 +13,9 @@ import onnx_ir
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from bundles import change_json, lay_out
 from conftest import export_once, read_output, run_tfbatch
-from test_feature_extraction import STEPS, TEXTS, make_embedder, say_how
+from embedders import STEPS, TEXTS, make_embedder, say_how
 from tfbatch.bundle import load_bundle
 from tfbatch.device import find_device, open_session
 from tfbatch.errors import BadConfiguration
@@ -26,19 +27,6 @@ EDGE = {
     "do_center_crop": True, "crop_size": {"height": 32, "width": 32},
 }  # fmt: skip
 MEAN = {"pooling_mode_mean_tokens": True}
-
-
-def lay_out(bundle: Path, folder: Path, graph: str = "model.onnx") -> Path:
-    """A bundle's files without its manifest, the graph by another name."""
-    (folder / graph).parent.mkdir(parents=True)
-    for file in bundle.iterdir():
-        if file.name != "tfbatch.json":
-            (folder / (graph if file.name == "model.onnx" else file.name)).write_bytes(file.read_bytes())
-    return folder
-
-
-def change_json(file: Path, **changes: Any) -> None:
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
 def change_graph(file: Path, change: Callable[[onnx_ir.Model], None]) -> None:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import make_picture_model, read_output, run_tfbatch
-from test_equality import real_pictures
+from real_rows import real_pictures
 from tfbatch.bundle import load_bundle
 from tfbatch.device import arithmetic, choose_precision, find_device, is_proved, open_session
 from tfbatch.doctor import DEBUG

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from photographs import SMOOTH, encoded, grey_levels_off, scene, turned
 from PIL import ExifTags, Image
-from test_images import SMOOTH, encoded, grey_levels_off, scene, turned
 from tfbatch.bundle import load_bundle
 from tfbatch.decoders import DECODERS
 from tfbatch.errors import BadConfiguration

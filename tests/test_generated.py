@@ -1,6 +1,5 @@
 """Where made pictures go: a column that readers show, files beside the parts, a sheet to look at."""
 
-import hashlib
 import io
 import json
 import signal
@@ -13,36 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import read_output, run_tfbatch, tfbatch_env
+from conftest import read_output, run_tfbatch, tfbatch_env, tree
+from pictures import IMAGE, PictureModel, pixels, write_pictures
 from PIL import Image
-from test_masked_im import PictureModel, pixels, png, scene
 from tfbatch.batches import Window
 from tfbatch.config import RunConfig
 from tfbatch.generated import declare_images
 from tfbatch.job import make_job
-
-IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-
-
-def write_pictures(path: Path, rows: int, *, bad: bool = True) -> Path:
-    """Pictures in the form of `datasets`, every fifth broken or null, in row groups of 7."""
-    cells = [{"bytes": png(scene(row, (40 + row % 3, 30))), "path": f"{row}.png"} for row in range(rows)]
-    if bad:
-        for row in range(4, rows, 5):
-            cells[row] = {"bytes": b"junk" if row % 2 else None, "path": "../../etc/passwd"}
-    table = pa.table({"id": np.arange(rows), "image": pa.array(cells, IMAGE)})
-    pq.write_table(table, path, row_group_size=7)
-    return path
-
-
-def tree(folder: Path) -> dict[str, str]:
-    """Each output file and its content."""
-    files = [file for file in folder.rglob("*") if file.is_file() and "_tfbatch" not in file.parts]
-    return {
-        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in files
-        if file.name != "_SUCCESS"
-    }
 
 
 def test_datasets_shows_the_column_as_images(picture_model: PictureModel, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import read_output, run_tfbatch
-from test_equality import real_pictures
+from real_rows import real_pictures
 from tfbatch.bundle import load_bundle
 from tfbatch.errors import UsageError
 from tfbatch_export.checkpoint import find_checkpoint, infer_task

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import ROOT, read_output, run_tfbatch
+from pictures import PictureModel, pixels, png, scene
 from PIL import Image
-from test_masked_im import PictureModel, pixels, png, scene
 from tfbatch.tasks.image_to_image import OVERLAP, TILE, lay_tiles
 from transformers import AutoImageProcessor, Swin2SRForImageSuperResolution
 

@@ -8,16 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, read_output, run_tfbatch, tfbatch_env
-from PIL import ExifTags, Image, ImageDraw, ImageOps
+from photographs import SMOOTH, encoded, grey_levels_off, scene, turned
+from PIL import Image
 from tfbatch.bundle import load_bundle
 from tfbatch.decoder_process import Decoder, Found
 from tfbatch.decoders import MANY, TOGETHER, Decoders, together
-from tfbatch.framing import central_box, resized_size
 from tfbatch.images import UnfitPicture, to_eight_bits
 from tfbatch.pixels import ImageInput
 from tfbatch.views import View, render
@@ -35,12 +34,6 @@ def test_pixels_are_those_of_the_hubs_processor(
         expected = processor(Image.open(io.BytesIO(data)).convert("RGB"), return_tensors="np")["pixel_values"]
         np.testing.assert_allclose(found, expected, atol=1e-6)
         assert found.dtype == np.float32
-
-
-def encoded(picture: Image.Image, form: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, form, **options)
-    return buffer.getvalue()
 
 
 def test_sixteen_bit_greys_are_scaled_not_clipped() -> None:
@@ -157,36 +150,6 @@ def test_a_decoder_that_cannot_begin_fails_the_job_not_its_rows(
     words = ["run", tmp_path / "in.parquet", "-m", image_bundle, "-o", tmp_path / "out"]
     done = run_tfbatch(*words, env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{sources}"})
     assert (done.code, "pictures cannot be decoded" in done.err) == (69, True), done.err
-
-
-SMOOTH = [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS]
-ODD = (1003, 877)  # no side is a multiple of two
-
-
-def scene(size: tuple[int, int] = ODD, seed: int = 0) -> Image.Image:
-    """Coarse colours with sharp lines in them, as the edges of things are."""
-    random = np.random.default_rng(seed)
-    picture = Image.fromarray(random.integers(0, 256, (24, 32, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
-    draw = ImageDraw.Draw(picture)
-    for _ in range(12):
-        ends = (random.random((2, 2)) * size).ravel().tolist()
-        draw.line(ends, fill=tuple(random.integers(0, 256, 3).tolist()), width=size[0] // 80)
-    return picture
-
-
-def turned(orientation: int) -> Image.Exif:
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    return exif
-
-
-def grey_levels_off(data: bytes, view: View) -> npt.NDArray[np.int64]:
-    """How far a view is from what Pillow gives of the picture at its full size."""
-    with Image.open(io.BytesIO(data)) as opened:
-        upright = ImageOps.exif_transpose(opened).convert("RGB")
-    exact = upright.resize(resized_size(upright.size, view.size or upright.size), Image.Resampling(view.resample))
-    exact = exact if view.crop is None else exact.crop(central_box(exact.size, view.crop))
-    return np.abs(np.asarray(render(data, view), np.int64) - np.asarray(exact, np.int64))
 
 
 @pytest.mark.parametrize("resample", SMOOTH)

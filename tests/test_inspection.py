@@ -6,9 +6,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from bundles import change_json, copy_bundle, lay_out
 from conftest import run_tfbatch
-from test_export import copy_bundle
-from test_foreign import change_json, lay_out
 from tfbatch.cells import KINDS
 from tfbatch.tasks import load_task, task_names
 

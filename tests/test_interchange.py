@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, SPECIAL, WORDS, export_once, read_output, run_tfbatch
+from embedders import STEPS, TEXTS, make_embedder, say_how
 from peers import CLASSES
 from PIL import Image
-from test_feature_extraction import STEPS, TEXTS, make_embedder, say_how
 from tfbatch.batches import Feeds, Window, arrays
 from tfbatch.config import RunConfig
 from tfbatch.device import find_device, open_session

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import tfbatch_env
+from pictures import PictureModel
 from PIL import Image
-from test_masked_im import PictureModel
 
 LARGEST = (6000, 4000)
 BROKEN_EVERY = 33  # rows: 3 %

@@ -1,7 +1,5 @@
 """Masked image modelling: the mask of each row, what the model makes of it, and what is pasted."""
 
-import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import read_output, run_tfbatch
+from pictures import PictureModel, pixels, png, scene
 from PIL import Image
 from tfbatch.images import UnfitPicture
 from tfbatch.masks import listed_patches, random_patches, spread, touched_patches
@@ -18,26 +17,6 @@ from transformers import AutoImageProcessor, AutoModelForMaskedImageModeling, Vi
 
 MASKED = ["vit", "deit", "vit_mae", "swin"]
 SIDE = 32
-PictureModel = Callable[[str], tuple[Path, Path]]
-
-
-def scene(seed: int, size: tuple[int, int] = (50, 40)) -> Image.Image:
-    """A smooth picture with some noise."""
-    random = np.random.default_rng(seed)
-    coarse = Image.fromarray(random.integers(0, 256, (5, 6, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
-    levels = np.asarray(coarse) + random.integers(-9, 9, (size[1], size[0], 3))
-    return Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
-
-
-def png(picture: Any) -> bytes:
-    buffer = io.BytesIO()
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def pixels(cell: dict[str, Any] | None) -> Any:
-    assert cell is not None
-    return np.asarray(Image.open(io.BytesIO(cell["bytes"]))).astype(int)
 
 
 def run_masked(bundle: Path, table: dict[str, Any], folder: Path, *words: object) -> pa.Table:

@@ -8,10 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import part_hashes, read_output, run_tfbatch, write_reviews
-from test_export import copy_bundle
-from test_generated import tree, write_pictures
-from test_masked_im import PictureModel
+from bundles import copy_bundle
+from conftest import part_hashes, read_output, run_tfbatch, tree, write_reviews
+from pictures import PictureModel, write_pictures
 from tfbatch.claim import DONE, Claim
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration, Interrupted, OutputRefused, TryAgain

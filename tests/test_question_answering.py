@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import SPECIAL, WORDS, export_once, read_output, run_tfbatch
-from test_equality import MADE, REVIEWS, SENTIMENT
-from test_token_classification import empty_layers
+from real_rows import MADE, REVIEWS, SENTIMENT
+from text_checkpoints import empty_layers
+from text_comparisons import ByHand
 from tfbatch.batches import Window
 from tfbatch.bundle import load_bundle
 from tfbatch.config import RunConfig
@@ -20,7 +21,6 @@ from tfbatch_export.checkpoint import find_checkpoint, infer_task
 from tfbatch_export.config import ExportConfig
 from tfbatch_export.export import export
 from transformers import (
-    AutoModelForQuestionAnswering,
     AutoTokenizer,
     BertConfig,
     BertForQuestionAnswering,
@@ -85,43 +85,6 @@ def run(bundle: Path, table: dict[str, Any], folder: Path, *words: object) -> li
     return rows
 
 
-class ByHand:
-    """What the Hub's pipeline did up to transformers 4: on each window a softmax over the context's
-    tokens and the first one, products of starts and ends in order, and the largest of all windows."""
-
-    def __init__(self, checkpoint: Path, length: int = LENGTH) -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-        self.model = AutoModelForQuestionAnswering.from_pretrained(checkpoint).eval()
-        self.length = length
-
-    def answer(self, question: str, context: str, longest: int) -> tuple[dict[str, Any], float]:
-        """The best answer, and the score of there being none."""
-        found = self.tokenizer(
-            question, context, truncation="only_second", max_length=self.length, stride=self.length // 2,
-            return_overflowing_tokens=True,
-        )  # fmt: skip
-        answers, none = [], 1.0
-        for window, encoding in enumerate(found.encodings):
-            names = set(self.tokenizer.model_input_names) & set(found)
-            inputs = {name: torch.tensor([found[name][window]]) for name in names}
-            with torch.inference_mode():
-                output = self.model(**inputs)
-            is_open = torch.tensor([part == 1 for part in encoding.sequence_ids])
-            is_open[0] = True
-            starts, ends = (
-                torch.softmax(logits[0].masked_fill(~is_open, -10000), 0)
-                for logits in (output.start_logits, output.end_logits)
-            )
-            none = min(none, float(starts[0] * ends[0]))
-            starts[0] = ends[0] = 0
-            scores = torch.tril(torch.triu(starts[:, None] * ends), longest - 1)
-            first, last = divmod(int(scores.argmax()), len(ends))
-            start = encoding.word_to_chars(encoding.token_to_word(first), 1)[0]
-            end = encoding.word_to_chars(encoding.token_to_word(last), 1)[1]
-            answers.append({"score": float(scores.max()), "start": start, "end": end})
-        return max(answers, key=lambda answer: answer["score"]), none
-
-
 @pytest.mark.parametrize("longest", [15, 2])
 def test_answers_are_those_of_the_published_algorithm(
     longest: int, random_checkpoint: Path, random_bundle: Path, tmp_path: Path
@@ -132,7 +95,7 @@ def test_answers_are_those_of_the_published_algorithm(
     questions = [" ".join(text.split()[:8]) for text in texts[-ROWS:]]
     words = ["--handle-impossible", "--max-answer-length", longest, "--stride", LENGTH // 2]
     rows = run(random_bundle, {"context": contexts, "question": questions}, tmp_path, *words)
-    by_hand, none_count, several_windows = ByHand(random_checkpoint), 0, 0
+    by_hand, none_count, several_windows = ByHand(random_checkpoint, LENGTH), 0, 0
     for row in rows:
         expected, none = by_hand.answer(row["question"], row["context"], longest)
         assert row["error"] is None

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import WORDS, export_once
-from test_equality import MADE, REVIEWS
-from test_equality import compare as compare_labels
-from test_export import fused_and_compared
-from test_feature_extraction import TEXTS, by_hand, compare, run
+from embedders import TEXTS, by_hand, compare, run
+from fusion import fused_and_compared
+from real_rows import MADE, REVIEWS
+from real_rows import compare as compare_labels
 from text_checkpoints import V3
 from tfbatch.bundle import load_bundle
 from tfbatch.errors import ExportNotVerified

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import SPECIAL, WORDS, export_once, read_output, run_tfbatch
-from test_equality import MADE, REVIEWS, SENTIMENT
+from real_rows import MADE, REVIEWS, SENTIMENT
+from text_checkpoints import empty_layers
 from tfbatch.bundle import load_bundle
 from tfbatch.config import AGGREGATIONS
 from tfbatch.readings import Reading
@@ -73,16 +74,6 @@ def make_finder(folder: Path) -> Path:
     vocabulary = {token: index for index, token in enumerate(SPECIAL + WORDS)}
     BertTokenizer(vocab=vocabulary, model_max_length=64).save_pretrained(folder)
     return folder
-
-
-def empty_layers(model: Any) -> None:
-    """Leave nothing of a model but its words, each of which is a dimension of its own."""
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "LayerNorm" not in name:
-                weight.zero_()
-        words = model.bert.embeddings.word_embeddings.weight
-        words[torch.arange(len(words)), torch.arange(len(words))] = 1
 
 
 @pytest.fixture(scope="module")

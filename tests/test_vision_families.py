@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import allow_ties, export_once, read_output, run_tfbatch
 from PIL import Image
-from test_equality import compare, real_pictures
+from real_rows import compare, real_pictures
 from tfbatch.bundle import load_bundle
 from tfbatch_export.families import family_names, load_family, tasks_of
 from vision import KINDS, PAIRS, hub_pipeline, make_checkpoint, pool, states_of

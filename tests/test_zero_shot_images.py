@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from bundles import change_one_weight, copy_bundle
 from conftest import export_once, read_output, run_tfbatch
 from PIL import Image
-from test_equality import real_pictures
-from test_export import change_one_weight, copy_bundle
+from real_rows import real_pictures
 from tfbatch.bundle import load_bundle
 from tfbatch.config import RunConfig
 from tfbatch.device import find_device

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from conftest import Finished, write_reviews
-from test_masked_im import png, scene
+from pictures import png, scene
 from tfbatch.hashes import sha256
 
 from faults.runs import Running, Server
