@@ -2,6 +2,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -139,6 +140,37 @@ def test_of_pictures_that_go_together_one_that_ends_the_decoder_costs_no_other(
         decoders.close()
     assert [isinstance(pixels, UnfitPicture) for pixels in found] == [False, False, True, False]
     assert asked == [4, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
+def test_what_others_do_to_a_decoder_is_no_pictures_error(number: int, picture: Callable[..., bytes]) -> None:
+    """SIGALRM comes where it was stopped for a minute, SIGTERM where a service is ended with all of its processes."""
+    decoders, cell = Decoders(), pa.py_buffer(picture())
+    try:
+        before = decoders.render(cell, View())
+        os.kill(decoders._started[0]._process.pid, number)
+        assert np.array_equal(decoders.render(cell, View()), before)
+    finally:
+        decoders.close()
+
+
+def test_memory_that_this_process_has_not_is_no_pictures_error(
+    picture: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoders, cell = Decoders(), pa.py_buffer(picture())
+
+    def have_none(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("tfbatch.decoder_process.np.empty", have_none)
+    with pytest.raises(MemoryError):
+        decoders.render(cell, View())
+    assert decoders._started == []
+    monkeypatch.undo()
+    try:
+        assert decoders.render(cell, View()).shape == (30, 40, 3)
+    finally:
+        decoders.close()
 
 
 def test_a_decoder_that_cannot_begin_fails_the_job_not_its_rows(

@@ -33,7 +33,7 @@ LAYERS = [
     ["image_files", "pixels", "generated", "contact_sheet"],
     ["drafts", "masks", "records"],
     ["output", "pasting"],
-    ["tokenizer", "scores", "embeddings"],
+    ["caps", "tokenizer", "scores", "embeddings"],
     ["text"],
     ["labels", "readings"],
     ["entities", "answers"],

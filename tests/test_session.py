@@ -2,7 +2,9 @@
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Event, Lock
 
 import numpy as np
 import onnxruntime
@@ -10,16 +12,21 @@ import pytest
 from conftest import run_tfbatch
 from tfbatch.batches import Batch, Feeds, Indices, Window, Work, one_result_each
 from tfbatch.bound_session import BoundSession
+from tfbatch.caps import Caps
+from tfbatch.cutting import cut
 from tfbatch.device import find_device, open_session
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
 from tfbatch.machine import cgroup_quota
 from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem, told_apart
 from tfbatch.plan import Part
 from tfbatch.results import Floats
-from tfbatch.scoring import Caps, Scoring
+from tfbatch.scoring import Scoring
 from tfbatch.session import Device, OutOfMemory, Session
 from tfbatch.stop import Stop
 from tfbatch.tiny_graph import one_operator
+
+CPU = Device(runtime="cpu")
+WINDOW = Window(part=Part(file=0, first=0, stop=2000, folder=Path(), identity=""), first=0, rows=None)
 
 
 @pytest.fixture(params=[OnnxRuntimeSession, BoundSession])
@@ -62,22 +69,87 @@ class Counting:
 
 def test_a_batch_that_does_not_fit_is_run_in_pieces_and_the_next_ones_too(cramped: Session, text_bundle: Path) -> None:
     whole = Batch(inputs=np.arange(2000), length=20)
-    window = Window(part=Part(file=0, first=0, stop=2000, folder=Path(), identity=""), first=0, rows=None)
-    scoring, caps, session = Scoring(window, work_of(2000, 20)), Caps(), Counting(cramped)
+    scoring, caps, session = Scoring(WINDOW, work_of(2000, 20)), Caps(CPU), Counting(cramped)
     scoring.compute(session, whole, caps)
     assert scoring.reasons == {}
     most = caps.of(20)
     assert session.rows[:2] == [2000, 1000]
     assert 1 < most < 1000
     session.rows.clear()
-    Scoring(window, work_of(2000, 20)).compute(session, whole, caps)
+    Scoring(WINDOW, work_of(2000, 20)).compute(session, whole, caps)
     assert max(session.rows) == most
     assert sum(session.rows) == 2000
     assert (caps.of(40), caps.of(19)) == (most, sys.maxsize)
-    roomy = Scoring(window, work_of(2000, 20))
+    roomy = Scoring(WINDOW, work_of(2000, 20))
     alone = Batch(inputs=np.arange(1), length=20)
-    roomy.compute(open_session(text_bundle / "model.onnx", find_device("cpu")), alone, Caps())
+    roomy.compute(open_session(text_bundle / "model.onnx", find_device("cpu")), alone, Caps(CPU))
     np.testing.assert_allclose(scoring.work.results, np.tile(roomy.work.results[0], (2000, 1)), atol=1e-6)
+
+
+class Narrow:
+    """A session whose memory takes so many numbers of attention: rows x length x length."""
+
+    def __init__(self, session: Session, most: int) -> None:
+        self._session = session
+        self._most = most
+
+    def run(self, feeds: Feeds) -> Floats:
+        rows, length = feeds["input_ids"].shape
+        if rows * length**2 > self._most:
+            raise OutOfMemory
+        return self._session.run(feeds)
+
+
+class Crowded:
+    """A session that has memory for one call at a time; the first waits until another is beside it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._lock, self._met = Lock(), Event()
+        self._inside = 0
+
+    def run(self, feeds: Feeds) -> Floats:
+        with self._lock:
+            self._inside += 1
+            is_beside = self._inside > 1
+        if is_beside:
+            self._met.set()
+        try:
+            assert self._met.wait(60)
+            if is_beside:
+                raise OutOfMemory
+            return self._session.run(feeds)
+        finally:
+            with self._lock:
+                self._inside -= 1
+
+
+def test_a_row_that_does_not_fit_takes_none_with_it(text_bundle: Path) -> None:
+    """Pieces are only as long as their own rows: what a long one needs is not held against the short ones."""
+    lengths = np.random.default_rng(0).integers(1, 21, 500)
+    session = open_session(text_bundle / "model.onnx", find_device("cpu"))
+    scoring, gpu = Scoring(WINDOW, replace(work_of(500, 20), lengths=lengths)), Device(runtime="cuda")
+    caps = Caps(gpu)
+    for batch in cut(lengths, np.zeros_like(lengths), 512, gpu.length_multiple, 20):
+        scoring.compute(Narrow(session, 256), batch, caps)
+    assert set(scoring.reasons) == set(np.flatnonzero(lengths > 16))
+    assert scoring.work.results[int(np.argmin(lengths))] is not None
+
+
+def test_memory_that_is_short_on_a_processor_is_no_rows_error(text_bundle: Path) -> None:
+    scoring, narrow = Scoring(WINDOW, work_of(3, 20)), Narrow(open_session(text_bundle / "model.onnx", CPU), 256)
+    with pytest.raises(MemoryError):
+        scoring.compute(narrow, Batch(inputs=np.arange(3), length=20), Caps(CPU))
+    assert scoring.reasons == {}
+
+
+def test_a_row_that_does_not_fit_beside_others_is_computed_alone(text_bundle: Path) -> None:
+    scoring, caps = Scoring(WINDOW, work_of(6, 20)), Caps(CPU)
+    session = Crowded(open_session(text_bundle / "model.onnx", find_device("cpu")))
+    with ThreadPoolExecutor(3) as pool:
+        rows = [Batch(inputs=np.array([row]), length=20) for row in range(6)]
+        list(pool.map(lambda row: scoring.compute(session, row, caps), rows))
+    assert scoring.reasons == {}
 
 
 @pytest.mark.parametrize("cramped", [BoundSession], indirect=True)

@@ -117,11 +117,6 @@ class Batch:
     inputs: Indices
     length: int
 
-    def pieces(self, most: int) -> "list[Batch]":
-        """The same inputs in batches of at most so many, for when one does not fit."""
-        starts = range(0, len(self.inputs), most)
-        return [Batch(inputs=self.inputs[start : start + most], length=self.length) for start in starts]
-
     @property
     def shape(self) -> tuple[int, int]:
         """Inputs and tokens of each, padding included."""

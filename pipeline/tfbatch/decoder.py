@@ -29,6 +29,8 @@ LONGEST_REQUEST = 64 << 10  # bytes of JSON
 
 def serve(requests: socket) -> None:
     """Answer until the other end is closed."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # are for the job, which lets this process go
     settle_heap(KEPT)  # all of a few pictures goes at once: no holes, and no page is asked for twice
     _, allowed = resource.getrlimit(resource.RLIMIT_AS)
     most = MEMORY if allowed == resource.RLIM_INFINITY else min(MEMORY, allowed)
@@ -43,9 +45,9 @@ def serve(requests: socket) -> None:
             return
         view = wanted["view"] and View(**wanted["view"])
         answers, pictures = answer(data, view)
+        limit_time(0, 0)  # who is to take them may have been stopped for the night
         tell(requests, answers)
         send_pixels(requests, pictures)
-        limit_time(0, 0)
 
 
 def limit_time(processor_seconds: float, seconds: float) -> None:

@@ -50,11 +50,12 @@ class Decoder:
 
         Raises:
             EOFError, OSError: the process ended, or what it says is no answer.
+            MemoryError: this process has none for the answer.
         """
         tell(self._socket, {"view": view and asdict(view), "sizes": [each.nbytes for each in pictures]}, *pictures)
         try:
             return self._found(len(pictures), view)
-        except (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
+        except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise OSError("what a decoder says is no answer") from error
 
     def _found(self, most: int, view: View | None) -> list[Found]:
@@ -97,6 +98,12 @@ def close_if_it_fails(ours: socket) -> Iterator[None]:
     except BaseException:
         ours.close()
         raise
+
+
+def is_of_others(status: int) -> bool:
+    """Whether a process was ended by what its pictures need not have done: it was killed, perhaps for the memory of
+    others, or stopped for so long that its time ran out."""
+    return -status in (signal.SIGKILL, signal.SIGALRM)
 
 
 def ending(status: int) -> str:

@@ -7,7 +7,6 @@ are not large go there together; where they end the process, each goes again by 
 """
 
 import atexit
-import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
 from threading import Semaphore
@@ -15,7 +14,7 @@ from threading import Semaphore
 import numpy as np
 import pyarrow as pa
 
-from tfbatch.decoder_process import Decoder, Found, ending
+from tfbatch.decoder_process import Decoder, Found, ending, is_of_others
 from tfbatch.framing import Size
 from tfbatch.images import MAX_BYTES, Pixels, UnfitPicture
 from tfbatch.machine import available_threads
@@ -86,16 +85,23 @@ class Decoders:
             self._started.append(decoder)
         try:
             found = decoder.ask(pictures, view)
+        except MemoryError:  # of this process, which is no picture's fault
+            self._lose(decoder)
+            raise
         except (EOFError, OSError):
-            self._started.remove(decoder)
-            status = decoder.end()
+            status = self._lose(decoder)
             if len(pictures) > 1:
                 return []
-            if status == -signal.SIGKILL and not is_again:  # perhaps for the memory of others
+            if is_of_others(status) and not is_again:
                 return self._try(pictures, view, is_again=True)
             return [UnfitPicture(f"undecodable: {ending(status)}")]
         self._idle.append(decoder)
         return found
+
+    def _lose(self, decoder: Decoder) -> int:
+        """Let a process go that is of no more use; its exit status."""
+        self._started.remove(decoder)
+        return decoder.end()
 
     def peak_memory(self) -> int:
         """The most memory, in bytes, that the processes there are held each."""

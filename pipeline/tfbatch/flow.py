@@ -27,6 +27,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from tfbatch.batches import Window
+from tfbatch.caps import Caps
 from tfbatch.claim import Record
 from tfbatch.device import open_session
 from tfbatch.job import Job
@@ -34,7 +35,7 @@ from tfbatch.machine import available_threads
 from tfbatch.plan import Part
 from tfbatch.probe import Budget
 from tfbatch.room import Room
-from tfbatch.scoring import Caps, Finished, Scoring
+from tfbatch.scoring import Finished, Scoring
 from tfbatch.session import Session
 from tfbatch.stages import after, in_turn, meanwhile, overlap
 from tfbatch.steps import Step, Stream, complete, cut_windows, light_windows
@@ -65,8 +66,8 @@ def work(
     with closing(Flow(job, append, tally, stop).score(lots, opened or session_of)) as written:
         for finished, record in filter(None, written):
             tally.count(finished.window, finished.errors)
-            stop.beat()
             yield finished, record
+            stop.beat()  # now that whoever writes the summary knows of it
 
 
 class Flow:
@@ -75,7 +76,7 @@ class Flow:
     def __init__(self, job: Job, append: Append, tally: Tally, stop: Stop) -> None:
         self._job, self._append, self._tally, self._stop = job, append, tally, stop
         self._threads = job.config.threads or available_threads()
-        self._room, self._caps = Room(self._threads * ROOM_A_THREAD), Caps()
+        self._room, self._caps = Room(self._threads * ROOM_A_THREAD), Caps(job.device)
 
     def score(self, lots: Iterable[list[Part]], opened: Opened) -> Stream[Written]:
         """The windows of some lots of parts, in order, each with the table it became once that is written."""

@@ -1,6 +1,5 @@
 """A window of rows while its batches are computed, and the table it becomes."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from tfbatch.batches import NO_RESULT, Batch, Indices, Window, Work
+from tfbatch.caps import Caps
 from tfbatch.results import Floats
 from tfbatch.session import OutOfMemory, Session
 from tfbatch.tasks import Refuses, Task
 
-OUT_OF_MEMORY = "out_of_memory: the row alone does not fit the device's memory"
+OUT_OF_MEMORY = "out_of_memory: the row alone does not fit the GPU's memory"
 NOT_FINITE = "not_finite: the model's result is not a number"
 
 
@@ -29,21 +29,6 @@ class Finished:
     result_of_row: Indices
 
 
-class Caps:
-    """The most inputs of a length that are computed at once, once some did not fit the memory; what holds for
-    a length holds for longer ones."""
-
-    def __init__(self) -> None:
-        self._most: dict[int, int] = {}
-
-    def of(self, length: int) -> int:
-        return min((most for capped, most in list(self._most.items()) if capped <= length), default=sys.maxsize)
-
-    def lower(self, batch: Batch) -> None:
-        """Half as many as those that did not fit."""
-        self._most[batch.length] = min(self.of(batch.length), max(1, len(batch.inputs) // 2))
-
-
 class Scoring:
     """A window with its work.
 
@@ -57,14 +42,19 @@ class Scoring:
         self.reasons: dict[int, str] = {}  # of results that cannot be had
 
     def compute(self, session: Session, batch: Batch, caps: Caps) -> None:
-        """Run a batch, in pieces where it does not fit the memory; a lone row that does not fit is that
-        row's error. What is found out of the memory is left in `caps`."""
-        for piece in batch.pieces(caps.of(batch.length)):
+        """Run a batch, in pieces where it does not fit the memory; a lone row that does not fit a GPU's is that
+        row's error. What is found out of the memory is left in `caps`.
+
+        Raises:
+            MemoryError: a lone row does not fit a processor's.
+        """
+        for piece in caps.pieces(batch, self.work.lengths):
             self._compute(session, piece, caps)
 
     def _compute(self, session: Session, batch: Batch, caps: Caps) -> None:
-        outputs = self._outputs(session, batch)
+        outputs = self._outputs(session, batch, caps)
         if outputs is None and len(batch.inputs) == 1:
+            caps.refuse()
             self.reasons[int(self.work.result_of_input[batch.inputs[0]])] = OUT_OF_MEMORY
             return
         if outputs is None:
@@ -79,8 +69,18 @@ class Scoring:
         else:
             self.work.receive(batch.inputs[finite], outputs[finite])
 
-    def _outputs(self, session: Session, batch: Batch) -> Floats | None:
-        """What the model makes of a batch; None where it does not fit the memory, and all it took is let go."""
+    def _outputs(self, session: Session, batch: Batch, caps: Caps) -> Floats | None:
+        """What the model makes of a batch; None where it does not fit the memory, a lone input not even with
+        nothing computed beside it."""
+        with caps.beside():
+            outputs = self._made(session, batch)
+        if outputs is None and len(batch.inputs) == 1:
+            with caps.alone():
+                outputs = self._made(session, batch)
+        return outputs
+
+    def _made(self, session: Session, batch: Batch) -> Floats | None:
+        """The same; None where it does not fit the memory now, and all it took is let go."""
         try:
             return session.run(self.work.collate(batch.inputs, batch.length))
         except (OutOfMemory, MemoryError):
