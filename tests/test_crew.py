@@ -27,6 +27,7 @@ from tfbatch.job import choose_workers
 from tfbatch.lots import next_lot
 from tfbatch.plan import Part
 from tfbatch.session import Device
+from tfbatch.sheet_rows import FirstRows
 
 ROWS, ROWS_A_PART = 8_000, 100
 
@@ -148,7 +149,7 @@ def test_one_file_is_joined_from_the_parts_of_all(
 def test_pictures_and_the_contact_sheet_come_from_all_workers(
     picture_model: Callable[[str], tuple[Path, Path]], picture: Callable[..., bytes], tmp_path: Path
 ) -> None:
-    cells = [b"broken" if row < 4 else picture(seed=row) for row in range(12)]
+    cells = [b"broken" if row < 70 else picture(seed=row) for row in range(78)]
     pq.write_table(pa.table({"image": cells}), tmp_path / "in.parquet")
     words = ["run", tmp_path / "in.parquet", "-m", picture_model("vit")[1], "--rows-per-part", 3]
     words += ["--images", "files", "--contact-sheet", 5]
@@ -156,7 +157,7 @@ def test_pictures_and_the_contact_sheet_come_from_all_workers(
     assert run_tfbatch(*words, "-o", one).code == 0
     done = run_tfbatch(*words, "-o", two, "--workers", 2)
     assert done.code == 0, done.err
-    assert done.result["errors"] == 4
+    assert done.result["errors"] == 70
     files = [path.relative_to(one) for path in one.rglob("*") if path.suffix in (".parquet", ".png")]
     assert len([path for path in files if path.parts[0] == "_images"]) == 8
     for file in files:
@@ -181,6 +182,44 @@ def test_the_parts_of_a_killed_worker_are_taken_over(long: tuple[list[object], d
     assert "was killed, perhaps for the memory it took; the others take over what it had" in done.err
     assert "crashed (SIGSEGV); the others" in done.err
     assert not list((tmp_path / "out" / "_tfbatch" / "tmp").iterdir())
+
+
+def test_what_a_killed_worker_has_done_is_counted(text_bundle: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"text": ["good film " * (row % 40) for row in range(ROWS)]}), source, row_group_size=1000)
+    words = ["run", source, "-m", text_bundle, "--max-length", 24, "--rows-per-part", ROWS_A_PART]
+    whole = run_tfbatch(*words, "-o", tmp_path / "one").result
+    running = Running(*words, "-o", tmp_path / "out", "--workers", 2)
+    running.wait_for(parts=20)
+    os.kill(running.workers()[0], signal.SIGKILL)
+    done = running.end()
+    assert (done.code, done.result["lost_workers"]) == (0, 1), done.err
+    for name in ("rows", "errors", "truncated_rows", "repeated_rows", "padding_ratio", "batch_tokens"):
+        assert done.result[name] == whole[name]
+    assert whole["truncated_rows"] > 0
+
+
+def test_the_budget_of_a_batch_is_this_runs(long: tuple[list[object], dict[str, str]], tmp_path: Path) -> None:
+    words = [*long[0], "-o", tmp_path / "out", "--workers", 2]
+    assert run_tfbatch(*words, "--batch-tokens", 512).result["batch_tokens"] == 512
+    for part in sorted((tmp_path / "out").glob("part-*"))[:4]:
+        part.unlink()
+    assert run_tfbatch(*words, "--batch-tokens", 256).result["batch_tokens"] == 256
+
+
+def test_the_first_rows_are_drawn_in_whatever_order_parts_are_finished() -> None:
+    parts = [Part(file=0, first=first, stop=first + 10, folder=PurePath(), identity="") for first in range(0, 60, 10)]
+    rows = FirstRows(5)
+    rows.keep(parts[4], [f"4-{row}" for row in range(4)])
+    assert rows.want(parts[5])
+    rows.keep(parts[1], [])
+    rows.keep(parts[3], [f"3-{row}" for row in range(4)])
+    assert (rows.want(parts[5]), rows.want(parts[2])) == (False, True)
+    rows.keep(parts[5], ["too late"])
+    assert rows.rows() == ["3-0", "3-1", "3-2", "3-3", "4-0"]
+    rows.keep(parts[0], ["0-0"])
+    rows.keep(parts[2], [f"2-{row}" for row in range(4)])
+    assert rows.rows() == ["0-0", "2-0", "2-1", "2-2", "2-3"]
 
 
 def test_a_job_without_workers_left_keeps_its_parts(long: tuple[list[object], dict[str, str]], tmp_path: Path) -> None:
@@ -221,6 +260,33 @@ def test_a_part_that_kills_its_workers_does_not_kill_all(
     assert done.code == errors.TryAgain.exit_code
     assert f"as another did before it, at rows 300 to {299 + size} of {reviews}; finished parts are kept" in done.err
     assert run_tfbatch(*words).code == 0
+
+
+POISON = """
+import os, signal
+import tfbatch.flow
+
+prepare = tfbatch.flow.Flow._prepare
+
+def die(self, window):
+    if window.first <= 300 < window.first + window.rows.num_rows:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return prepare(self, window)
+
+tfbatch.flow.Flow._prepare = die
+"""
+
+
+def test_rows_that_kill_as_they_are_read_are_told_from_those_around_them(
+    reviews: Path, text_bundle: Path, tmp_path: Path
+) -> None:
+    """A worker reads ahead: what it died of is not the first part that it had."""
+    (tmp_path / "sitecustomize.py").write_text(POISON)
+    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), tfbatch_env()["PYTHONPATH"]])}
+    words = ["run", reviews, "-m", text_bundle, "--rows-per-part", 10, "-o", tmp_path / "out", "--workers", 2]
+    done = run_tfbatch(*words, env=env)
+    assert done.code == errors.TryAgain.exit_code
+    assert f"as another did before it, at rows 300 to 309 of {reviews}; finished parts are kept" in done.err
 
 
 HANGING = """

@@ -266,6 +266,17 @@ def test_a_found_budget_is_kept_and_a_broken_cache_is_made_anew(
     assert json.loads(file.read_text()) == {key: 77}  # taken, not tried out again
 
 
+def test_few_rows_say_nothing_of_what_is_fastest(
+    text_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they gave would be kept for large inputs."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pq.write_table(pa.table({"text": ["good film", "bad film"]}), tmp_path / "in.parquet")
+    words = ["run", tmp_path / "in.parquet", "-m", text_bundle, "-o", tmp_path / "out"]
+    assert run_tfbatch(*words, "--batch-tokens", "auto").result["batch_tokens"] == 512
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_cache_that_cannot_be_written_costs_no_run(
     text_bundle: Path, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

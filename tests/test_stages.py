@@ -205,7 +205,7 @@ def test_a_finished_window_has_let_go_of_its_work_whoever_holds_it(text_bundle: 
         raise AssertionError("nothing is computed here")
 
     tally = Tally()
-    steps = cut_windows(job, prepared(), Budget(job, session, 1, tally, Stop()), tally)
+    steps = cut_windows(job, prepared(), Budget(job, session, 1, tally, Stop()))
     (scoring,) = {next(steps).scoring}
     scoring.work.receive(np.arange(2), np.array([[1, 2, 3], [3, 2, 1]], np.float32))
     block = weakref.ref(scoring.work.results[0].base)

@@ -128,6 +128,27 @@ class Batch:
         return len(self.inputs) * self.length
 
 
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What a window's work comes to: tokens there are, and that are computed with padding; rows that `repeated`
+    another and were not computed again; rows `truncated` to the model's length."""
+
+    real_tokens: int = 0
+    computed_tokens: int = 0
+    repeated: int = 0
+    truncated: int = 0
+
+
+def count(work: Work, batches: list[Batch]) -> Counts:
+    """What some work comes to in these batches."""
+    return Counts(
+        real_tokens=int(work.lengths.sum()),
+        computed_tokens=sum(batch.tokens for batch in batches),
+        repeated=int((work.result_of_row != NO_RESULT).sum()) - len(work.results),
+        truncated=work.truncated,
+    )
+
+
 def evenly(window: Window) -> Indices:
     """What the window's columns take, in bytes, as if each row (R,) took as much."""
     count = window.rows.num_rows

@@ -9,6 +9,16 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parent
+# By its place: another version may be earlier on the path, and a file of the working directory is no module of ours.
+PROGRAM = """
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+spec = spec_from_file_location({name!r}, {folder!r} + "/__init__.py", submodule_search_locations=[{folder!r}])
+sys.modules[spec.name] = module_from_spec(spec)
+spec.loader.exec_module(sys.modules[spec.name])
+from {name}.{module} import main
+main()
+"""
 CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
 
 
@@ -20,8 +30,7 @@ def start_child(
     `env` is added to this process' environment, `streams` are Popen's; its standard input and output
     are nowhere, unless these say otherwise.
     """
-    # Our folder comes last, and the working directory not at all: a file there is no module of ours.
-    program = f"import sys; sys.path.append({str(PACKAGE.parent)!r}); from {PACKAGE.name}.{module} import main; main()"
+    program = PROGRAM.format(name=PACKAGE.name, folder=str(PACKAGE), module=module)
     return subprocess.Popen(
         [sys.executable, "-P", "-c", program, *map(str, descriptors)],
         pass_fds=[*descriptors, *(keep or [])],

@@ -13,23 +13,23 @@ import os
 from collections import Counter
 from dataclasses import replace
 from multiprocessing.connection import wait
-from typing import Any
 
 from tfbatch.child import ending
 from tfbatch.contact_sheet import ContactSheet
 from tfbatch.errors import TryAgain, of_exit_code
 from tfbatch.job import Job
-from tfbatch.lots import first_parts, largest_first, next_lot
+from tfbatch.lots import largest_first, next_lot
 from tfbatch.machine import available_threads
-from tfbatch.messages import Complete, Failed, Free, Leave, More, Orders, Scored
+from tfbatch.messages import Complete, Failed, Free, Leave, Lot, More, Orders, Scored
 from tfbatch.output import Output
 from tfbatch.plan import Part
+from tfbatch.probe import asked_for
 from tfbatch.progress import Watcher, warn
+from tfbatch.sheet_rows import FirstRows
 from tfbatch.stop import Stop
 from tfbatch.tally import Tally, check_errors
 from tfbatch.worker_process import Worker, start_worker
 
-SEARCHED = 10  # times as many rows as a contact sheet has, should some have errors
 LIVES = 2  # workers that a part may cost
 SECONDS_BETWEEN_LOOKS = 0.5  # at whether a stop was asked for
 
@@ -41,14 +41,15 @@ class Crew:
         self._job = job
         self._queue = largest_first(pending)
         self._size = tally.workers = min(job.workers, len(pending))
-        self._shown = first_parts(pending, SEARCHED * (job.config.contact_sheet or 0))
         self._output = output
         self._tally = tally
+        tally.batch_tokens = asked_for(job) or tally.batch_tokens
         self._watcher = watcher
         self._workers: list[Worker] = []
         self._started = 0
         self._deaths: Counter[Part] = Counter()
-        self._drawn: dict[Part, list[Any]] = {}
+        self._drawn = FirstRows(job.config.contact_sheet or 0)
+        self._tallies: dict[Worker, Tally] = {}
         self._life, self._ours = os.pipe()
 
     def work(self, stop: Stop) -> None:
@@ -76,8 +77,7 @@ class Crew:
 
     def draw(self, sheet: ContactSheet) -> None:
         """Put the rows of its parts onto a contact sheet, in their order."""
-        sheet.rows += [row for part in self._shown for row in self._drawn.get(part, [])]
-        del sheet.rows[self._job.config.contact_sheet or 0 :]
+        sheet.rows += self._drawn.rows()
 
     def end(self) -> None:
         """Let all workers go, wherever they are."""
@@ -89,7 +89,7 @@ class Crew:
 
     def _start_more(self) -> None:
         """Start those that are missing; but one at a time where it is to find out first how large batches are."""
-        is_settled = self._tally.batch_tokens is not None or self._job.config.batch_tokens != "auto"
+        is_settled = self._tally.batch_tokens is not None
         started = []
         while self._started < (self._size if is_settled else min(self._size, self._tally.lost_workers + 1)):
             started.append(self._start(self._started))
@@ -110,7 +110,6 @@ class Crew:
             plan=job.plan,
             fingerprint=job.fingerprint,
             batch_tokens=self._tally.batch_tokens,
-            shown=self._shown,
         )
 
     def _hear(self, worker: Worker, message: object) -> None:
@@ -118,9 +117,9 @@ class Crew:
             case Free():
                 worker.is_free = True
             case More():
-                lot = next_lot(self._queue, self._size, self._deaths)
+                lot = [] if self._is_one_too_many(worker) else next_lot(self._queue, self._size, self._deaths)
                 worker.parts += lot
-                worker.tell(lot)
+                worker.tell(Lot(parts=lot, shown=[part for part in lot if self._drawn.want(part)]))
             case Leave():
                 self._output.ensure_held()  # as long as it is, and this process hears, what a worker does is its own
                 worker.tell(True)
@@ -131,8 +130,14 @@ class Crew:
             case Failed():
                 raise of_exit_code(message.exit_code, f"{message.reason} ({worker.name} on {worker.device})")
             case Tally():
-                self._tally.add(message, self._size)
+                self._tallies[worker] = message
                 self._dismiss(worker)
+
+    def _is_one_too_many(self, worker: Worker) -> bool:
+        """Whether the next part is to wait until a worker is done with what it has: what may have cost one worker is
+        done by itself, so that it is known what the second died of."""
+        others = [*worker.parts, self._queue[0]] if worker.parts and self._queue else []
+        return any(part in self._deaths for part in others)
 
     def _count(self, worker: Worker, scored: Scored) -> None:
         worker.rows += scored.rows
@@ -149,7 +154,8 @@ class Crew:
     def _record(self, worker: Worker, complete: Complete) -> None:
         self._output.record(complete.part, complete.record)
         self._tally.records[complete.part] = complete.record
-        self._drawn[complete.part] = complete.drawn
+        self._drawn.keep(complete.part, complete.drawn)
+        self._tallies[worker] = complete.tally
         worker.parts.remove(complete.part)
         worker.rows = worker.errors = 0
 
@@ -210,4 +216,6 @@ class Crew:
         status = worker.end()
         self._workers.remove(worker)
         self._output.clear_spool(worker.name)
+        if worker in self._tallies:  # of one that died, up to the last part that was recorded
+            self._tally.add(self._tallies.pop(worker), self._size)
         return status

@@ -65,7 +65,7 @@ def work(
     is opened by `session_of`, or as `opened` has it."""
     with closing(Flow(job, append, tally, stop).score(lots, opened or session_of)) as written:
         for finished, record in filter(None, written):
-            tally.count(finished.window, finished.errors)
+            tally.count(finished)
             yield finished, record
             stop.beat()  # now that whoever writes the summary knows of it
 
@@ -90,7 +90,7 @@ class Flow:
                 is_full=self._is_full, stage=clock.prepare,
             )  # fmt: skip
             budget = Budget(job, session, computing, self._tally, self._stop)
-            batches = cut_windows(job, after(session, scorings), budget, self._tally)
+            batches = cut_windows(job, after(session, scorings), budget)
             steps = overlap(
                 partial(self._compute, session), batches, workers=computing, ahead=computing * device.batches_ahead,
                 is_full=self._ends_full_window, stage=clock.compute,

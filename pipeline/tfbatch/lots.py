@@ -28,13 +28,3 @@ def next_lot(queue: deque[Part], workers: int, suspects: Container[Part] = ()) -
             break
         lot.append(queue.popleft())
     return lot
-
-
-def first_parts(parts: list[Part], rows: int) -> list[Part]:
-    """As many of the first parts as hold so many rows."""
-    found: list[Part] = []
-    for part in parts:
-        if sum(each.rows for each in found) >= rows:
-            break
-        found.append(part)
-    return found

@@ -5,7 +5,7 @@ job                      worker
                      ←   Free          it has nothing to do
   True               →                 there may be parts for it; False: it is done
                      ←   More          its reader is at the end of what it has
-  a list of Parts    →                 the next ones, that follow one another; none is left for now
+  Lot                →                 the next parts, that follow one another; none is left for now
                      ←   Scored        a window of the part is written
                      ←   Leave         may it give a part its name, or begin one
   True               →
@@ -15,21 +15,21 @@ job                      worker
                      ←   Tally         after False, last
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tfbatch.claim import Record
 from tfbatch.config import RunConfig
 from tfbatch.plan import Part, Plan
+from tfbatch.tally import Tally
 
 
 @dataclass(frozen=True, kw_only=True)
 class Orders:
     """What a worker is to do: its share of a job, which must come to the same `fingerprint` there.
 
-    `spool` is the worker's own; `batch_tokens` are settled where they are not None; `shown` are the parts
-    whose rows go onto the contact sheet.
+    `spool` is the worker's own; `batch_tokens` are settled where they are not None.
     """
 
     spool: Path
@@ -37,6 +37,13 @@ class Orders:
     plan: Plan
     fingerprint: str
     batch_tokens: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lot:
+    """Parts to be done; of those that are `shown`, rows go onto the contact sheet."""
+
+    parts: list[Part]
     shown: list[Part]
 
 
@@ -72,11 +79,12 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True)
 class Complete:
-    """A part with its record; `drawn` are rows for the contact sheet."""
+    """A part with its record; `drawn` are rows for the contact sheet, `tally` what the worker has done so far."""
 
     part: Part
     record: Record
-    drawn: list[Any] = field(default_factory=list)
+    drawn: list[Any]
+    tally: Tally
 
 
 @dataclass(frozen=True, kw_only=True)

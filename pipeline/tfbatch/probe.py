@@ -21,6 +21,7 @@ from tfbatch.cutting import cut
 from tfbatch.durable import replace_file
 from tfbatch.job import Job
 from tfbatch.machine import processor_flags
+from tfbatch.nvidia import find_gpus
 from tfbatch.session import OutOfMemory, Session
 from tfbatch.stages import overlap
 from tfbatch.stop import Stop
@@ -38,11 +39,10 @@ class Budget:
     def __init__(self, job: Job, session: Callable[[], Session], threads: int, tally: Tally, stop: Stop) -> None:
         self._job, self._session, self._threads = job, session, threads
         self._tally, self._stop = tally, stop
-        if job.config.batch_tokens != "auto":
-            tally.batch_tokens = job.config.batch_tokens or job.device.batch_tokens
+        tally.batch_tokens = asked_for(job) or tally.batch_tokens
 
     def of(self, work: Work) -> int:
-        """The budget; where it is to be found out, on the first work that has inputs."""
+        """The budget; where it is to be found out, on the first work that has inputs, if those are enough."""
         if self._tally.batch_tokens is None and len(work.lengths):
             with self._tally.clock.load.working():
                 self._tally.batch_tokens = self._find(work)
@@ -52,13 +52,15 @@ class Budget:
         file, key = cache_file(), fingerprint(self._job, self._threads)
         if isinstance(kept := read_cache(file).get(key), int) and kept > 0:
             return kept
-        best = self._fastest(work)
+        budgets = [budget * (32 if self._job.device.is_cuda else 1) for budget in BUDGETS]
+        if int(work.lengths.sum()) < self._threads * budgets[-1]:
+            return self._job.device.batch_tokens  # of so few the fastest is found by chance
+        best = self._fastest(work, budgets)
         write_cache(file, key, best)
         return best
 
-    def _fastest(self, work: Work) -> int:
+    def _fastest(self, work: Work, budgets: list[int]) -> int:
         """The budget that takes least time, by trying all of them in turn, several times."""
-        budgets = [budget * (32 if self._job.device.is_cuda else 1) for budget in BUDGETS]
         inputs = sample(work, BATCHES_A_THREAD * self._threads * budgets[-1])
         seconds = dict.fromkeys(budgets, float("inf"))
         for _ in range(ROUNDS):
@@ -85,6 +87,13 @@ class Budget:
         return time.perf_counter() - started
 
 
+def asked_for(job: Job) -> int | None:
+    """The tokens of a batch that were asked for, or the device's; None where they are to be found out."""
+    if job.config.batch_tokens == "auto":
+        return None
+    return job.config.batch_tokens or job.device.batch_tokens
+
+
 def sample(work: Work, tokens: int) -> Indices:
     """Inputs spread evenly over the window that come to so many tokens, or all of them."""
     count = len(work.lengths) * tokens // max(1, int(work.lengths.sum()))
@@ -104,7 +113,9 @@ def cache_file() -> Path | None:
 
 def fingerprint(job: Job, threads: int) -> str:
     """What a budget was found for: a home folder may be that of several machines."""
-    facts = [job.facts, threads, job.config.max_length, platform.machine(), sorted(processor_flags())]
+    gpus = [gpu.name for gpu in find_gpus()] if job.device.is_cuda else []
+    machine = [platform.machine(), sorted(processor_flags()), gpus, job.device.memory]
+    facts = [job.facts, threads, job.config.max_length, machine]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 

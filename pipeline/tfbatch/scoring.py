@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tfbatch.batches import NO_RESULT, Batch, Indices, Window, Work
+from tfbatch.batches import NO_RESULT, Batch, Counts, Indices, Window, Work
 from tfbatch.caps import Caps
 from tfbatch.results import Floats
 from tfbatch.session import OutOfMemory, Session
@@ -27,6 +27,7 @@ class Finished:
     errors: dict[int, str]
     results: Sequence[Any]
     result_of_row: Indices
+    counts: Counts
 
 
 class Scoring:
@@ -39,6 +40,7 @@ class Scoring:
     def __init__(self, window: Window, work: Work) -> None:
         self.window = window
         self.work = work
+        self.counts = Counts()
         self.reasons: dict[int, str] = {}  # of results that cannot be had
 
     def compute(self, session: Session, batch: Batch, caps: Caps) -> None:
@@ -106,7 +108,10 @@ class Scoring:
         texts = pa.array([errors.get(row) for row in range(len(rows))] if errors else [None] * len(rows), pa.string())
         columns = [*(self.window.rows.column(name) for name in kept), *added, texts]
         table = pa.Table.from_arrays(columns, names=schema.names)
-        return Finished(window=self.window, table=table, errors=errors, results=results, result_of_row=result_of_row)
+        return Finished(
+            window=self.window, table=table, errors=errors, results=results, result_of_row=result_of_row,
+            counts=self.counts,
+        )  # fmt: skip
 
 
 def in_order(column: pa.Array, rows: pa.Array) -> pa.Array:

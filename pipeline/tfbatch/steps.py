@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tfbatch.batches import Batch, Window, Work, divide
+from tfbatch.batches import Batch, Window, Work, count, divide
 from tfbatch.cutting import cut, firsts_first, turn_by_turn
 from tfbatch.job import Job
 from tfbatch.plan import Part
@@ -13,7 +13,6 @@ from tfbatch.probe import Budget
 from tfbatch.reader import read_windows
 from tfbatch.room import Room
 from tfbatch.scoring import Scoring
-from tfbatch.tally import Tally
 
 WINDOW = 32 << 20  # bytes that the rows of a window take on their way at most, or one row takes more
 WIDE = 8 << 20  # bytes of a window's columns together, on a processor, where those that a task reads may take less
@@ -53,14 +52,12 @@ def light_windows(job: Job, lots: Iterable[list[Part]], room: Room) -> Generator
             window = following
 
 
-def cut_windows(
-    job: Job, scorings: Generator[Scoring, None, None], budget: Budget, tally: Tally
-) -> Generator[Step, None, None]:
+def cut_windows(job: Job, scorings: Generator[Scoring, None, None], budget: Budget) -> Generator[Step, None, None]:
     """The batches of each window in turn. Nothing here holds its work, which goes when the window is finished."""
     with closing(scorings):
         for scoring in scorings:
             batches = batches_of(scoring.work, budget.of(scoring.work), job)
-            tally.count_work(scoring.work, batches)
+            scoring.counts = count(scoring.work, batches)
             for batch in batches[:-1]:
                 yield Step(scoring=scoring, batch=batch, is_last=False)
             yield Step(scoring=scoring, batch=batches[-1] if batches else None, is_last=True)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tfbatch.batches import NO_RESULT, Batch, Window, Work
+from tfbatch.batches import Counts
 from tfbatch.claim import Record
 from tfbatch.clock import Clock
 from tfbatch.config import error_limit
@@ -14,6 +14,7 @@ from tfbatch.errors import TooManyRowErrors
 from tfbatch.job import Job
 from tfbatch.machine import peak_memory
 from tfbatch.plan import Part
+from tfbatch.scoring import Finished
 
 
 @dataclass
@@ -46,27 +47,25 @@ class Tally:
         budgets = (record.get("batch_tokens") for record in records.values())
         self.batch_tokens = next(filter(None, budgets), None)
 
-    def count_work(self, work: Work, batches: list[Batch]) -> None:
-        """Add what is about to be computed."""
-        self.real_tokens += int(work.lengths.sum())
-        self.computed_tokens += sum(batch.tokens for batch in batches)
-        self.truncated += work.truncated
-        self.repeated += int((work.result_of_row != NO_RESULT).sum()) - len(work.results)
+    def count(self, finished: Finished) -> None:
+        """Add a window that is written."""
+        self.rows += finished.table.num_rows
+        self.errors += len(finished.errors)
+        self.add_counts(finished.counts)
+        if finished.errors and self.first_error is None:
+            row = min(finished.errors)
+            self.first_error = (finished.window.part, finished.window.first + row, finished.errors[row])
 
-    def count(self, window: Window, errors: Mapping[int, str]) -> None:
-        """Add the rows of a window; `errors` are by position in it."""
-        self.rows += window.rows.num_rows
-        self.errors += len(errors)
-        if errors and self.first_error is None:
-            row = min(errors)
-            self.first_error = (window.part, window.first + row, errors[row])
+    def add_counts(self, counts: "Counts | Tally") -> None:
+        """Add what windows come to."""
+        self.real_tokens += counts.real_tokens
+        self.computed_tokens += counts.computed_tokens
+        self.repeated += counts.repeated
+        self.truncated += counts.truncated
 
     def add(self, other: "Tally", workers: int) -> None:
         """Add the work, time and memory of one of so many processes; its rows and errors are counted already."""
-        self.real_tokens += other.real_tokens
-        self.computed_tokens += other.computed_tokens
-        self.repeated += other.repeated
-        self.truncated += other.truncated
+        self.add_counts(other)
         self.peak_memory += other.peak_memory
         self.clock.add(other.clock, workers)
 

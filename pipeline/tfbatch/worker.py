@@ -83,13 +83,18 @@ def main() -> None:
         every(SECONDS_BETWEEN_SIGNS, link.say_alive)
         tally = Tally(batch_tokens=orders.batch_tokens)
         do_share(settle(orders), orders, link, tally, stop)
-        tally.peak_memory = peak_memory() + DECODERS.peak_memory()
-        link.send(tally)
+        link.send(up_to_now(tally))
     except Exception as error:  # noqa: BLE001 -- whatever it is, the job is told
         exit_code, reason = what_failed(error)
         with suppress(OSError):
             link.send(Failed(exit_code=exit_code, reason=reason))
     leave(0)
+
+
+def up_to_now(tally: Tally) -> Tally:
+    """What this process has done and held."""
+    tally.peak_memory = peak_memory() + DECODERS.peak_memory()
+    return tally
 
 
 def settle(orders: Orders) -> Job:
@@ -112,9 +117,12 @@ def do_share(job: Job, orders: Orders, link: Link, tally: Tally, stop: Stop) -> 
         storage.join(orders.spool, link.ask_leave)
     drafts = Drafts(job.output, storage, job.plan, job.schema, job.fingerprint, job.sink)
 
+    shown: set[Part] = set()
+
     def parts() -> Iterator[list[Part]]:
-        while lot := link.ask(More()):
-            yield lot
+        while (lot := link.ask(More())).parts:
+            shown.update(lot.shown)
+            yield lot.parts
 
     def new_sheet() -> ContactSheet:
         return ContactSheet("", job.config.contact_sheet or 0)
@@ -130,7 +138,7 @@ def do_share(job: Job, orders: Orders, link: Link, tally: Tally, stop: Stop) -> 
         sheet = new_sheet()
         for finished, record in work(job, parts(), drafts.append, tally, stop, open_once):
             part = finished.window.part
-            if part in orders.shown:
+            if part in shown:
                 show(finished, job, sheet)
             link.send(
                 Scored(
@@ -141,5 +149,5 @@ def do_share(job: Job, orders: Orders, link: Link, tally: Tally, stop: Stop) -> 
                 )
             )
             if record is not None:
-                link.send(Complete(part=part, record=record, drawn=sheet.rows))
+                link.send(Complete(part=part, record=record, drawn=sheet.rows, tally=up_to_now(tally)))
                 sheet = new_sheet()
