@@ -41,14 +41,14 @@ def batch_of(model: Model) -> int:
 def classifier(model: Model, threads: int, compute: Callable[[np.ndarray], np.ndarray]) -> Score:
     """`compute` takes (pictures, 3, height, width) to logits (pictures, labels)."""
     process, batch, labels = load_processor(model), batch_of(model), labels_of(model)
+    pool = ThreadPoolExecutor(threads)
 
     def classify(cells: list[dict[str, Any]]) -> np.ndarray:
         return compute(np.stack([process(cell["bytes"]) for cell in cells]))
 
     def score(rows: pa.Table) -> Columns:
         cells = rows["image"].to_pylist()
-        with ThreadPoolExecutor(threads) as pool:
-            logits = list(pool.map(classify, [cells[at : at + batch] for at in range(0, len(cells), batch)]))
+        logits = list(pool.map(classify, [cells[at : at + batch] for at in range(0, len(cells), batch)]))
         return labelled(np.concatenate(logits), labels)
 
     return score
