@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import read_output, run_tfbatch, tfbatch_env, tree
-from pictures import IMAGE, PictureModel, pixels, write_pictures
+from pictures import IMAGE, PictureModel, pixels, png, write_pictures
 from PIL import Image
 from tfbatch.batches import Window
 from tfbatch.config import RunConfig
+from tfbatch.contact_sheet import GAP, LINE, SIDE, liveliest
 from tfbatch.generated import declare_images
 from tfbatch.job import make_job
 
@@ -137,9 +138,32 @@ def test_a_contact_sheet_shows_the_first_good_rows_and_is_kept(
         assert picture.width > 700
         assert len(np.unique(np.asarray(picture.convert("L")))) > 100
     before = sheet.read_bytes()
+    assert before.startswith(b"\x89PNG")
     next((tmp_path / "out").glob("part-*")).unlink()
     assert run_tfbatch(*words, "--contact-sheet", 3).result["status"] == "done"
     assert sheet.read_bytes() == before
+
+
+def test_a_contact_sheet_shows_each_row_on_its_line(picture_model: PictureModel, tmp_path: Path) -> None:
+    colours = [(200, 30, 30), None, (30, 200, 30), (30, 30, 200), (200, 200, 30), (30, 200, 200)]
+    cells = [b"junk" if colour is None else png(Image.new("RGB", (32, 32), colour)) for colour in colours]
+    pq.write_table(pa.table({"image": cells}), tmp_path / "in.parquet")
+    words = ["run", tmp_path / "in.parquet", "-m", picture_model("vit")[1], "-o", tmp_path / "out"]
+    assert run_tfbatch(*words, "--contact-sheet", 4).code == 0
+    with Image.open(tmp_path / "out" / "_tfbatch" / "contact_sheet.png") as sheet:
+        side = SIDE // 32 * 32
+        assert sheet.height == GAP + 2 * LINE + 4 * (2 * LINE + GAP + side)
+        middles = [GAP + 3 * LINE + side // 2 + line * (2 * LINE + GAP + side) for line in range(4)]
+        assert [sheet.getpixel((GAP + side // 2, y)) for y in middles] == list(filter(None, colours))[:4]
+
+
+def test_the_detail_that_is_shown_is_the_liveliest() -> None:
+    pixels = np.full((300, 400, 3), 100, np.uint8)
+    pixels[200:240, 80:120] = np.random.default_rng(0).integers(0, 256, (40, 40, 3))
+    rows, columns = liveliest(pixels, 40)
+    assert abs(rows.start - 200) <= 20
+    assert abs(columns.start - 80) <= 20
+    assert liveliest(pixels[:10, :12], 40) == (slice(0, 10), slice(0, 12))
 
 
 def test_jpeg_and_webp_are_smaller_by_their_quality(picture_model: PictureModel, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from conftest import read_output, run_tfbatch
 from pictures import PictureModel, pixels, png, scene
 from PIL import Image
-from tfbatch.images import UnfitPicture
+from tfbatch.images import UnfitPicture, to_paint
 from tfbatch.masks import listed_patches, random_patches, spread, touched_patches
 from transformers import AutoImageProcessor, AutoModelForMaskedImageModeling, ViTMAEForPreTraining
 
@@ -84,6 +84,11 @@ def test_nothing_under_a_mask_has_a_say_in_what_is_made_there(
     assert (first == second).all()
     assert (first == one)[painted == 0].all()
     assert (first != one)[painted > 0].any()
+
+
+def test_a_mask_of_fractions_paints_all_but_black() -> None:
+    levels = np.array([[0, 0.25, 1, 200]], np.float32)
+    assert to_paint(Image.fromarray(levels)).tolist() == [[0, 1, 1, 1]]
 
 
 def test_a_mask_is_an_image_or_a_list_and_a_bad_one_is_its_rows_error(

@@ -72,6 +72,16 @@ def test_row_groups_of_no_rows_are_passed_over(tmp_path: Path) -> None:
     assert pa.concat_tables(window.rows for window in found).equals(table)
 
 
+def test_few_heavy_rows_are_not_read_at_once(tmp_path: Path) -> None:
+    """However few they are: what is decoded together is bounded by what it takes in the file."""
+    cells = [np.random.default_rng(row).bytes(1 << 20) for row in range(20)]
+    pq.write_table(pa.table({"n": cells}), tmp_path / "in.parquet", compression="none", use_dictionary=False)
+    plan = make_plan((str(tmp_path / "in.parquet"),), rows_per_part=100, limit=None)
+    found = [window.rows for window in read_windows(plan, plan.parts, ["n"], 100, 3 << 20)]
+    assert max(rows.num_rows for rows in found) <= 3
+    assert pa.concat_tables(found)["n"].to_pylist() == cells
+
+
 def test_a_damaged_page_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "in.parquet"
     table = pa.table({"n": np.random.default_rng(0).integers(0, 1 << 60, 10_000)})

@@ -669,6 +669,11 @@ def test_a_dictionary_column_costs_no_more_than_its_strings(text_bundle: Path, t
     assert sizes["dictionary"] < 1.5 * sizes["plain"], sizes
 
 
+def test_a_threshold_that_no_score_can_reach_is_refused(text_bundle: Path, reviews: Path) -> None:
+    done = run_tfbatch("run", reviews, "-m", text_bundle, "--threshold", 2)
+    assert (done.code, "--threshold 2 is reached by no label" in done.err) == (2, True), done.err
+
+
 def test_labels_over_a_threshold_are_listed_best_first(text_bundle: Path, reviews: Path, tmp_path: Path) -> None:
     words = ["--all-scores", "--threshold", 0.3, "-o", tmp_path / "out"]
     assert run_tfbatch("run", reviews, "-m", text_bundle, *words).code == 0

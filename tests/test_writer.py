@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, read_output, run_tfbatch
+from tfbatch.columns import writable
 from tfbatch.hashes import sha256
 from tfbatch.writer import ROW_GROUP_BYTES, PartWriter
 
@@ -172,6 +173,37 @@ def test_columns_that_hold_no_null_and_types_within_types_come_out_as_they_were(
     found = pq.read_table(target) if target.is_file() else read_output(target)
     assert found.select(schema.names).equals(table)
     assert [found.schema.field(name) for name in schema.names] == list(schema)
+
+
+def test_views_within_structs_come_out_as_plain_cells(text_bundle: Path, tmp_path: Path) -> None:
+    """As they are in the file: pyarrow writes them as views only in pieces that it need not slice."""
+    views, plain = (
+        pa.struct([pa.field("a", text, metadata={"of": "a"}), pa.field("b", pa.struct([("c", data)]))])
+        for text, data in ((pa.string_view(), pa.binary_view()), (pa.string(), pa.binary()))
+    )
+    pairs = [(row % 3 and {"a": f"a{row}" * 9, "b": {"c": b"c" * row}}) or None for row in range(600)] * 5
+    schema = pa.schema([("text", pa.string()), ("pair", views)])
+    with pq.ParquetWriter(tmp_path / "in.parquet", schema) as writer:
+        for first in range(0, 3000, 600):
+            rows = [["good film"] * 600, pa.array(pairs[first : first + 600], views)]
+            writer.write_table(pa.table(rows, schema=schema))
+    assert pq.read_schema(tmp_path / "in.parquet").field("pair").type == views
+    words = ["-m", text_bundle, "-o", tmp_path / "out", "--input-column", "text", "--rows-per-part", 1700]
+    done = run_tfbatch("run", tmp_path / "in.parquet", *words)
+    assert done.code == 0, done.err
+    found = read_output(tmp_path / "out")["pair"]
+    assert (found.type, found.type.field("a").metadata) == (plain, {b"of": b"a"})
+    assert found.to_pylist() == pairs
+
+
+def test_only_views_that_a_struct_holds_are_written_otherwise() -> None:
+    view, text = pa.string_view(), pa.string()
+    for kind in (view, pa.list_(view), pa.map_(text, view), pa.struct([("a", pa.list_(view))]), pa.list_(text, 3)):
+        assert writable(kind) == kind
+    holding, plain = pa.struct([("a", view)]), pa.struct([("a", text)])
+    lists = (pa.list_, pa.large_list, pa.list_view, pa.large_list_view, lambda kind: pa.list_(kind, 2))
+    for make in (*lists, lambda kind: pa.map_(text, kind), lambda kind: pa.struct([pa.field("b", kind, False)])):
+        assert writable(make(holding)) == make(plain)
 
 
 def test_timestamps_as_spark_writes_them_are_of_any_year(text_bundle: Path, tmp_path: Path) -> None:

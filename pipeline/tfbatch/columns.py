@@ -12,6 +12,13 @@ from tfbatch.image_files import ImageSink
 from tfbatch.tasks import Task
 
 ERROR_COLUMN = "error"
+PLAIN = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+LISTS = {
+    pa.types.is_list: pa.list_,
+    pa.types.is_large_list: pa.large_list,
+    pa.types.is_list_view: pa.list_view,
+    pa.types.is_large_list_view: pa.large_list_view,
+}
 CARRIED = (b"pandas", b"geo")  # metadata that goes on: how pandas and GeoParquet have a file's columns
 
 
@@ -68,7 +75,7 @@ def describe_columns(schema: pa.Schema) -> str:
 
 def output_schema(schema: pa.Schema, kept: list[str], added: pa.Schema, config: RunConfig) -> pa.Schema:
     """Kept columns, then the task's and `error`, these with the prefix; a picture in a file is its path."""
-    fields = [schema.field(name) for name in kept]
+    fields = [field.with_type(writable(field.type)) for field in map(schema.field, kept)]
     new = [field.with_name(config.prefix + field.name) for field in [*added, pa.field(ERROR_COLUMN, pa.string())]]
     if config.images == "files":
         new = [field.with_type(pa.string()) if field.type == IMAGE else field for field in new]
@@ -81,6 +88,21 @@ def output_schema(schema: pa.Schema, kept: list[str], added: pa.Schema, config: 
     result = pa.schema([*fields, *new])
     images = [field.name for field in new if field.type == IMAGE]
     return result.with_metadata(metadata | declare_images(result, images, schema))
+
+
+def writable(kind: pa.DataType) -> pa.DataType:
+    """A type as pyarrow can write it: it has no way to slice a struct whose fields are views, and Parquet has them as
+    plain strings and bytes anyway."""
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(PLAIN.get(field.type) or writable(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(kind.key_field, kind.item_field.with_type(writable(kind.item_type)), kind.keys_sorted)
+    for is_kind, make in LISTS.items():
+        if is_kind(kind):
+            return make(kind.value_field.with_type(writable(kind.value_type)))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(writable(kind.value_type)), kind.list_size)
+    return kind
 
 
 def carried_metadata(schema: pa.Schema) -> dict[bytes, bytes]:

@@ -66,8 +66,9 @@ def decode(data: bytes, make: Callable[[Image.Image, Extent | None], Made], targ
 
 
 def to_paint(picture: Image.Image) -> Pixels:
-    """Where a picture of any mode is not black (H, W): levels of 16 bits are not rounded."""
-    levels = np.asarray(picture) if picture.mode in SIXTEEN_BIT else to_pixels(to_rgb(picture)).any(axis=2)
+    """Where a picture of any mode is not black (H, W): levels of 16 bits, and those between whole numbers, are not
+    rounded."""
+    levels = np.asarray(picture) if picture.mode in (*SIXTEEN_BIT, "F") else to_pixels(to_rgb(picture)).any(axis=2)
     return np.asarray(levels > 0, np.uint8)
 
 

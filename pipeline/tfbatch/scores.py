@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
+from tfbatch.errors import UsageError
 from tfbatch.results import Floats, stacked
 
 SCORE_OPTIONS = ("all_scores", "top_k", "threshold")
@@ -46,6 +47,8 @@ class Scores:
         self._activation = activation
         self._top = len(self.labels) if config.all_scores else min(config.top_k or 0, len(self.labels))
         self._threshold = config.threshold
+        if activation != "none" and self._threshold is not None and self._threshold > 1:
+            raise UsageError(f"--threshold {self._threshold:g} is reached by no label: this model's scores are 0 to 1")
 
     @classmethod
     def of(cls, bundle: Bundle, config: RunConfig) -> Self:

@@ -106,12 +106,18 @@ class Scoring:
         del work
         added = [in_order(column, rows) for column in made]
         texts = pa.array([errors.get(row) for row in range(len(rows))] if errors else [None] * len(rows), pa.string())
-        columns = [*(self.window.rows.column(name) for name in kept), *added, texts]
+        carried = (as_written(self.window.rows.column(name), schema.field(name).type) for name in kept)
+        columns = [*carried, *added, texts]
         table = pa.Table.from_arrays(columns, names=schema.names)
         return Finished(
             window=self.window, table=table, errors=errors, results=results, result_of_row=result_of_row,
             counts=self.counts,
         )  # fmt: skip
+
+
+def as_written(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """A carried column in the type that the output has it in."""
+    return column if column.type == kind else column.cast(kind)
 
 
 def in_order(column: pa.Array, rows: pa.Array) -> pa.Array:
