@@ -45,7 +45,7 @@ def versions() -> dict[str, str]:
 
 
 def chunks(path: Path, rows: int) -> Iterator[pa.Table]:
-    """A Parquet file some rows at a time, so many that threads have next to nothing to wait for at the end of them."""
+    """A Parquet file some rows at a time, so many that threads wait little for one another at the end of them."""
     with pq.ParquetFile(path) as file:
         few = BYTES_AT_A_TIME * file.metadata.num_rows // path.stat().st_size
         for batch in file.iter_batches(max(1, min(rows, few))):

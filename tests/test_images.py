@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ import pytest
 from conftest import ROOT, read_output, run_tfbatch, tfbatch_env
 from photographs import SMOOTH, encoded, grey_levels_off, scene, turned
 from PIL import Image
+from tfbatch import child
 from tfbatch.bundle import load_bundle
 from tfbatch.decoder_process import Decoder, Found
 from tfbatch.decoders import MANY, TOGETHER, Decoders, together
@@ -150,6 +152,24 @@ def test_what_others_do_to_a_decoder_is_no_pictures_error(number: int, picture: 
         before = decoders.render(cell, View())
         os.kill(decoders._started[0]._process.pid, number)
         assert np.array_equal(decoders.render(cell, View()), before)
+    finally:
+        decoders.close()
+
+
+def test_a_decoder_that_is_told_to_end_as_it_begins_begins(
+    picture: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = child.start_child
+
+    def start_and_end(*words: Any, **more: Any) -> subprocess.Popen[bytes]:
+        process = start(*words, **more)
+        os.kill(process.pid, signal.SIGTERM)
+        return process
+
+    monkeypatch.setattr(child, "start_child", start_and_end)
+    decoders = Decoders()
+    try:
+        assert decoders.render(pa.py_buffer(picture()), View()).shape == (30, 40, 3)
     finally:
         decoders.close()
 

@@ -242,7 +242,14 @@ def test_a_value_that_is_refused_is_told_of_with_where_it_came_from(tmp_path: Pa
 
 def test_a_variable_that_is_nearly_a_setting_is_told_of_and_no_other(tmp_path: Path) -> None:
     """A guard that was misspelt guards nothing; a container's own variables are none of ours."""
-    variables = {"TFBATCH_MAX_ERROR": "0", "TFBATCH_SERVICE_PORT": "80", "TFBATCH_SEED": "1", "TFBATCH_CONFIG": ""}
+    variables = {
+        "TFBATCH_MAX_ERROR": "0",
+        "TFBATCH_SERVICE_PORT": "80",
+        "TFBATCH_TAG": "v1",
+        "TFBATCH_MODELS_DIR": "m",
+        "TFBATCH_SEED": "1",
+        "TFBATCH_CONFIG": "",
+    }
     done = run_tfbatch("run", "none.parquet", cwd=tmp_path, env=variables)
     asked = "the environment has TFBATCH_MAX_ERROR, which is no setting; did you mean TFBATCH_MAX_ERRORS?"
     assert done.err.splitlines()[:-1] == [f"tfbatch: {asked}"]

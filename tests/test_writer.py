@@ -201,7 +201,7 @@ def test_only_views_that_a_struct_holds_are_written_otherwise() -> None:
     for kind in (view, pa.list_(view), pa.map_(text, view), pa.struct([("a", pa.list_(view))]), pa.list_(text, 3)):
         assert writable(kind) == kind
     holding, plain = pa.struct([("a", view)]), pa.struct([("a", text)])
-    lists = (pa.list_, pa.large_list, pa.list_view, pa.large_list_view, lambda kind: pa.list_(kind, 2))
+    lists = (pa.list_, pa.large_list, lambda kind: pa.list_(kind, 2))
     for make in (*lists, lambda kind: pa.map_(text, kind), lambda kind: pa.struct([pa.field("b", kind, False)])):
         assert writable(make(holding)) == make(plain)
 

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, infer_task, load_model
 from tfbatch_export.config import ExportConfig
-from tfbatch_export.destination import ASIDE, move_in, scratch_folder
+from tfbatch_export.destination import ASIDE, move_in, refuse_place, scratch_folder
 from tfbatch_export.families import Family, Pooled, load_family, sides_of, tasks_of
 from tfbatch_export.graphs import make_graph, make_side_graph, write_graph
 from tfbatch_export.parity import Samples, compute_references
@@ -70,7 +70,7 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Bundle:
             bundle.graph_path(precision)  # as run will ask for it
         for name in sides:
             bundle.side_graph_path(name)
-        config.check()
+        refuse_place(place, config.needed, is_replaced=config.overwrite)
         move_in(folder, place, Path(f"{scratch}{ASIDE}"))
     return replace(bundle, path=config.output)
 

@@ -73,8 +73,9 @@ class Caps:
         with self._changed:
             self._changed.wait_for(lambda: not self._is_alone)
             self._is_alone = True
-            self._changed.wait_for(lambda: self._computing == 0)
         try:
+            with self._changed:
+                self._changed.wait_for(lambda: self._computing == 0)
             yield
         finally:
             with self._changed:

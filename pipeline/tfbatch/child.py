@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parent
-# By its place: another version may be earlier on the path, and a file of the working directory is no module of ours.
+# By its place: another version may be earlier on the path. What it needs may be beside it, and comes last: a file of
+# the working directory is no module of ours.
 PROGRAM = """
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
+sys.path.append({beside!r})
 spec = spec_from_file_location({name!r}, {folder!r} + "/__init__.py", submodule_search_locations=[{folder!r}])
 sys.modules[spec.name] = module_from_spec(spec)
 spec.loader.exec_module(sys.modules[spec.name])
 from {name}.{module} import main
 main()
 """
+FOR_THE_JOB = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # which lets its processes go
 CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
 
 
@@ -30,7 +33,7 @@ def start_child(
     `env` is added to this process' environment, `streams` are Popen's; its standard input and output
     are nowhere, unless these say otherwise.
     """
-    program = PROGRAM.format(name=PACKAGE.name, folder=str(PACKAGE), module=module)
+    program = PROGRAM.format(name=PACKAGE.name, folder=str(PACKAGE), beside=str(PACKAGE.parent), module=module)
     return subprocess.Popen(
         [sys.executable, "-P", "-c", program, *map(str, descriptors)],
         pass_fds=[*descriptors, *(keep or [])],

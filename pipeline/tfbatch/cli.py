@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from tfbatch import __version__
 from tfbatch.config import RunConfig, option_of
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, TfbatchError, UsageError
-from tfbatch.process import keep_standard_files
+from tfbatch.process import keep_standard_files, leave
 from tfbatch.run_command import report_asked_for, run
 from tfbatch.standard_streams import put, say, tell
 
@@ -101,25 +101,33 @@ def main() -> None:
     """The command `tfbatch`: an error becomes a paragraph on standard error, an exit code and, for
     `run`, the last line of standard output."""
     keep_standard_files()
+    leave(exit_code_of_command())
+
+
+def exit_code_of_command() -> int:
+    """Do what the command line asks for."""
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as request:
-        sys.exit(request.exit_code)
+        return request.exit_code
+    except SystemExit as request:  # of a command that has said why
+        return int(request.code or 0)
     except click.ClickException as error:
-        fail(UsageError.exit_code, error.format_message())
+        return fail(UsageError.exit_code, error.format_message())
     except TfbatchError as error:
-        fail(error.exit_code, str(error))
+        return fail(error.exit_code, str(error))
     except click.Abort:
-        fail(128 + signal.SIGINT, "interrupted")
+        return fail(128 + signal.SIGINT, "interrupted")
+    return 0
 
 
-def fail(exit_code: int, reason: str) -> NoReturn:
-    """Say why a command could not begin, and end."""
+def fail(exit_code: int, reason: str) -> int:
+    """Say why a command could not begin; its exit code."""
     if "run" in sys.argv[1:2]:
         report_asked_for(sys.argv[2:]).failed(exit_code, reason)
     else:
         tell(f"tfbatch: {reason}")
-    sys.exit(exit_code)
+    return exit_code
 
 
 if __name__ == "__main__":

@@ -13,12 +13,7 @@ from tfbatch.tasks import Task
 
 ERROR_COLUMN = "error"
 PLAIN = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
-LISTS = {
-    pa.types.is_list: pa.list_,
-    pa.types.is_large_list: pa.large_list,
-    pa.types.is_list_view: pa.list_view,
-    pa.types.is_large_list_view: pa.large_list_view,
-}
+LISTS = {pa.types.is_list: pa.list_, pa.types.is_large_list: pa.large_list}
 CARRIED = (b"pandas", b"geo")  # metadata that goes on: how pandas and GeoParquet have a file's columns
 
 

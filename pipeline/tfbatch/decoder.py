@@ -15,6 +15,7 @@ from socket import socket
 import numpy as np
 from PIL import Image
 
+from tfbatch.child import FOR_THE_JOB
 from tfbatch.exchange import Answer, bytes_of, hear, take, tell
 from tfbatch.images import UnfitPicture, measure, strips
 from tfbatch.process import KEPT, leave, settle_heap
@@ -29,8 +30,8 @@ LONGEST_REQUEST = 64 << 10  # bytes of JSON
 
 def serve(requests: socket) -> None:
     """Answer until the other end is closed."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # are for the job, which lets this process go
+    for number in FOR_THE_JOB:
+        signal.signal(number, signal.SIG_IGN)
     settle_heap(KEPT)  # all of a few pictures goes at once: no holes, and no page is asked for twice
     _, allowed = resource.getrlimit(resource.RLIMIT_AS)
     most = MEMORY if allowed == resource.RLIM_INFINITY else min(MEMORY, allowed)

@@ -2,7 +2,7 @@
 
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from socket import socket, socketpair
@@ -33,7 +33,7 @@ class Decoder:
 
     def __init__(self) -> None:
         self._socket, theirs = socketpair()
-        with theirs, close_if_it_fails(self._socket):
+        with theirs, close_if_it_fails(self._socket), held_back(child.FOR_THE_JOB):
             self._process = child.start_child(
                 "decoder",
                 theirs.fileno(),
@@ -89,6 +89,16 @@ class Decoder:
     @property
     def peak_memory(self) -> int:
         return peak_memory_of(self._process.pid)
+
+
+@contextmanager
+def held_back(numbers: Collection[int]) -> Iterator[None]:
+    """Within, this thread does not get these signals, nor does a process that it starts before it asks for them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

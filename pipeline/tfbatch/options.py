@@ -13,7 +13,7 @@ from tfbatch.errors import UsageError
 
 VARIABLE = "TFBATCH_"
 SETTINGS = {f"{VARIABLE}{name.upper()}" for name in (*RunConfig.__dataclass_fields__, "config")} - {f"{VARIABLE}INPUTS"}
-ALIKE = 0.85  # of two names that may be one: a letter or two are wrong
+ALIKE = 0.85  # of two names that may be one: a letter is wrong, or of a long one two
 
 
 class Setting(click.Option):
@@ -41,9 +41,10 @@ def setting(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], C
 def misspelt(variables: Iterable[str]) -> dict[str, str]:
     """Variables that are no setting and look like one, with that one. Others are left alone: a variable may be
     called TFBATCH_ something by whatever starts a container."""
+    known = [name.removeprefix(VARIABLE) for name in SETTINGS]
     strange = sorted(name for name in variables if name.startswith(VARIABLE) and name not in SETTINGS)
-    meant = {name: get_close_matches(name, SETTINGS, n=1, cutoff=ALIKE) for name in strange}
-    return {name: found[0] for name, found in meant.items() if found}
+    meant = {name: get_close_matches(name.removeprefix(VARIABLE), known, n=1, cutoff=ALIKE) for name in strange}
+    return {name: f"{VARIABLE}{found[0]}" for name, found in meant.items() if found}
 
 
 class Tokens(click.IntRange):

@@ -53,14 +53,15 @@ class Budget:
         if isinstance(kept := read_cache(file).get(key), int) and kept > 0:
             return kept
         budgets = [budget * (32 if self._job.device.is_cuda else 1) for budget in BUDGETS]
-        if int(work.lengths.sum()) < self._threads * budgets[-1]:
-            return self._job.device.batch_tokens  # of so few the fastest is found by chance
+        budgets = [budget for budget in budgets if self._threads * budget <= int(work.lengths.sum())]
+        if len(budgets) < 2:  # of so few rows the fastest is found by chance
+            return self._job.device.batch_tokens
         best = self._fastest(work, budgets)
         write_cache(file, key, best)
         return best
 
     def _fastest(self, work: Work, budgets: list[int]) -> int:
-        """The budget that takes least time, by trying all of them in turn, several times."""
+        """The budget that takes least time, by trying all in turn, several times."""
         inputs = sample(work, BATCHES_A_THREAD * self._threads * budgets[-1])
         seconds = dict.fromkeys(budgets, float("inf"))
         for _ in range(ROUNDS):
@@ -114,7 +115,7 @@ def cache_file() -> Path | None:
 def fingerprint(job: Job, threads: int) -> str:
     """What a budget was found for: a home folder may be that of several machines."""
     gpus = [gpu.name for gpu in find_gpus()] if job.device.is_cuda else []
-    machine = [platform.machine(), sorted(processor_flags()), gpus, job.device.memory]
+    machine = [platform.machine(), sorted(processor_flags()), gpus, job.device.name, job.device.memory]
     facts = [job.facts, threads, job.config.max_length, machine]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 

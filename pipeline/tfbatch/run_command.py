@@ -1,6 +1,7 @@
 """`tfbatch run`: words in, a RunConfig out, and what comes of it reported."""
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +111,7 @@ def run(**settings: Any) -> None:
     Every option can be set by an environment variable too (TFBATCH_BATCH_TOKENS=1024) and in the
     --config file (batch-tokens = 1024); the command line comes first, then the environment.
     """
-    from tfbatch.process import leave, settle_heap
+    from tfbatch.process import settle_heap
 
     settle_heap()  # before there is a second thread
     if settings["bundle"] is not None:
@@ -123,11 +124,10 @@ def run(**settings: Any) -> None:
     try:
         report.check()
         report.done(score_files(RunConfig(**settings), report))
-        exit_code = 0
     except Exception as error:  # noqa: BLE001 -- whatever it is, a scheduler is told
         exit_code, reason = what_failed(error)
         report.failed(exit_code, reason)
-    leave(exit_code)
+        sys.exit(exit_code)
 
 
 def score_files(config: RunConfig, report: "Report") -> dict[str, Any]:
