@@ -29,13 +29,10 @@ bundle, out, *files = sys.argv[1:]
 for index, file in enumerate(files):
     words = ["-m", bundle, "-o", f"{out}/{index}", "--input-column", "text", "--threads", "1", "--quiet"]
     sys.argv = ["tfbatch", "run", file, *words]
-    said, code, started = io.StringIO(), 0, time.monotonic()
+    said, started = io.StringIO(), time.monotonic()
     print(file, flush=True)
-    try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-            cli.main()
-    except SystemExit as request:
-        code = request.code or 0
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        code = cli.exit_code_of_command()
     seconds, peak = time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"code": code, "said": said.getvalue(), "seconds": seconds, "peak": peak}), flush=True)
 """
