@@ -1,8 +1,8 @@
 """What this processor computes as it is meant: bfloat16 is else refused, done in fp32 or imitated, and tfbatch refuses
 8 bits on OpenVINO where sums of their products would overflow."""
 
-from tfbatch.machine import is_overflowing, processor_flags
-from tfbatch.openvino_session import has_bf16
+from tfbatch.host.machine import is_overflowing, processor_flags
+from tfbatch.runtimes.openvino_session import has_bf16
 
 
 def is_able(device: str, precision: str) -> bool:

@@ -23,9 +23,9 @@ import click
 import numpy as np
 import torch
 from tfbatch.batches import Feeds, arrays
-from tfbatch.device import find_device, open_session
-from tfbatch.doctor import DEBUG
-from tfbatch.machine import available_threads
+from tfbatch.commands.doctor import DEBUG
+from tfbatch.host.machine import available_threads
+from tfbatch.runtimes.device import find_device, open_session
 
 from benchmarks.data import input_of
 from benchmarks.gpu_jobs import BUDGET, EXACT, text_job, whole_job
@@ -105,7 +105,7 @@ def kernels(graph: Path, feeds: Feeds, device: str, precision: str) -> list[str]
     with tempfile.TemporaryDirectory() as scratch:
         np.savez(Path(scratch) / "feeds.npz", **feeds)
         program = (
-            "import sys, numpy, pathlib; from tfbatch.device import find_device, open_session; "
+            "import sys, numpy, pathlib; from tfbatch.runtimes.device import find_device, open_session; "
             "graph, feeds, device, precision = sys.argv[1:]; "
             "open_session(pathlib.Path(graph), find_device(device), precision).run(dict(numpy.load(feeds)))"
         )

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from tfbatch.batches import Feeds
-from tfbatch.cutting import cut
-from tfbatch.device import find_device, open_session
-from tfbatch.machine import available_threads
+from tfbatch.batching.cutting import cut
+from tfbatch.host.machine import available_threads
+from tfbatch.runtimes.device import find_device, open_session
 
 from benchmarks import texts
 from benchmarks.contenders._text import encode, load_tokenizer, pad, sorted_batches

@@ -10,8 +10,8 @@ import numpy as np
 import transformers
 from numpy import ones_like as ones
 from tfbatch.batches import Feeds, Pictures
-from tfbatch.cutting import cut
-from tfbatch.pixels import normalised_levels
+from tfbatch.batching.cutting import cut
+from tfbatch.pictures.pixels import normalised_levels
 from tfbatch_export.families import Family, load_family
 
 from benchmarks.models import save_processor

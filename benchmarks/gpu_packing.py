@@ -19,7 +19,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 from tfbatch.batches import Feeds, Indices
-from tfbatch.device import find_device, open_session
+from tfbatch.runtimes.device import find_device, open_session
 
 from benchmarks.contenders._text import encode, load_tokenizer, pad, sorted_batches
 from benchmarks.gpu import by_session, rate

@@ -16,13 +16,13 @@ from tfbatch.batches import Feeds
 from tfbatch.config import RunConfig
 from tfbatch.execution import output_of
 from tfbatch.flow import work
+from tfbatch.host.machine import available_threads
+from tfbatch.host.process import limit_threads
+from tfbatch.host.stop import Stop
 from tfbatch.job import make_job
-from tfbatch.machine import available_threads
-from tfbatch.process import limit_threads
+from tfbatch.reporting.tally import Tally, summary
 from tfbatch.results import Floats
 from tfbatch.session import Device, Session
-from tfbatch.stop import Stop
-from tfbatch.tally import Tally, summary
 
 from benchmarks.data import input_of
 from benchmarks.models import make_bundle, make_checkpoint

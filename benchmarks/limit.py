@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 from tfbatch.batches import Feeds, Window, Work
+from tfbatch.batching.cutting import cut
 from tfbatch.config import RunConfig
-from tfbatch.cutting import cut
-from tfbatch.device import find_device, open_session
 from tfbatch.job import Job, make_job
 from tfbatch.plan import Part
+from tfbatch.runtimes.device import find_device, open_session
 
 from benchmarks.data import input_of
 from benchmarks.models import make_bundle, make_checkpoint

@@ -9,7 +9,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 from tfbatch.batches import Indices
-from tfbatch.cutting import cut
+from tfbatch.batching.cutting import cut
 from tfbatch.session import Device
 from tfbatch.tasks import load_task
 

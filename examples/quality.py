@@ -19,7 +19,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from tfbatch.bundle import load_bundle
-from tfbatch.masks import enlarge, random_patches
+from tfbatch.pictures.masks import enlarge, random_patches
 
 FOLDER = BUILD / "quality"
 LEAST_GAIN = {"inpaint": 6.0, "upscale": 1.0}  # dB

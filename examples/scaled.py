@@ -1,4 +1,4 @@
-"""What it costs and gains to decode large JPEGs at a part of their size: see `tfbatch/scaled.py`.
+"""What it costs and gains to decode large JPEGs at a part of their size: see `tfbatch/pictures/scaled.py`.
 
 `python examples/scaled.py` prints how far pixels are from those that the Hub's processor makes of the
 full size, in grey levels, by how much larger than the target a picture has to stay, and what `tfbatch
@@ -15,12 +15,12 @@ from unittest.mock import patch
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import tfbatch.scaled
+import tfbatch.pictures.scaled
 from data import BUILD, IMAGE, ROOT
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from tfbatch.views import View, render
+from tfbatch.pictures.views import View, render
 
 FOLDER = BUILD / "scaled"
 LARGE = (4000, 3000)
@@ -59,7 +59,7 @@ def distances(pictures: list[bytes]) -> Table:
             exact = [look(data, side, resample, is_exact=True) for data in pictures]
             cells = []
             for gap in GAPS:
-                with patch.object(tfbatch.scaled, "GAP", gap):
+                with patch.object(tfbatch.pictures.scaled, "GAP", gap):
                     scaled = [look(data, side, resample) for data in pictures]
                 off = [np.abs(found - wanted) for found, wanted in zip(scaled, exact, strict=True)]
                 cells.append(f"{np.mean([each.mean() for each in off]):.2f}, {max(each.max() for each in off)}")

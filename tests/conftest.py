@@ -223,14 +223,14 @@ def read_output(folder: Path) -> pa.Table:
 
 def part_hashes(folder: Path) -> dict[str, str]:
     """Each part's name and content."""
-    from tfbatch.hashes import sha256
+    from tfbatch.host.hashes import sha256
 
     return {path.name: sha256(path) for path in sorted(folder.rglob("part-*.parquet"))}
 
 
 def tree(folder: Path) -> dict[str, str]:
     """Each output file and its content."""
-    from tfbatch.hashes import sha256
+    from tfbatch.host.hashes import sha256
 
     files = [file for file in folder.rglob("*") if file.is_file() and "_tfbatch" not in file.parts]
     return {str(file.relative_to(folder)): sha256(file) for file in files if file.name != "_SUCCESS"}

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import onnx_ir
-from tfbatch.device import find_device
+from tfbatch.runtimes.device import find_device
 from tfbatch_export.families import load_family
-from tfbatch_export.fuse import check_fusion, count_operators
 from tfbatch_export.graphs import build_graph
 from tfbatch_export.parity import compute_references, measure_way
 from tfbatch_export.precision import write_fp32
+from tfbatch_export.rewrites.operators import check_fusion, count_operators
 
 
 def fused_and_compared(name: str, task: str, model: Any, folder: Path) -> tuple[dict[str, int], list[dict[str, Any]]]:

@@ -5,8 +5,8 @@ import io
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageDraw, ImageOps
-from tfbatch.framing import central_box, resized_size
-from tfbatch.views import View, render
+from tfbatch.pictures.framing import central_box, resized_size
+from tfbatch.pictures.views import View, render
 
 ODD = (1003, 877)  # no side is a multiple of two
 SMOOTH = [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS]

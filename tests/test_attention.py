@@ -6,10 +6,10 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from tfbatch_export.attention import has_row_lengths, is_plain_attention, take_apart
-from tfbatch_export.int8 import write_int8
 from tfbatch_export.precision import write_fp32
-from tfbatch_export.values import add_constant
+from tfbatch_export.quantization.int8 import write_int8
+from tfbatch_export.rewrites.attention import has_row_lengths, is_plain_attention, take_apart
+from tfbatch_export.rewrites.values import add_constant
 
 HIDDEN, HEADS, LAYERS = 32, 4, 3
 

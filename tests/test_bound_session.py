@@ -17,26 +17,26 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import read_output, tfbatch_env, write_reviews
 from tfbatch.batches import Feeds, Pictures
-from tfbatch.bound_session import BESIDE, Binding, BoundSession
+from tfbatch.batching.cutting import cut
 from tfbatch.config import RunConfig
-from tfbatch.cutting import cut
-from tfbatch.device import find_device, open_session
 from tfbatch.errors import Interrupted
+from tfbatch.graphs.pooling import Pooling
+from tfbatch.graphs.tiny_graph import FLOAT, best_logits, describe, level_table, model, node, tensor
+from tfbatch.host.nvidia import allocate_pinned
+from tfbatch.host.stop import Stop
 from tfbatch.job import make_job
-from tfbatch.nvidia import allocate_pinned
-from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem, open_graph, run_options
-from tfbatch.pixels import normalised_levels
-from tfbatch.pooling import Pooling
+from tfbatch.pictures.pixels import normalised_levels
+from tfbatch.runtimes.bound_session import BESIDE, Binding, BoundSession
+from tfbatch.runtimes.device import find_device, open_session
+from tfbatch.runtimes.onnxruntime_session import OnnxRuntimeSession, cuda_problem, open_graph, run_options
+from tfbatch.runtimes.top import Top
 from tfbatch.session import GPU_CALLERS, Device, OutOfMemory
 from tfbatch.steps import read_lots
-from tfbatch.stop import Stop
-from tfbatch.tiny_graph import FLOAT, best_logits, describe, level_table, model, node, tensor
-from tfbatch.top import Top
 
 RUN_BOUND = """
-import tfbatch.device
-from tfbatch.bound_session import BoundSession
-tfbatch.device.OnnxRuntimeSession = BoundSession
+import tfbatch.runtimes.device
+from tfbatch.runtimes.bound_session import BoundSession
+tfbatch.runtimes.device.OnnxRuntimeSession = BoundSession
 from tfbatch.cli import main
 main()
 """

@@ -18,10 +18,10 @@ from conftest import Finished, read_output, run_tfbatch, tfbatch_env, tree, writ
 from pictures import PictureModel, write_pictures
 from s3 import KEYS, S3, never_answer, slow_store
 from tfbatch import errors
-from tfbatch.addresses import place_of, scheme_of
-from tfbatch.holder import is_gone, mark
-from tfbatch.lease import Lease
-from tfbatch.sources import find_sources
+from tfbatch.inputs.addresses import place_of, scheme_of
+from tfbatch.inputs.sources import find_sources
+from tfbatch.outputs.holder import is_gone, mark
+from tfbatch.outputs.lease import Lease
 
 
 def score(s3: S3, bundle: Path, *words: object, source: str = "in", to: str = "out") -> Finished:
@@ -221,7 +221,7 @@ def test_many_objects_are_removed_with_one_request_and_nothing_beside_them(
     s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import obstore
-    from tfbatch.bucket import Bucket
+    from tfbatch.outputs.bucket import Bucket
 
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
@@ -246,7 +246,7 @@ def test_many_objects_are_removed_with_one_request_and_nothing_beside_them(
 def test_a_store_that_takes_no_lists_of_names_is_asked_one_by_one(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     import obstore
     from obstore.exceptions import GenericError, PermissionDeniedError
-    from tfbatch.bucket import Bucket
+    from tfbatch.outputs.bucket import Bucket
 
     def delete(store: object, paths: str | list[str]) -> None:
         if not isinstance(paths, str):
@@ -342,7 +342,7 @@ def test_addresses_are_told_from_paths() -> None:
 def test_a_spool_that_is_taken_for_one_left_before_it_is_held_is_made_anew(
     moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tfbatch.spools import make_spool, new_spool
+    from tfbatch.outputs.spools import make_spool, new_spool
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     spool = new_spool("s3://bucket/out")
@@ -363,8 +363,8 @@ def test_a_spool_that_is_taken_for_one_left_before_it_is_held_is_made_anew(
 def test_each_process_has_a_spool_of_its_own_and_removes_what_the_dead_have_left(
     s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tfbatch.bucket import Bucket
-    from tfbatch.spools import new_spool
+    from tfbatch.outputs.bucket import Bucket
+    from tfbatch.outputs.spools import new_spool
 
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
@@ -388,7 +388,7 @@ def test_each_process_has_a_spool_of_its_own_and_removes_what_the_dead_have_left
 
 
 def test_what_is_large_has_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tfbatch import bucket
+    from tfbatch.outputs import bucket
 
     with slow_store(bytes_a_second=100_000) as url:
         for name, value in {**KEYS, "AWS_ENDPOINT_URL": url}.items():
@@ -399,7 +399,7 @@ def test_what_is_large_has_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_is_put_that_is_held_no_more(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tfbatch.bucket import Bucket
+    from tfbatch.outputs.bucket import Bucket
 
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
@@ -430,7 +430,7 @@ def test_credentials_that_cannot_be_had_are_told_of(
 
 
 def test_nothing_is_deleted_that_is_held_no_more(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tfbatch.bucket import Bucket
+    from tfbatch.outputs.bucket import Bucket
 
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
@@ -458,7 +458,7 @@ def test_objects_that_are_deleted_one_by_one_are_asked_for_one_by_one(
     s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from obstore.exceptions import GenericError
-    from tfbatch import bucket
+    from tfbatch.outputs import bucket
 
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)

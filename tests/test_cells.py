@@ -1,6 +1,6 @@
 import numpy as np
 import pyarrow as pa
-from tfbatch.cells import distinct, is_image, text_bytes
+from tfbatch.batching.cells import distinct, is_image, text_bytes
 
 
 def some_dictionaries(random: np.random.Generator) -> pa.ChunkedArray:

@@ -18,16 +18,16 @@ import pytest
 from conftest import Finished, part_hashes, run_tfbatch, tfbatch_env, write_reviews
 from PIL import Image
 from tfbatch import errors
-from tfbatch.child import ending
 from tfbatch.clock import Clock, Stage
 from tfbatch.config import RunConfig
-from tfbatch.device import find_devices
 from tfbatch.errors import DeviceUnavailable, UsageError
+from tfbatch.host.child import ending
 from tfbatch.job import choose_workers
-from tfbatch.lots import next_lot
 from tfbatch.plan import Part
+from tfbatch.reporting.sheet_rows import FirstRows
+from tfbatch.runtimes.device import find_devices
 from tfbatch.session import Device
-from tfbatch.sheet_rows import FirstRows
+from tfbatch.workers.lots import next_lot
 
 ROWS, ROWS_A_PART = 8_000, 100
 
@@ -68,7 +68,7 @@ class Running:
                 fields = (folder / "stat").read_text().rpartition(")")[2].split()
             except OSError:
                 continue
-            if b"tfbatch.worker" in words and fields[0] != "Z" and int(fields[1]) == self.process.pid:
+            if b"tfbatch.workers.worker" in words and fields[0] != "Z" and int(fields[1]) == self.process.pid:
                 found.append(int(folder.name))
         return sorted(found)
 
@@ -380,7 +380,7 @@ def test_too_few_parts_are_told_of(reviews: Path, text_bundle: Path, tmp_path: P
 
 
 def test_several_gpus_are_one_device_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tfbatch.device.cuda_problem", lambda index: "there is none" if index > 2 else None)
+    monkeypatch.setattr("tfbatch.runtimes.device.cuda_problem", lambda index: "there is none" if index > 2 else None)
     gpus = [Device(runtime="cuda", index=index) for index in (2, 0)]
     assert find_devices("cuda:2,0,2") == gpus
     assert find_devices("cuda:1", 1.5) == [Device(runtime="cuda", index=1, memory=3 << 29)]

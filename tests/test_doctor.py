@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import run_tfbatch, tfbatch_env
-from tfbatch.device import BF16
-from tfbatch.doctor import attention_kernel, compute_attention, describe, examine, try_device
-from tfbatch.machine import INT8, available_memory, processor_flags
-from tfbatch.nvidia import driver_problem, find_gpus
-from tfbatch.onnxruntime_session import WORK, cuda_problem, work_on_processor
-from tfbatch.tiny_graph import one_operator
+from tfbatch.commands.doctor import attention_kernel, compute_attention, describe, examine, try_device
+from tfbatch.graphs.tiny_graph import one_operator
+from tfbatch.host.machine import INT8, available_memory, processor_flags
+from tfbatch.host.nvidia import driver_problem, find_gpus
+from tfbatch.runtimes.device import BF16
+from tfbatch.runtimes.onnxruntime_session import WORK, cuda_problem, work_on_processor
 
 no_gpu = pytest.mark.skipif(cuda_problem(0) is None, reason="there is a GPU here")
 
@@ -86,7 +86,7 @@ def test_a_graph_written_by_hand_is_an_onnx_file() -> None:
 def test_an_operator_that_a_runtime_lacks_is_a_problem_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     assert try_device("cpu", "fp16").problem is None
     unknown = one_operator("Nonsense", {"a": np.ones((8, 8), np.float32)})
-    monkeypatch.setattr("tfbatch.doctor.one_operator", lambda *_: unknown)
+    monkeypatch.setattr("tfbatch.commands.doctor.one_operator", lambda *_: unknown)
     assert "cannot load" in str(try_device("cpu", "fp32").problem)
 
 

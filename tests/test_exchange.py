@@ -8,9 +8,9 @@ from socket import socket, socketpair
 
 import numpy as np
 import pytest
-from tfbatch.decoder_process import Decoder
-from tfbatch.exchange import LENGTH, fill, hear, take, tell
-from tfbatch.views import View
+from tfbatch.pictures.decoder_process import Decoder
+from tfbatch.pictures.exchange import LENGTH, fill, hear, take, tell
+from tfbatch.pictures.views import View
 
 SAID = {"sizes": [3, 4]}
 WORDS = json.dumps(SAID).encode()

@@ -27,7 +27,7 @@ from tfbatch.errors import (
 from tfbatch.tasks import task_names
 from tfbatch_export import graphs as graphs_module
 from tfbatch_export.checkpoint import find_checkpoint, load_model
-from tfbatch_export.checkpoint_files import check_files
+from tfbatch_export.checkpoints.files import check_files
 from tfbatch_export.config import ExportConfig
 from tfbatch_export.destination import move_in
 from tfbatch_export.export import export
@@ -182,7 +182,7 @@ def test_verify_finds_a_graph_that_was_swapped_with_its_hash(text_bundle: Path, 
     with pytest.raises(BadConfiguration, match="not the file that was verified"):
         verify(copy, None)
     manifest = json.loads((copy / "tfbatch.json").read_text())
-    from tfbatch.hashes import sha256
+    from tfbatch.host.hashes import sha256
 
     manifest["files"]["model.onnx"] = sha256(copy / "model.onnx")
     (copy / "tfbatch.json").write_text(json.dumps(manifest))

@@ -15,8 +15,8 @@ from tfbatch.batches import Window
 from tfbatch.bundle import load_bundle
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration, UsageError
+from tfbatch.graphs.pooling import Pooling, read_pooling
 from tfbatch.job import make_job
-from tfbatch.pooling import Pooling, read_pooling
 from tfbatch.scoring import Scoring
 from tfbatch_export.checkpoint import find_checkpoint, infer_task
 from tfbatch_export.config import ExportConfig

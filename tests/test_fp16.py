@@ -18,18 +18,18 @@ import torch
 from conftest import make_picture_model, read_output, run_tfbatch
 from real_rows import real_pictures
 from tfbatch.bundle import load_bundle
-from tfbatch.device import arithmetic, choose_precision, find_device, is_proved, open_session
-from tfbatch.doctor import DEBUG
+from tfbatch.commands.doctor import DEBUG
 from tfbatch.errors import ExportNotVerified
-from tfbatch.onnxruntime_session import cuda_problem
+from tfbatch.runtimes.device import arithmetic, choose_precision, find_device, is_proved, open_session
+from tfbatch.runtimes.onnxruntime_session import cuda_problem
 from tfbatch.session import Device
 from tfbatch_export.config import ExportConfig
 from tfbatch_export.distance import compare
 from tfbatch_export.export import export
-from tfbatch_export.fuse import count_operators
 from tfbatch_export.parity import REAL, check_parity
 from tfbatch_export.precision import write_fp16
 from tfbatch_export.ranges import LIMIT, find_overflowing
+from tfbatch_export.rewrites.operators import count_operators
 from tfbatch_export.verify import verify
 
 # The fixture that has a tiny checkpoint of a family for a task; `make_picture_model` makes those of PICTURES.

@@ -12,13 +12,13 @@ import pytest
 from photographs import SMOOTH, encoded, grey_levels_off, scene, turned
 from PIL import ExifTags, Image
 from tfbatch.bundle import load_bundle
-from tfbatch.decoders import DECODERS
 from tfbatch.errors import BadConfiguration
-from tfbatch.framing import central_box, resized_size
-from tfbatch.images import UnfitPicture
-from tfbatch.pixels import ImageProcessor
-from tfbatch.views import UNSTEADY, View, render
-from tfbatch_export.preprocessor import check_pixels, check_steps, copy_preprocessor, read_preprocessor
+from tfbatch.pictures.decoders import DECODERS
+from tfbatch.pictures.framing import central_box, resized_size
+from tfbatch.pictures.images import UnfitPicture
+from tfbatch.pictures.pixels import ImageProcessor
+from tfbatch.pictures.views import UNSTEADY, View, render
+from tfbatch_export.checkpoints.preprocessor import check_pixels, check_steps, copy_preprocessor, read_preprocessor
 from transformers import AutoImageProcessor
 from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
 from transformers.models.levit.image_processing_pil_levit import LevitImageProcessorPil

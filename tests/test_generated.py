@@ -17,9 +17,9 @@ from pictures import IMAGE, PictureModel, pixels, png, write_pictures
 from PIL import Image
 from tfbatch.batches import Window
 from tfbatch.config import RunConfig
-from tfbatch.contact_sheet import GAP, LINE, SIDE, liveliest
-from tfbatch.generated import declare_images
 from tfbatch.job import make_job
+from tfbatch.pictures.contact_sheet import GAP, LINE, SIDE, liveliest
+from tfbatch.pictures.generated import declare_images
 
 
 def test_datasets_shows_the_column_as_images(picture_model: PictureModel, tmp_path: Path) -> None:

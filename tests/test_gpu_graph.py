@@ -8,11 +8,11 @@ import onnxruntime
 import pytest
 import torch
 from onnx_ir.passes.common import RemoveUnusedNodesPass
-from tfbatch_export.fuse import count_operators
-from tfbatch_export.gpu_graph import suit_gpus
 from tfbatch_export.precision import write_fp16
-from tfbatch_export.query_bias import fold_query_biases
-from tfbatch_export.values import add_constant, numbers
+from tfbatch_export.rewrites.gpu_graph import suit_gpus
+from tfbatch_export.rewrites.operators import count_operators
+from tfbatch_export.rewrites.query_bias import fold_query_biases
+from tfbatch_export.rewrites.values import add_constant, numbers
 
 HIDDEN, HEADS = 32, 4
 RANDOM = np.random.default_rng(0)

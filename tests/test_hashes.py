@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from conftest import run_tfbatch, tfbatch_env
-from tfbatch import bundle, hashes
+from tfbatch import bundle
 from tfbatch.bundle import hash_ahead, load_bundle
 from tfbatch.errors import BadConfiguration
-from tfbatch.hashes import BLOCK, keep_sha256, kept_sha256
+from tfbatch.host import hashes
+from tfbatch.host.hashes import BLOCK, keep_sha256, kept_sha256
 
 
 def digest(content: bytes) -> str:

@@ -16,13 +16,13 @@ import pytest
 from conftest import ROOT, read_output, run_tfbatch, tfbatch_env
 from photographs import SMOOTH, encoded, grey_levels_off, scene, turned
 from PIL import Image
-from tfbatch import child
 from tfbatch.bundle import load_bundle
-from tfbatch.decoder_process import Decoder, Found
-from tfbatch.decoders import MANY, TOGETHER, Decoders, together
-from tfbatch.images import UnfitPicture, to_eight_bits
-from tfbatch.pixels import ImageInput
-from tfbatch.views import View, render
+from tfbatch.host import child
+from tfbatch.pictures.decoder_process import Decoder, Found
+from tfbatch.pictures.decoders import MANY, TOGETHER, Decoders, together
+from tfbatch.pictures.images import UnfitPicture, to_eight_bits
+from tfbatch.pictures.pixels import ImageInput
+from tfbatch.pictures.views import View, render
 from transformers import AutoImageProcessor
 
 
@@ -182,7 +182,7 @@ def test_memory_that_this_process_has_not_is_no_pictures_error(
     def have_none(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("tfbatch.decoder_process.np.empty", have_none)
+    monkeypatch.setattr("tfbatch.pictures.decoder_process.np.empty", have_none)
     with pytest.raises(MemoryError):
         decoders.render(cell, View())
     assert decoders._started == []

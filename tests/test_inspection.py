@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from bundles import change_json, copy_bundle, lay_out
 from conftest import run_tfbatch
-from tfbatch.cells import KINDS
+from tfbatch.batching.cells import KINDS
 from tfbatch.tasks import load_task, task_names
 
 WORDS = ["good film", "bad", "", None]

@@ -7,16 +7,16 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from tfbatch.device import find_device
 from tfbatch.errors import ExportNotVerified
-from tfbatch.onnxruntime_session import open_graph
-from tfbatch_export.calibration import Seen, Tally
+from tfbatch.runtimes.device import find_device
+from tfbatch.runtimes.onnxruntime_session import open_graph
 from tfbatch_export.config import ExportConfig
 from tfbatch_export.export import export
 from tfbatch_export.families import Tensors
-from tfbatch_export.int8 import write_int8
-from tfbatch_export.rounding import BLOCK, Static, product_in_blocks, round_static, round_weights
-from tfbatch_export.values import numbers
+from tfbatch_export.quantization.calibration import Seen, Tally
+from tfbatch_export.quantization.int8 import write_int8
+from tfbatch_export.quantization.rounding import BLOCK, Static, product_in_blocks, round_static, round_weights
+from tfbatch_export.rewrites.values import numbers
 
 K, N, TOKENS = 64, 48, 4000
 WIDE = 192  # channels, more than a block
@@ -244,7 +244,7 @@ def test_static_products_that_fail_the_gate_are_made_of_blocks(
         return round_static(-weights, seen)
 
     monkeypatch.setattr("tfbatch_export.graphs.write_int8", recorded)
-    monkeypatch.setattr("tfbatch_export.int8.near_enough", wrong)
+    monkeypatch.setattr("tfbatch_export.quantization.int8.near_enough", wrong)
     asked = ExportConfig(
         model=str(text_checkpoint), output=tmp_path / "bundle", samples=reviews, samples_column="text", int8=True
     )

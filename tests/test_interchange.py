@@ -21,9 +21,9 @@ from peers import CLASSES
 from PIL import Image
 from tfbatch.batches import Feeds, Window, arrays
 from tfbatch.config import RunConfig
-from tfbatch.device import find_device, open_session
 from tfbatch.foreign import open_bundle
 from tfbatch.plan import Part
+from tfbatch.runtimes.device import find_device, open_session
 from tfbatch.tasks import load_task, task_names
 
 pytestmark = pytest.mark.interchange

@@ -3,72 +3,60 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, run_tfbatch, tfbatch_env
-from tfbatch.cells import KINDS
+from tfbatch.batching.cells import KINDS
 from tfbatch.config import RunConfig
 from tfbatch.tasks import load_task, task_names
 
 HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "tfbatch_export")
-LAYERS = [
-    ["errors", "metaspace", "thrift", "clock", "nvidia", "framing", "child", "exchange", "results", "room"],
-    ["addresses", "standard_streams"],
-    ["local_files", "stored_files"],
-    ["protobuf", "stages", "manifest", "word_ends", "bar", "aws_credentials"],
-    ["tiny_graph", "hashes", "durable"],
-    ["pooling", "excerpts"],
-    ["signature", "mapped_weights", "processor"],
-    ["candidates", "config", "config_file", "bundle", "machine", "stop", "sources", "holder", "pages"],
-    ["options", "plan", "storage", "lease", "signals", "scaled", "process", "spools", "object_store"],
-    ["batches", "writer", "lots", "text_lots", "text_windows", "worker_process"],
-    ["top", "tokens", "cutting"],
-    ["folder", "bucket", "reader", "session", "claim", "cells", "images", "foreign", "openvino_model"],
-    ["views"],
-    ["decoder", "decoder_process", "joined", "onnxruntime_session", "openvino_session", "reduced_session"],
-    ["decoders", "bound_session"],
-    ["device"],
-    ["doctor"],
-    ["image_files", "pixels", "generated", "contact_sheet"],
-    ["drafts", "masks", "records"],
-    ["output", "pasting"],
-    ["caps", "tokenizer", "scores", "embeddings"],
-    ["text"],
-    ["labels", "readings"],
-    ["entities", "answers"],
-    ["tasks"],
-    ["samples", "columns", "output_choice"],
-    ["bundle_choice"],
-    ["scoring", "job", "progress", "inspection", "listing"],
-    ["tally", "sheet_rows"],
-    ["messages", "probe"],
-    ["crew", "steps", "report"],
-    ["flow"],
-    ["execution", "worker"],
-    ["run_command"],
-    ["cli"],
+# Each stage's files and folders, of which every one imports only what stands before it, or with it.
+RUN = [
+    *["errors", "clock", "stages", "host", "config"],  # for all that follows
+    *["inputs", "plan", "graphs", "bundle", "foreign"],  # what is read, and the model
+    *["results", "batches", "reader", "writer", "session", "batching", "runtimes"],  # rows in, results out
+    *["text", "pictures", "predictions", "outputs", "tasks"],  # what rows are, become, and where they go
+    *["choices", "job", "scoring", "reporting", "probe", "steps", "flow"],  # a job, and a row's way through it
+    *["workers", "execution", "commands", "cli"],
+]
+EXPORT = [
+    *["destination", "config", "checkpoints", "rewrites", "fuse", "trace"],
+    *["families heads", "checkpoint", "samples"],  # a family of texts has all heads
+    *["ranges", "precision", "distance", "parity", "quantization", "graphs", "export", "verify", "cli", "page"],
 ]
 
 
-def imports(file: Path) -> set[str]:
-    """Modules of the run stage that a file imports."""
+def modules(package: Path) -> dict[str, Path]:
+    """A package's modules, by their names within it; a folder's own name is its `__init__`."""
+    files = {file.relative_to(package).with_suffix(""): file for file in package.rglob("*.py")}
+    names = {".".join(part for part in path.parts if part != "__init__"): file for path, file in files.items()}
+    return {name: file for name, file in names.items() if name not in ("", "__main__")}
+
+
+def imports(package: str, file: Path, names: set[str]) -> set[str]:
+    """Modules of a package that a file imports, anywhere in it."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tfbatch."):
-            found.add(str(node.module).split(".")[1])
-    return found
+        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{package}."):
+            within = str(node.module).removeprefix(package).removeprefix(".")
+            found |= {f"{within}.{alias.name}".removeprefix(".") for alias in node.names} | {within}
+    return found & names
 
 
-def test_every_file_imports_only_from_the_layers_before_it() -> None:
-    package = ROOT / "pipeline" / "tfbatch"
-    rank = {name: level for level, names in enumerate(LAYERS) for name in names}
-    files = {file.stem: file for file in package.glob("*.py") if not file.stem.startswith("__")}
-    files["tasks"] = package / "tasks" / "__init__.py"
-    assert set(files) == set(rank)
-    for name, file in files.items():
-        for imported in imports(file):
-            assert rank[imported] < rank[name], f"{name} imports {imported}"
+@pytest.mark.parametrize(("package", "order"), [("pipeline/tfbatch", RUN), ("export/tfbatch_export", EXPORT)])
+def test_every_file_imports_only_from_the_layers_before_it(package: str, order: list[str]) -> None:
+    files = modules(ROOT / package)
+    graph = {name: imports(Path(package).name, file, set(files)) for name, file in files.items()}
+    rank = {name: level for level, names in enumerate(order) for name in names.split()}
+    assert {name.split(".")[0] for name in files} == set(rank)
+    for name, imported in graph.items():
+        for other in imported:
+            above, below = name.split(".")[0], other.split(".")[0]
+            assert above == below or rank[below] <= rank[above], f"{name} imports {other}"
+    TopologicalSorter(graph).prepare()  # within a folder too, none imports what imports it
 
 
 @pytest.mark.parametrize("network", ["network", "no network"])
@@ -150,7 +138,7 @@ def test_tasks_are_listed_with_their_columns() -> None:
 def test_arrow_finds_no_pandas_in_a_run_and_others_do() -> None:
     pytest.importorskip("pandas")
     program = (
-        "import sys, numpy, pyarrow; from tfbatch.process import do_without_pandas; do_without_pandas()\n"
+        "import sys, numpy, pyarrow; from tfbatch.host.process import do_without_pandas; do_without_pandas()\n"
         "pyarrow.array(numpy.zeros(3)); pyarrow.array([1, 2]).fill_null(0)\n"
         "assert 'pandas' not in sys.modules; import pandas; assert pandas.Series([1]).sum() == 1"
     )

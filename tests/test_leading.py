@@ -9,14 +9,14 @@ import pytest
 import torch
 import transformers
 from text_checkpoints import LABELS, LABELS_OF, TOKENIZERS, make_config
-from tfbatch.device import find_device, open_session
+from tfbatch.runtimes.device import find_device, open_session
 from tfbatch_export.checkpoint import auto_class
 from tfbatch_export.families import Family, Pooled, load_family
-from tfbatch_export.fuse import check_fusion, count_operators
 from tfbatch_export.graphs import build_graph, build_whole_graph
-from tfbatch_export.leading import keep_leading_tokens
 from tfbatch_export.precision import write_fp32
-from tfbatch_export.values import add_constant
+from tfbatch_export.rewrites.leading import keep_leading_tokens
+from tfbatch_export.rewrites.operators import check_fusion, count_operators
+from tfbatch_export.rewrites.values import add_constant
 from vision import HEADS, KINDS
 
 FIRST_ALONE = dict.fromkeys(TOKENIZERS, "text-classification") | {

@@ -8,10 +8,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import load_external_data_for_model
-from tfbatch import mapped_weights, openvino_model, openvino_session
-from tfbatch.device import find_device, open_session
 from tfbatch.errors import BadConfiguration
-from tfbatch.mapped_weights import LEAST, without_weights
+from tfbatch.graphs import mapped_weights
+from tfbatch.graphs.mapped_weights import LEAST, without_weights
+from tfbatch.runtimes import openvino_model, openvino_session
+from tfbatch.runtimes.device import find_device, open_session
 
 LARGE = np.arange(LEAST, dtype=np.float32).reshape(256, -1)
 NOTHING = {"x": np.zeros_like(LARGE)}

@@ -11,8 +11,8 @@ import torch
 from conftest import read_output, run_tfbatch
 from pictures import PictureModel, pixels, png, scene
 from PIL import Image
-from tfbatch.images import UnfitPicture, to_paint
-from tfbatch.masks import listed_patches, random_patches, spread, touched_patches
+from tfbatch.pictures.images import UnfitPicture, to_paint
+from tfbatch.pictures.masks import listed_patches, random_patches, spread, touched_patches
 from transformers import AutoImageProcessor, AutoModelForMaskedImageModeling, ViTMAEForPreTraining
 
 MASKED = ["vit", "deit", "vit_mae", "swin"]

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from text_checkpoints import TOKENIZERS, real_texts, roberta_tokenizer
 from tfbatch.bundle import Bundle
-from tfbatch.excerpts import PIECE
-from tfbatch.manifest import Manifest
-from tfbatch.metaspace import BLANK_BETWEEN_LETTERS, ends_words_at_blanks
-from tfbatch.tokenizer import Tokenizer
-from tfbatch.word_ends import find_word_end
+from tfbatch.graphs.manifest import Manifest
+from tfbatch.text.excerpts import PIECE
+from tfbatch.text.metaspace import BLANK_BETWEEN_LETTERS, ends_words_at_blanks
+from tfbatch.text.tokenizer import Tokenizer
+from tfbatch.text.word_ends import find_word_end
 from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Rust
 

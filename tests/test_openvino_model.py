@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
-from tfbatch.openvino_model import add_biases_to_products, bias_of_heads, source
-from tfbatch.openvino_session import OpenVinoSession, load_openvino
-from tfbatch.stop import Stop
+from tfbatch.host.stop import Stop
+from tfbatch.runtimes.openvino_model import add_biases_to_products, bias_of_heads, source
+from tfbatch.runtimes.openvino_session import OpenVinoSession, load_openvino
 
 WIDTH, HEADS = 16, 2
 

@@ -11,19 +11,19 @@ import pytest
 from bundles import copy_bundle
 from conftest import part_hashes, read_output, run_tfbatch, tree, write_reviews
 from pictures import PictureModel, write_pictures
-from tfbatch.claim import DONE, Claim
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration, Interrupted, OutputRefused, TryAgain
 from tfbatch.execution import output_of, run
-from tfbatch.folder import Folder
-from tfbatch.hashes import BLOCK, sha256
+from tfbatch.host.hashes import BLOCK, sha256
+from tfbatch.host.stop import Stop
 from tfbatch.job import make_job
-from tfbatch.joined import JoinedFile
-from tfbatch.output import Output
+from tfbatch.outputs.claim import DONE, Claim
+from tfbatch.outputs.folder import Folder
+from tfbatch.outputs.joined import JoinedFile
+from tfbatch.outputs.output import Output
 from tfbatch.plan import Part
-from tfbatch.progress import Silent
-from tfbatch.stop import Stop
-from tfbatch.tally import Tally
+from tfbatch.reporting.progress import Silent
+from tfbatch.reporting.tally import Tally
 
 
 def flip_a_bit(path: Path) -> None:

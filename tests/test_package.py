@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import venv
+from itertools import takewhile
 from pathlib import Path
 
 import click
@@ -76,3 +77,11 @@ def test_make_exports_the_model_it_is_given(target: str) -> None:
     assert [line for line in planned if "tfbatch export" in line] == [
         ".venv/bin/tfbatch export some/model/ -o some/bundle"
     ]
+
+
+@pytest.mark.parametrize("package", ["pipeline/tfbatch", "export/tfbatch_export"])
+def test_the_map_in_the_readme_names_every_file_and_folder_beside_the_flow(package: str) -> None:
+    _, part = README.split(f"\n    {package}/\n")
+    lines = [line[6:].split("  ")[0] for line in takewhile(lambda line: line.startswith("      "), part.splitlines())]
+    named = {name for line in lines for name in line.split(", ")}
+    assert named == {f"{file.name}{'/' * file.is_dir()}" for file in (ROOT / package).glob("[!_]*")}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, run_tfbatch
 from tfbatch.errors import ExportNotVerified
-from tfbatch.machine import is_overflowing, processor_flags
+from tfbatch.host.machine import is_overflowing, processor_flags
 from tfbatch_export.distance import compare, spread_of
 from tfbatch_export.parity import REAL, check_parity, mean, ways
 

@@ -17,7 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, read_output, run_tfbatch, tfbatch_env
 from tfbatch.batches import Feeds
-from tfbatch.device import (
+from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
+from tfbatch.graphs.manifest import Graph
+from tfbatch.host.machine import is_overflowing, processor_flags
+from tfbatch.runtimes.device import (
     arithmetic,
     choose_precision,
     faster_choice,
@@ -25,10 +28,7 @@ from tfbatch.device import (
     is_proved,
     open_session,
 )
-from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
-from tfbatch.machine import is_overflowing, processor_flags
-from tfbatch.manifest import Graph
-from tfbatch.openvino_session import has_bf16
+from tfbatch.runtimes.openvino_session import has_bf16
 from tfbatch.session import Device
 
 SENTIMENT = ROOT / "models" / "sentiment"
@@ -116,7 +116,7 @@ from pathlib import Path
 from threading import Barrier
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
-from tfbatch.device import find_device, open_session
+from tfbatch.runtimes.device import find_device, open_session
 
 model, barrier = open_session(Path(sys.argv[1]), find_device("openvino"), threads=4)._model, Barrier(4)
 
@@ -199,13 +199,13 @@ def test_openvinos_static_int8_is_refused_where_its_sums_would_overflow(
     flags: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     openvino, static = find_device("openvino"), {"int8": replace(GRAPHS["int8"], fused={"QuantizeLinear": 1})}
-    monkeypatch.setattr("tfbatch.device.processor_flags", lambda: flags)
+    monkeypatch.setattr("tfbatch.runtimes.device.processor_flags", lambda: flags)
     with pytest.raises(DeviceUnavailable, match="neither VNNI nor AMX"):
         choose_precision(openvino, "int8", static)
     assert choose_precision(find_device("cpu"), "int8", static) == "int8"
     assert choose_precision(openvino, "int8", GRAPHS) == "int8"  # in blocks it computes in float32 there
     for enough in ({*flags, "avx_vnni"}, {"asimd", "asimddp"}, set[str]()):
-        monkeypatch.setattr("tfbatch.device.processor_flags", lambda enough=enough: enough)
+        monkeypatch.setattr("tfbatch.runtimes.device.processor_flags", lambda enough=enough: enough)
         assert choose_precision(openvino, "int8", static) == "int8"
 
 
@@ -240,12 +240,12 @@ def test_what_decides_the_bytes_tells_bf16_from_fp32() -> None:
 
 def test_the_summary_says_what_would_be_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = find_device("cpu")
-    monkeypatch.setattr("tfbatch.device.processor_flags", lambda: {"avx512_bf16", "avx512_vnni"})
+    monkeypatch.setattr("tfbatch.runtimes.device.processor_flags", lambda: {"avx512_bf16", "avx512_vnni"})
     assert faster_choice(cpu, "fp32", GRAPHS) == "--device openvino --precision int8"
     assert faster_choice(cpu, "fp32", {"fp32": GRAPHS["fp32"]}) == "--device openvino --precision bf16"
     assert faster_choice(cpu, "fp32", {"fp32": graph_of_proofs()}) is None
     assert faster_choice(cpu, "int8", GRAPHS) is None
-    monkeypatch.setattr("tfbatch.device.processor_flags", set)
+    monkeypatch.setattr("tfbatch.runtimes.device.processor_flags", set)
     assert faster_choice(cpu, "fp32", GRAPHS) is None
 
 

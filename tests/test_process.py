@@ -10,14 +10,14 @@ from conftest import tfbatch_env
 
 for_glibc = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")
 POOL = """
-from tfbatch.process import settle_heap
+from tfbatch.host.process import settle_heap
 settle_heap()
 import pyarrow
 print(pyarrow.default_memory_pool().backend_name)
 """
 HEAPS = """
 import ctypes, sys, threading
-from tfbatch import process
+from tfbatch.host import process
 process.available_threads = lambda: int(sys.argv[1])
 process.settle_heap()
 held, beside = [], threading.Barrier(8)
@@ -32,7 +32,7 @@ ctypes.CDLL(None).malloc_stats()
 """
 BLOCK = """
 import ctypes, sys
-from tfbatch import process
+from tfbatch.host import process
 process.available_threads = lambda: int(sys.argv[1])
 process.settle_heap()
 block = bytearray(500_000)
@@ -42,7 +42,7 @@ CLOSED = """
 import os
 for number in (0, 2):
     os.close(number)
-from tfbatch.process import keep_standard_files
+from tfbatch.host.process import keep_standard_files
 keep_standard_files()
 print(*(os.readlink(f"/proc/self/fd/{number}") for number in (0, 2)), os.open("/", os.O_RDONLY) > 2)
 print(os.get_inheritable(2))
@@ -68,7 +68,7 @@ def test_arrow_keeps_no_memory_of_its_own_unless_its_user_wants_it(chosen: dict[
 @for_glibc
 def test_the_command_asks_before_it_imports_arrow() -> None:
     """Afterwards Arrow has its pool."""
-    words = "import sys, tfbatch.cli, tfbatch.machine; print('pyarrow' in sys.modules)"
+    words = "import sys, tfbatch.cli, tfbatch.host.machine; print('pyarrow' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", words], env=tfbatch_env({}), capture_output=True, text=True, check=True
     )
@@ -95,7 +95,7 @@ def test_the_outputs_of_a_batch_are_kept_out_of_a_heap_that_all_threads_share() 
 
 def test_a_process_that_leaves_does_what_is_registered_and_takes_nothing_apart() -> None:
     program = (
-        "import atexit; from tfbatch.process import leave\n"
+        "import atexit; from tfbatch.host.process import leave\n"
         "class Model:\n    def __del__(self): print('taken apart')\n"
         "model = Model(); atexit.register(print, 'registered'); print('said', end=' '); leave(3)"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import tfbatch_env
-from tfbatch.progress import JsonLines, Lines, Silent, choose_watcher
+from tfbatch.reporting.progress import JsonLines, Lines, Silent, choose_watcher
 
 
 class Terminal(io.StringIO):
@@ -48,7 +48,7 @@ def test_what_draws_no_bar_gets_lines(stderr: io.StringIO | None, monkeypatch: p
 
 def test_a_file_gets_lines_and_what_draws_bars_is_not_even_imported() -> None:
     program = (
-        "import sys; from tfbatch.progress import choose_watcher; "
+        "import sys; from tfbatch.reporting.progress import choose_watcher; "
         "print(type(choose_watcher(quiet=False, log_format='text')).__name__, 'rich' in sys.modules)"
     )
     words = [sys.executable, "-c", program]

@@ -5,13 +5,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tfbatch.batching.cutting import cut, firsts_first, padded, turn_by_turn
+from tfbatch.batching.room import Room
 from tfbatch.config import RunConfig
-from tfbatch.cutting import cut, firsts_first, padded, turn_by_turn
 from tfbatch.errors import BadInput
 from tfbatch.job import make_job
 from tfbatch.plan import Plan, make_plan
 from tfbatch.reader import read_windows
-from tfbatch.room import Room
 from tfbatch.session import Device
 from tfbatch.steps import WIDE, WINDOW, light_windows
 

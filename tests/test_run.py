@@ -385,7 +385,7 @@ def test_a_mistake_in_the_command_itself_is_told_whatever_else_it_says(tmp_path:
 
 
 def test_cuda_that_is_not_there_is_refused_not_replaced(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
-    from tfbatch.onnxruntime_session import cuda_problem
+    from tfbatch.runtimes.onnxruntime_session import cuda_problem
 
     if cuda_problem(0) is None:
         pytest.skip("there is a GPU here")
@@ -509,7 +509,7 @@ def test_the_second_writer_of_a_folder_is_told_who_the_first_is(
     ],
 )
 def test_a_tampered_bundle_is_refused(name: str, reason: str, reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
-    from tfbatch.hashes import sha256
+    from tfbatch.host.hashes import sha256
 
     copy = tmp_path / "copy"
     copy.mkdir()

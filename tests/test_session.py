@@ -11,19 +11,19 @@ import onnxruntime
 import pytest
 from conftest import run_tfbatch
 from tfbatch.batches import Batch, Feeds, Indices, Window, Work, one_result_each
-from tfbatch.bound_session import BoundSession
-from tfbatch.caps import Caps
-from tfbatch.cutting import cut
-from tfbatch.device import find_device, open_session
+from tfbatch.batching.caps import Caps
+from tfbatch.batching.cutting import cut
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
-from tfbatch.machine import cgroup_quota
-from tfbatch.onnxruntime_session import OnnxRuntimeSession, cuda_problem, told_apart
+from tfbatch.graphs.tiny_graph import one_operator
+from tfbatch.host.machine import cgroup_quota
+from tfbatch.host.stop import Stop
 from tfbatch.plan import Part
 from tfbatch.results import Floats
+from tfbatch.runtimes.bound_session import BoundSession
+from tfbatch.runtimes.device import find_device, open_session
+from tfbatch.runtimes.onnxruntime_session import OnnxRuntimeSession, cuda_problem, told_apart
 from tfbatch.scoring import Scoring
 from tfbatch.session import Device, OutOfMemory, Session
-from tfbatch.stop import Stop
-from tfbatch.tiny_graph import one_operator
 
 CPU = Device(runtime="cpu")
 WINDOW = Window(part=Part(file=0, first=0, stop=2000, folder=Path(), identity=""), first=0, rows=None)

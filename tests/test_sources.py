@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import write_reviews
+from tfbatch.choices.output_choice import choose_output
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadInput, NoInput, OutputRefused, TryAgain
-from tfbatch.output_choice import choose_output
+from tfbatch.inputs.sources import find_sources, hive_folders, unreadable
 from tfbatch.plan import declared_features, make_plan
-from tfbatch.report import what_failed
-from tfbatch.sources import find_sources, hive_folders, unreadable
+from tfbatch.reporting.report import what_failed
 
 
 def test_a_file_is_in_the_same_folders_however_it_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

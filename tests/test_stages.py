@@ -13,19 +13,19 @@ import pyarrow.parquet as pq
 import pytest
 from tfbatch import flow
 from tfbatch.batches import Feeds, Indices, Window, Work, divide, one_result_each
+from tfbatch.batching.room import Room
 from tfbatch.clock import Clock, Stage
 from tfbatch.config import RunConfig
+from tfbatch.host.stop import Stop
 from tfbatch.job import Job, make_job
 from tfbatch.plan import Part
 from tfbatch.probe import Budget
+from tfbatch.reporting.tally import Tally
 from tfbatch.results import Floats, stacked
-from tfbatch.room import Room
 from tfbatch.scoring import Scoring
 from tfbatch.session import Device, Runtime, Session
 from tfbatch.stages import Lanes, after, meanwhile, overlap
 from tfbatch.steps import Step, complete, cut_windows, light_windows
-from tfbatch.stop import Stop
-from tfbatch.tally import Tally
 
 
 def test_results_come_in_order_though_items_overtake() -> None:

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 from conftest import read_output, run_tfbatch
 from tfbatch.bundle import load_bundle
 from tfbatch.config import RunConfig
-from tfbatch.text import TextInput, flat
+from tfbatch.text.model_inputs import TextInput, flat
 
 
 def test_equal_texts_are_one_input_and_padding_is_masked(text_bundle: Path) -> None:

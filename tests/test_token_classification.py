@@ -14,8 +14,8 @@ from real_rows import MADE, REVIEWS, SENTIMENT
 from text_checkpoints import empty_layers
 from tfbatch.bundle import load_bundle
 from tfbatch.config import AGGREGATIONS
-from tfbatch.readings import Reading
-from tfbatch.tokenizer import Tokenizer
+from tfbatch.text.readings import Reading
+from tfbatch.text.tokenizer import Tokenizer
 from tfbatch_export.checkpoint import find_checkpoint, infer_task
 from tokenizers import ByteLevelBPETokenizer
 from tokenizers.processors import RobertaProcessing

@@ -5,9 +5,9 @@ import pytest
 from conftest import ROOT, WORDS
 from tfbatch.bundle import load_bundle
 from tfbatch.errors import UsageError
-from tfbatch.excerpts import PIECE
-from tfbatch.text_lots import at_once
-from tfbatch.tokenizer import Tokenizer
+from tfbatch.text.excerpts import PIECE
+from tfbatch.text.lots import at_once
+from tfbatch.text.tokenizer import Tokenizer
 from tokenizers import Tokenizer as Rust
 
 
@@ -68,8 +68,8 @@ def test_texts_are_tokenized_few_at_a_time_as_they_would_be_alone(
     others = texts[::-1]
     alone = [tokenizer.encode([text]) for text in texts]
     pairs = [tokenizer.encode_pairs([text], [other]) for text, other in zip(texts, others, strict=True)]
-    monkeypatch.setattr("tfbatch.text_lots.AT_ONCE", 50)
-    monkeypatch.setattr("tfbatch.text_lots.available_threads", lambda: 1)
+    monkeypatch.setattr("tfbatch.text.lots.AT_ONCE", 50)
+    monkeypatch.setattr("tfbatch.text.lots.available_threads", lambda: 1)
     assert len(list(at_once([len(text) for text in texts]))) > 5
     for found, ones in ((tokenizer.encode(texts), alone), (tokenizer.encode_pairs(texts, others), pairs)):
         assert [ids.tolist() for ids in found.ids] == [one.ids[0].tolist() for one in ones]
@@ -80,14 +80,14 @@ def test_texts_are_tokenized_few_at_a_time_as_they_would_be_alone(
 
 
 def test_what_is_tokenized_at_once_is_all_and_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tfbatch.text_lots.AT_ONCE", 10)
-    monkeypatch.setattr("tfbatch.text_lots.available_threads", lambda: 1)
+    monkeypatch.setattr("tfbatch.text.lots.AT_ONCE", 10)
+    monkeypatch.setattr("tfbatch.text.lots.available_threads", lambda: 1)
     assert list(at_once([4, 6, 1, 20, 0, 10, 3])) == [slice(0, 2), slice(2, 3), slice(3, 4), slice(4, 6), slice(6, 7)]
     assert list(at_once([])) == []
-    monkeypatch.setattr("tfbatch.text_lots.available_threads", lambda: 2)
+    monkeypatch.setattr("tfbatch.text.lots.available_threads", lambda: 2)
     assert list(at_once([4, 6, 1, 20, 0, 10, 3])) == [slice(0, 3), slice(3, 5), slice(5, 7)]
-    monkeypatch.setattr("tfbatch.text_lots.available_threads", lambda: 64)
-    monkeypatch.setattr("tfbatch.text_lots.MOST_AT_ONCE", 11)
+    monkeypatch.setattr("tfbatch.text.lots.available_threads", lambda: 64)
+    monkeypatch.setattr("tfbatch.text.lots.MOST_AT_ONCE", 11)
     assert list(at_once([4, 6, 1, 20, 0, 10, 3])) == [slice(0, 3), slice(3, 4), slice(4, 6), slice(6, 7)]
 
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, read_output, run_tfbatch
-from tfbatch.columns import writable
-from tfbatch.hashes import sha256
+from tfbatch.choices.columns import writable
+from tfbatch.host.hashes import sha256
 from tfbatch.writer import ROW_GROUP_BYTES, PartWriter
 
 

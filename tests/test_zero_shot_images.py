@@ -20,18 +20,18 @@ from PIL import Image
 from real_rows import real_pictures
 from tfbatch.bundle import load_bundle
 from tfbatch.config import RunConfig
-from tfbatch.device import find_device
 from tfbatch.errors import BadConfiguration, ExportNotVerified, UsageError
-from tfbatch.hashes import sha256
-from tfbatch.labels import Labels
+from tfbatch.host.hashes import sha256
+from tfbatch.predictions.labels import Labels
+from tfbatch.runtimes.device import find_device
+from tfbatch_export.checkpoints.preprocessor import read_preprocessor
 from tfbatch_export.config import ExportConfig
 from tfbatch_export.export import export
 from tfbatch_export.families import clip as clip_family
 from tfbatch_export.families import load_family, sides_of
-from tfbatch_export.fuse import check_fusion, count_operators
 from tfbatch_export.graphs import build_graph
 from tfbatch_export.parity import compute_references, measure_way
-from tfbatch_export.preprocessor import read_preprocessor
+from tfbatch_export.rewrites.operators import check_fusion, count_operators
 from tfbatch_export.verify import verify
 from transformers import (
     CLIPConfig,

@@ -16,11 +16,11 @@ import transformers
 from huggingface_hub import HfApi, snapshot_download
 from optimum.exporters.tasks import TasksManager
 from tfbatch.errors import BadConfiguration, NoInput, UsageError, first_line
-from tfbatch.hashes import sha256
+from tfbatch.host.hashes import sha256
 from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging
 
-from tfbatch_export.checkpoint_files import check_files, loading, read_names, weight_files
+from tfbatch_export.checkpoints.files import check_files, loading, read_names, weight_files
 from tfbatch_export.families import Family, tasks_of
 
 FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]

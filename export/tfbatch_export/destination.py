@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tfbatch.bundle import is_plain_file
-from tfbatch.durable import sync_folder
 from tfbatch.errors import OutputFailed, OutputRefused
-from tfbatch.manifest import MANIFEST
+from tfbatch.graphs.manifest import MANIFEST
+from tfbatch.host.durable import sync_folder
 
 ASIDE = ".old"  # ends the name of the folder that an old bundle waits in, which a process that is killed leaves
 

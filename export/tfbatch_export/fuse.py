@@ -1,10 +1,8 @@
-"""A plain ONNX graph to one of onnxruntime's fused operators, counted."""
+"""A plain ONNX graph to one of onnxruntime's fused operators."""
 
 import sys
-from collections import Counter
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxscript.optimizer import fold_constants
@@ -12,10 +10,8 @@ from onnxscript.rewriter import MatchResult, RewriteRuleClassBase, RewriteRuleSe
 from onnxscript.rewriter.ort_fusions import optimize_for_ort
 from tfbatch.errors import ExportNotVerified
 
-from tfbatch_export.attention import ROW_LENGTHS
-from tfbatch_export.values import add_constant, is_weights
-
-RESIDUAL = 3  # the output of com.microsoft SkipLayerNormalization that is the sum itself
+from tfbatch_export.rewrites.operators import RESIDUAL
+from tfbatch_export.rewrites.values import is_weights
 
 
 class QuickGelu(RewriteRuleClassBase):
@@ -84,63 +80,3 @@ def split_skip_layer_normalization(node: ir.Node) -> None:
     graph = node.graph
     assert isinstance(graph, ir.Graph)
     ir.convenience.replace_nodes_and_values(graph, node, [node], [*added, total, normalisation], old, new)
-
-
-def mask_by_row_lengths(model: ir.Model) -> None:
-    """Give every Attention the length of each row, by the input `attention_mask` (B, L), which is
-    added where the graph was traced without it.
-
-    Padding must be on the right. A mask of row lengths is the form that the fused kernels take; a
-    four-dimensional one shuts them out.
-    """
-    graph = model.graph
-    mask = next((value for value in graph.inputs if value.name == "attention_mask"), None) or add_mask(graph)
-    axis = add_constant(graph, "attention_mask_axis", np.array([1]))
-    total = ir.node("ReduceSum", [mask, axis], {"keepdims": 0})
-    lengths = ir.node("Cast", [total.outputs[0]], {"to": ir.DataType.INT32})
-    lengths.outputs[0].name = "row_lengths"
-    graph.insert_before(graph[0], [total, lengths])
-    for node in graph:
-        if node.op_type == "Attention":
-            if len(node.inputs) <= ROW_LENGTHS:
-                node.resize_inputs(ROW_LENGTHS + 1)
-            node.replace_input_with(ROW_LENGTHS, lengths.outputs[0])
-
-
-def look_back_only(model: ir.Model) -> None:
-    """Let every token see those before it and itself alone, where the graph was traced without that order."""
-    for node in model.graph:
-        if node.op_type == "Attention":
-            node.attributes["unidirectional"] = ir.AttrInt64("unidirectional", 1)
-
-
-def add_mask(graph: ir.Graph) -> ir.Value:
-    """A second input `attention_mask` like the first, the token ids."""
-    ids = graph.inputs[0]
-    mask = ir.Value(name="attention_mask", type=ids.type, shape=ids.shape)
-    graph.inputs.insert(1, mask)
-    return mask
-
-
-def count_operators(model: ir.Model) -> dict[str, int]:
-    """How often each type of operator stands in a graph, in order of name."""
-    return dict(sorted(Counter(node.op_type for node in model.graph).items()))
-
-
-def check_fusion(counts: dict[str, int], expected: dict[str, int]) -> None:
-    """Hold a graph to what the layers of its family must come to, at least: a head may be fused too.
-    Zero means: none may be left.
-
-    Raises:
-        ExportNotVerified: a layer that was not fused, or something that is left.
-    """
-    wrong = [
-        f"{found} {name} of {count}"
-        for name, count in expected.items()
-        if (found := counts.get(name, 0)) < count or (found and not count)
-    ]
-    if wrong:
-        raise ExportNotVerified(
-            f"the graph is not fused as it should be: it has {', '.join(wrong)}. "
-            f"Other versions of torch, transformers or onnxscript than those that are pinned may be why."
-        )

@@ -6,17 +6,18 @@ from pathlib import Path
 import onnx_ir
 import torch
 from tfbatch.errors import ExportNotVerified, UsageError
-from tfbatch.manifest import Graph, SideGraph
+from tfbatch.graphs.manifest import Graph, SideGraph
 from transformers import PreTrainedModel
 
-from tfbatch_export.attention import taken_apart
 from tfbatch_export.distance import TOLERANCE
 from tfbatch_export.families import Family
-from tfbatch_export.fuse import check_fusion, count_operators, fuse
-from tfbatch_export.int8 import write_int8
-from tfbatch_export.leading import keep_leading_tokens
+from tfbatch_export.fuse import fuse
 from tfbatch_export.parity import Samples, check_parity, compute_references, measure_parity
 from tfbatch_export.precision import write_fp16, write_fp32
+from tfbatch_export.quantization.int8 import write_int8
+from tfbatch_export.rewrites.attention import taken_apart
+from tfbatch_export.rewrites.leading import keep_leading_tokens
+from tfbatch_export.rewrites.operators import check_fusion, count_operators
 from tfbatch_export.trace import trace
 
 GRAPH_FILES = {"fp32": "model.onnx", "fp16": "model_fp16.onnx", "int8": "model_int8.onnx"}

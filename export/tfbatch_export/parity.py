@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tfbatch.device import arithmetic, find_device, open_session
 from tfbatch.errors import BadConfiguration, ExportNotVerified
-from tfbatch.machine import available_threads, is_overflowing, processor_flags
-from tfbatch.manifest import mean, way_of
-from tfbatch.openvino_session import has_bf16
+from tfbatch.graphs.manifest import mean, way_of
+from tfbatch.host.machine import available_threads, is_overflowing, processor_flags
+from tfbatch.runtimes.device import arithmetic, find_device, open_session
+from tfbatch.runtimes.openvino_session import has_bf16
 from tfbatch.session import Device
 from tfbatch.stages import overlap
 from transformers import PreTrainedModel

@@ -20,12 +20,12 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from tfbatch_export.attention import has_row_lengths, is_plain_attention, take_apart, taken_apart
 from tfbatch_export.families import Tensors
-from tfbatch_export.fuse import count_operators
-from tfbatch_export.gpu_graph import suit_gpus
-from tfbatch_export.query_bias import fold_query_biases
 from tfbatch_export.ranges import find_overflowing
+from tfbatch_export.rewrites.attention import has_row_lengths, is_plain_attention, take_apart, taken_apart
+from tfbatch_export.rewrites.gpu_graph import suit_gpus
+from tfbatch_export.rewrites.operators import count_operators
+from tfbatch_export.rewrites.query_bias import fold_query_biases
 
 ANGLES = {"Cos", "Sin"}
 KEPT = ANGLES | {

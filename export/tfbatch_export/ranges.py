@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
-from tfbatch.device import find_device, open_session
+from tfbatch.runtimes.device import find_device, open_session
 
 from tfbatch_export.families import Tensors
-from tfbatch_export.values import add_constant
+from tfbatch_export.rewrites.values import add_constant
 
 Sizes = npt.NDArray[np.float32]
 

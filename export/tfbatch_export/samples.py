@@ -7,13 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from tfbatch.batches import Window, arrays
+from tfbatch.batching.cutting import cut
 from tfbatch.bundle import Bundle
-from tfbatch.columns import choose_columns, side_columns
+from tfbatch.choices.columns import choose_columns, side_columns
 from tfbatch.config import RunConfig
-from tfbatch.cutting import cut
 from tfbatch.errors import UsageError
+from tfbatch.inputs.sources import find_sources
 from tfbatch.plan import Part, open_input
-from tfbatch.sources import find_sources
 from tfbatch.tasks import load_task
 
 from tfbatch_export.families import Tensors

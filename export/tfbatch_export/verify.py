@@ -6,13 +6,13 @@ from pathlib import Path
 import onnx_ir
 from tfbatch.bundle import Bundle, load_bundle
 from tfbatch.errors import ExportNotVerified, NoInput
-from tfbatch.manifest import Manifest
+from tfbatch.graphs.manifest import Manifest
 
 from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, load_model
 from tfbatch_export.export import Say
 from tfbatch_export.families import Pooled, load_family, sides_of
-from tfbatch_export.fuse import check_fusion, count_operators
 from tfbatch_export.parity import check_parity, compute_references, measure_parity
+from tfbatch_export.rewrites.operators import check_fusion, count_operators
 
 
 def verify(path: Path, source: str | None, say: Say = lambda _: None) -> tuple[Bundle, bool]:

@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 from tfbatch import __version__
+from tfbatch.commands.run import report_asked_for, run
 from tfbatch.config import RunConfig, option_of
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, TfbatchError, UsageError
-from tfbatch.process import keep_standard_files, leave
-from tfbatch.run_command import report_asked_for, run
-from tfbatch.standard_streams import put, say, tell
+from tfbatch.host.process import keep_standard_files, leave
+from tfbatch.host.standard_streams import put, say, tell
 
 EXPORT_PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxscript")
 
@@ -48,7 +48,7 @@ cli.add_command(run)
 @cli.command()
 def doctor() -> None:
     """Say what this machine has: devices are tried, and what does not work is explained."""
-    from tfbatch.doctor import describe, examine
+    from tfbatch.commands.doctor import describe, examine
 
     facts = examine()
     tell("\n".join(describe(facts)))
@@ -66,8 +66,8 @@ def inspect(paths: tuple[str, ...], bundle: Path | None) -> None:
     PATH is a bundle, a folder that optimum or sentence-transformers exported, or what `run` takes as
     INPUT. Of an input the footers are read, and its first rows.
     """
-    from tfbatch.inspection import inspect as find_out
-    from tfbatch.listing import show
+    from tfbatch.commands.inspection import inspect as find_out
+    from tfbatch.commands.listing import show
 
     found = find_out(paths, bundle)
     show(found)

@@ -1,16 +1,16 @@
 """A job from beginning to end: what an earlier run left of it, its parts, their records, the summary."""
 
-from tfbatch.claim import Record
-from tfbatch.contact_sheet import ContactSheet
-from tfbatch.crew import Crew
 from tfbatch.flow import work
+from tfbatch.host.stop import Stop
 from tfbatch.job import Job
-from tfbatch.output import Output
+from tfbatch.outputs.claim import Record
+from tfbatch.outputs.output import Output
+from tfbatch.pictures.contact_sheet import ContactSheet
 from tfbatch.plan import Part
-from tfbatch.progress import Watcher
-from tfbatch.sheet_rows import sheet_of, show
-from tfbatch.stop import Stop
-from tfbatch.tally import Tally, check_errors, summary
+from tfbatch.reporting.progress import Watcher
+from tfbatch.reporting.sheet_rows import sheet_of, show
+from tfbatch.reporting.tally import Tally, check_errors, summary
+from tfbatch.workers.crew import Crew
 
 
 def run(job: Job, watcher: Watcher, tally: Tally, stop: Stop) -> Record:

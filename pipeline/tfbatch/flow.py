@@ -27,20 +27,20 @@ from typing import Protocol
 import pyarrow as pa
 
 from tfbatch.batches import Window
-from tfbatch.caps import Caps
-from tfbatch.claim import Record
-from tfbatch.device import open_session
+from tfbatch.batching.caps import Caps
+from tfbatch.batching.room import Room
+from tfbatch.host.machine import available_threads
+from tfbatch.host.stop import Stop
 from tfbatch.job import Job
-from tfbatch.machine import available_threads
+from tfbatch.outputs.claim import Record
 from tfbatch.plan import Part
 from tfbatch.probe import Budget
-from tfbatch.room import Room
+from tfbatch.reporting.tally import Tally
+from tfbatch.runtimes.device import open_session
 from tfbatch.scoring import Finished, Scoring
 from tfbatch.session import Session
 from tfbatch.stages import after, in_turn, meanwhile, overlap
 from tfbatch.steps import Step, Stream, complete, cut_windows, light_windows
-from tfbatch.stop import Stop
-from tfbatch.tally import Tally
 from tfbatch.tasks import TakesTop
 
 ROOM_A_THREAD = 192 << 20  # bytes under way

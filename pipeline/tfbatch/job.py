@@ -11,18 +11,18 @@ import pyarrow as pa
 
 from tfbatch import __version__
 from tfbatch.bundle import Bundle
-from tfbatch.bundle_choice import choose_bundle
-from tfbatch.columns import choose_columns, image_sink, output_schema, side_columns
+from tfbatch.choices.bundle_choice import choose_bundle
+from tfbatch.choices.columns import choose_columns, image_sink, output_schema, side_columns
+from tfbatch.choices.output_choice import choose_output
 from tfbatch.config import RunConfig, option_of
-from tfbatch.decoders import DECODERS
-from tfbatch.device import arithmetic, choose_precision, find_devices
 from tfbatch.errors import UsageError
-from tfbatch.image_files import ImageSink
-from tfbatch.machine import available_threads
-from tfbatch.manifest import graph_of
-from tfbatch.output_choice import choose_output
+from tfbatch.graphs.manifest import graph_of
+from tfbatch.host.machine import available_threads
+from tfbatch.host.process import do_without_pandas, limit_threads
+from tfbatch.outputs.image_files import ImageSink
+from tfbatch.pictures.decoders import DECODERS
 from tfbatch.plan import Plan, make_plan
-from tfbatch.process import do_without_pandas, limit_threads
+from tfbatch.runtimes.device import arithmetic, choose_precision, find_devices
 from tfbatch.session import Device
 from tfbatch.stages import meanwhile
 from tfbatch.tasks import Task, load_task, task_names

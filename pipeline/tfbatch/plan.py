@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfbatch.errors import BadInput
-from tfbatch.sources import Source, find_sources, hive_folders, unreadable
+from tfbatch.inputs.sources import Source, find_sources, hive_folders, unreadable
 
 DATASETS = b"huggingface"  # metadata of the package `datasets`
 INT96_UNIT = "us"  # of timestamps as Spark writes them: in nanoseconds the years before 1678 would come out as others

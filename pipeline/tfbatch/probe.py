@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from tfbatch.batches import Batch, Indices, Work
-from tfbatch.cutting import cut
-from tfbatch.durable import replace_file
+from tfbatch.batching.cutting import cut
+from tfbatch.host.durable import replace_file
+from tfbatch.host.machine import processor_flags
+from tfbatch.host.nvidia import find_gpus
+from tfbatch.host.stop import Stop
 from tfbatch.job import Job
-from tfbatch.machine import processor_flags
-from tfbatch.nvidia import find_gpus
+from tfbatch.reporting.tally import Tally
 from tfbatch.session import OutOfMemory, Session
 from tfbatch.stages import overlap
-from tfbatch.stop import Stop
-from tfbatch.tally import Tally
 
 BUDGETS = (128, 256, 512, 1024)  # tokens; 32 times these on a GPU
 BATCHES_A_THREAD = 2  # at least, of each budget: fewer would leave threads idle, and small budgets win

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 
 from tfbatch.batches import Window
 from tfbatch.errors import BadInput
-from tfbatch.pages import Chunk, Contradiction, check_chunk, read_chunks
+from tfbatch.inputs.pages import Chunk, Contradiction, check_chunk, read_chunks
+from tfbatch.inputs.sources import unreadable
 from tfbatch.plan import INT96_UNIT, InputFile, Part, Plan, empty_table
-from tfbatch.sources import unreadable
 
 BATCH_ROWS = 64  # decoded at once, before it is known how large they are; more where each has a whole dictionary
 SHARED = 64 << 20  # bytes that the rows decoded at once may take where each holds all that they can share

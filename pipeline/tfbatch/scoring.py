@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from tfbatch.batches import NO_RESULT, Batch, Counts, Indices, Window, Work
-from tfbatch.caps import Caps
+from tfbatch.batching.caps import Caps
 from tfbatch.results import Floats
 from tfbatch.session import OutOfMemory, Session
 from tfbatch.tasks import Refuses, Task

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tfbatch.batches import Batch, Window, Work, count, divide
-from tfbatch.cutting import cut, firsts_first, turn_by_turn
+from tfbatch.batching.cutting import cut, firsts_first, turn_by_turn
+from tfbatch.batching.room import Room
 from tfbatch.job import Job
 from tfbatch.plan import Part
 from tfbatch.probe import Budget
 from tfbatch.reader import read_windows
-from tfbatch.room import Room
 from tfbatch.scoring import Scoring
 
 WINDOW = 32 << 20  # bytes that the rows of a window take on their way at most, or one row takes more

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tfbatch.durable import NEW
 from tfbatch.errors import OutputFailed
-from tfbatch.hashes import HashedFile
+from tfbatch.host.durable import NEW
+from tfbatch.host.hashes import HashedFile
 from tfbatch.plan import empty_table
 
 ROW_GROUP_ROWS = 16_384

@@ -15,7 +15,8 @@ import sys
 from typing import Any
 
 import tokenizers  # noqa: F401
-from tfbatch import cli, execution, report  # noqa: F401
+from tfbatch import cli, execution  # noqa: F401
+from tfbatch.reporting import report  # noqa: F401
 from tfbatch.tasks import load_task, task_names
 
 PR_SET_PTRACER = 0x59616D61

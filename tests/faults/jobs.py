@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from conftest import Finished, write_reviews
 from pictures import png, scene
-from tfbatch.hashes import sha256
+from tfbatch.host.hashes import sha256
 
 from faults.runs import Running, Server
 

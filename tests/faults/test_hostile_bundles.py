@@ -10,8 +10,8 @@ import pytest
 from conftest import Finished, run_tfbatch, tfbatch_env
 from onnx import TensorProto, helper
 from tfbatch.errors import BadConfiguration, NoInput
-from tfbatch.hashes import sha256
-from tfbatch.protobuf import operator_domains
+from tfbatch.graphs.protobuf import operator_domains
+from tfbatch.host.hashes import sha256
 from tfbatch_export.config import ExportConfig
 from tfbatch_export.export import export
 

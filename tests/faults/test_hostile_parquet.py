@@ -263,8 +263,8 @@ def test_a_gigabyte_of_list_items_in_no_bytes_is_refused(tmp_path: Path) -> None
 
 PEAK = """
 import sys
-from tfbatch.cells import distinct
-from tfbatch.machine import peak_memory
+from tfbatch.batching.cells import distinct
+from tfbatch.host.machine import peak_memory
 from tfbatch.plan import make_plan
 from tfbatch.reader import read_windows
 plan = make_plan((sys.argv[1],), rows_per_part=100_000, limit=int(sys.argv[2]))

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import Finished, read_output, run_tfbatch, tfbatch_env
 from PIL import Image
-from tfbatch.decoders import Decoders
-from tfbatch.images import FORMATS, MAX_BYTES, UnfitPicture
-from tfbatch.views import View, render
+from tfbatch.pictures.decoders import Decoders
+from tfbatch.pictures.images import FORMATS, MAX_BYTES, UnfitPicture
+from tfbatch.pictures.views import View, render
 
 pytestmark = pytest.mark.faults
 
@@ -141,14 +141,14 @@ def noise() -> bytes:
 # Does in a decoder what a broken one might do, when it meets a picture that says so.
 TRAP = """
 import os, signal, sys
-if sys.argv[0] == "-m" or "tfbatch.decoder" in " ".join(sys.orig_argv):
+if sys.argv[0] == "-m" or "tfbatch.pictures.decoder" in " ".join(sys.orig_argv):
     from PIL import Image
     open_plainly = Image.open
     def open_trapped(file, *words, **more):
         data = file.getvalue()
         if data.startswith(b"crash"): os.kill(os.getpid(), signal.SIGSEGV)
         if data.startswith(b"hang"):
-            import tfbatch.decoder
+            import tfbatch.pictures.decoder
             signal.setitimer(signal.ITIMER_PROF, 1)
             while True: pass
         if data.startswith(b"memory"): held = [bytearray(1 << 28) for _ in range(100)]

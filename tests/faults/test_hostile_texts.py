@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import read_output, run_tfbatch, tfbatch_env
 from tfbatch.bundle import load_bundle
-from tfbatch.tokenizer import Tokenizer
+from tfbatch.text.tokenizer import Tokenizer
 from tokenizers import Tokenizer as Rust
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
@@ -27,8 +27,8 @@ COST = """
 import sys, time
 from pathlib import Path
 from tfbatch.bundle import load_bundle
-from tfbatch.machine import peak_memory
-from tfbatch.tokenizer import Tokenizer
+from tfbatch.host.machine import peak_memory
+from tfbatch.text.tokenizer import Tokenizer
 class Counted:
     characters = 0
     def __init__(self, rust):

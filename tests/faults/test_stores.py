@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import Finished, run_tfbatch, tfbatch_env, write_reviews
 from s3 import S3
-from tfbatch.bucket import Bucket
+from tfbatch.outputs.bucket import Bucket
 
 pytestmark = pytest.mark.faults
 

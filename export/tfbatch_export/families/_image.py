@@ -8,9 +8,9 @@ import torch
 from tfbatch.errors import BadConfiguration
 from transformers import PreTrainedModel
 
+from tfbatch_export.checkpoints.preprocessor import check_pixels, check_steps, copy_preprocessor
 from tfbatch_export.families import Axes, Tensors
 from tfbatch_export.families._encoder import class_names
-from tfbatch_export.preprocessor import check_pixels, check_steps, copy_preprocessor
 from tfbatch_export.trace import UNMASKED
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from tfbatch_export.preprocessor import find_settings, read_preprocessor, seen_size
+from tfbatch_export.checkpoints.preprocessor import find_settings, read_preprocessor, seen_size
 
 
 class ResizableImages:

@@ -8,10 +8,10 @@ import torch
 from tfbatch.errors import BadConfiguration
 from transformers import PreTrainedModel
 
+from tfbatch_export.checkpoints.tokenizer import read_tokenizer, write_tokenizer
 from tfbatch_export.families import Axes, Tensors
-from tfbatch_export.fuse import mask_by_row_lengths
 from tfbatch_export.heads import Head, head_names, load_head
-from tfbatch_export.tokenizer import read_tokenizer, write_tokenizer
+from tfbatch_export.rewrites.masks import mask_by_row_lengths
 from tfbatch_export.trace import UNMASKED
 
 BATCH_SIZES = (1, 2, 7)

@@ -7,10 +7,10 @@ import onnx_ir
 import torch
 from transformers import PreTrainedModel
 
+from tfbatch_export.checkpoints.tokenizer import read_tokenizer, write_tokenizer
 from tfbatch_export.families import Axes, Tensors
 from tfbatch_export.families._image import ImageClassifier
 from tfbatch_export.families._text import AXES, BATCH_SIZES
-from tfbatch_export.tokenizer import read_tokenizer, write_tokenizer
 from tfbatch_export.trace import UNMASKED
 
 ACTIVATIONS = {"gelu": "BiasGelu", "quick_gelu": "QuickGelu", "gelu_pytorch_tanh": "FastGelu"}

@@ -11,7 +11,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from tfbatch_export.families import Axes, Tensors
 from tfbatch_export.families._labelled_pictures import LabelledPictures
 from tfbatch_export.families._towers import PictureTower, TextTower
-from tfbatch_export.fuse import look_back_only
+from tfbatch_export.rewrites.masks import look_back_only
 from tfbatch_export.trace import no_mask
 
 UNORDERED = "sdpa_unordered"

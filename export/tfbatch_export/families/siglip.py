@@ -8,7 +8,7 @@ import torch
 from tfbatch.errors import BadConfiguration
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from tfbatch_export.checkpoint_files import loading
+from tfbatch_export.checkpoints.files import loading
 from tfbatch_export.families import Tensors
 from tfbatch_export.families._labelled_pictures import LabelledPictures
 from tfbatch_export.families._towers import ACTIVATIONS, PictureTower, TextTower

@@ -10,10 +10,10 @@ import torch
 from tfbatch.errors import BadConfiguration
 from transformers import PreTrainedModel
 
+from tfbatch_export.checkpoints.preprocessor import copy_preprocessor, steps
 from tfbatch_export.families import Axes, Tensors
 from tfbatch_export.families._image import OfPixels
 from tfbatch_export.families._windows import multi_head_attention
-from tfbatch_export.preprocessor import copy_preprocessor, steps
 
 PROCESSED = {"do_rescale", "do_pad"}
 SIZES = ((1, 64, 64), (3, 8, 8), (8, 16, 40), (1, 72, 136), (3, 96, 32))  # pictures, height, width

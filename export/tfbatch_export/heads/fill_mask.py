@@ -7,9 +7,9 @@ import torch
 from tfbatch.errors import BadConfiguration
 from transformers import PreTrainedModel
 
+from tfbatch_export.checkpoints.tokenizer import read_tokenizer
 from tfbatch_export.families import Axes, Tensors
 from tfbatch_export.heads import LogitsHead
-from tfbatch_export.tokenizer import read_tokenizer
 
 
 class MaskFiller(LogitsHead):

@@ -13,9 +13,9 @@ import pyarrow as pa
 from tfbatch.batches import Indices, Window, Work
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
-from tfbatch.contact_sheet import Panel
 from tfbatch.errors import UsageError
-from tfbatch.top import Top
+from tfbatch.pictures.contact_sheet import Panel
+from tfbatch.runtimes.top import Top
 
 
 class Task(Protocol):

@@ -5,7 +5,7 @@ from typing import ClassVar
 from tfbatch.batches import Indices, Window, Work, evenly
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
-from tfbatch.pixels import ImageInput
+from tfbatch.pictures.pixels import ImageInput
 
 
 class PictureTask:

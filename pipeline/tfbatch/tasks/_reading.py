@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from tfbatch.batches import Indices, Window, evenly
-from tfbatch.cells import text_bytes
+from tfbatch.batching.cells import text_bytes
 
 READING_OPTIONS = ("max_length", "stride")
 BYTES = 40  # that a byte of text takes on its way beside itself: as a third of a token, and in what is found

@@ -5,7 +5,7 @@ from typing import ClassVar
 from tfbatch.batches import Indices, Window, Work, evenly
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
-from tfbatch.text import TextInput
+from tfbatch.text.model_inputs import TextInput
 
 TEXT_OPTIONS = ("max_length", "overflow", "stride", "text_pair_column")
 

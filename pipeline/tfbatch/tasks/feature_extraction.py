@@ -8,9 +8,9 @@ import pyarrow as pa
 from tfbatch.batches import Indices, Window
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
-from tfbatch.embeddings import EMBEDDING_OPTIONS, Embeddings, embedding_columns
+from tfbatch.predictions.embeddings import EMBEDDING_OPTIONS, Embeddings, embedding_columns
 from tfbatch.tasks._text import TEXT_OPTIONS, TextTask
-from tfbatch.text import sum_windows
+from tfbatch.text.model_inputs import sum_windows
 
 
 class FeatureExtraction(TextTask):

@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow as pa
 
 from tfbatch.batches import Feeds, Indices, Window, Work
+from tfbatch.batching.cells import keep_valid
 from tfbatch.bundle import Bundle
-from tfbatch.cells import keep_valid
 from tfbatch.config import RunConfig
 from tfbatch.results import Floats
+from tfbatch.runtimes.top import Top
 from tfbatch.tasks._text import TextTask
-from tfbatch.text import Inputs, count_rows, distinct_texts
-from tfbatch.tokenizer import Tokenizer
-from tfbatch.top import Top
+from tfbatch.text.model_inputs import Inputs, count_rows, distinct_texts
+from tfbatch.text.tokenizer import Tokenizer
 
 NO_MASK = "no_mask: the text has no mask, or none in the tokens that are read"
 CANDIDATE = pa.struct([("token", pa.string()), ("score", pa.float32())])

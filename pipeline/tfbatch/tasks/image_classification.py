@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
+from tfbatch.predictions.scores import SCORE_OPTIONS, Scores, score_columns
 from tfbatch.results import Floats
-from tfbatch.scores import SCORE_OPTIONS, Scores, score_columns
 from tfbatch.tasks._pictures import SeeingTask
 
 

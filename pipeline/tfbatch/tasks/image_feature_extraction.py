@@ -8,7 +8,7 @@ import pyarrow as pa
 from tfbatch.batches import Indices, Window
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
-from tfbatch.embeddings import EMBEDDING_OPTIONS, Embeddings, embedding_columns
+from tfbatch.predictions.embeddings import EMBEDDING_OPTIONS, Embeddings, embedding_columns
 from tfbatch.results import Floats
 from tfbatch.tasks._pictures import SeeingTask
 

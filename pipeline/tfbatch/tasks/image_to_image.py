@@ -13,13 +13,13 @@ from PIL import Image
 from tfbatch.batches import Feeds, Indices, Pictures, Window, Work, evenly
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
-from tfbatch.contact_sheet import SIDE, Panel, liveliest
-from tfbatch.generated import IMAGE, ImageEncoder
-from tfbatch.images import Pixels, UnfitPicture
-from tfbatch.pixels import count_pixels, decode_all, normalised_levels, to_bytes
+from tfbatch.pictures.contact_sheet import SIDE, Panel, liveliest
+from tfbatch.pictures.generated import IMAGE, ImageEncoder
+from tfbatch.pictures.images import Pixels, UnfitPicture
+from tfbatch.pictures.pixels import count_pixels, decode_all, normalised_levels, to_bytes
+from tfbatch.pictures.views import View
 from tfbatch.results import Floats
 from tfbatch.tasks._pictures import PictureTask
-from tfbatch.views import View
 
 MAX_PIXELS = 200_000_000  # of what is made
 TILE = 192  # pixels; the longest side that goes through the model at once

@@ -13,20 +13,20 @@ import pyarrow as pa
 from PIL import Image
 
 from tfbatch.batches import NO_RESULT, Feeds, Indices, Window, Work, evenly
+from tfbatch.batching.cells import distinct, is_image
 from tfbatch.bundle import Bundle
-from tfbatch.cells import distinct, is_image
 from tfbatch.config import RunConfig
-from tfbatch.contact_sheet import Panel
-from tfbatch.decoders import DECODERS
 from tfbatch.errors import UsageError
-from tfbatch.generated import IMAGE, ImageEncoder
-from tfbatch.images import Pixels, UnfitPicture
-from tfbatch.masks import Mask, covered_pixels, listed_patches, random_patches, touched_patches
-from tfbatch.pasting import Hidden, Pasting
-from tfbatch.pixels import ImageProcessor, count_pixels, decode_all
+from tfbatch.pictures.contact_sheet import Panel
+from tfbatch.pictures.decoders import DECODERS
+from tfbatch.pictures.generated import IMAGE, ImageEncoder
+from tfbatch.pictures.images import Pixels, UnfitPicture
+from tfbatch.pictures.masks import Mask, covered_pixels, listed_patches, random_patches, touched_patches
+from tfbatch.pictures.pasting import Hidden, Pasting
+from tfbatch.pictures.pixels import ImageProcessor, count_pixels, decode_all
+from tfbatch.pictures.views import View
 from tfbatch.results import Floats
 from tfbatch.tasks._pictures import PictureTask
-from tfbatch.views import View
 
 NO_MASK = "bad_mask: the mask is null"
 

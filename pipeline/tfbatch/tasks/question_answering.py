@@ -5,16 +5,16 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from tfbatch.answers import Answers, answer_columns
 from tfbatch.batches import Window, Work
+from tfbatch.batching.cells import distinct_pairs, keep_valid
 from tfbatch.bundle import Bundle
-from tfbatch.cells import distinct_pairs, keep_valid
 from tfbatch.config import RunConfig
-from tfbatch.readings import Reading, read
+from tfbatch.predictions.answers import Answers, answer_columns
 from tfbatch.tasks._reading import READING_OPTIONS, ReadingTask
-from tfbatch.text import distinct_texts
-from tfbatch.tokenizer import Tokenizer
-from tfbatch.tokens import Frame, Tokens
+from tfbatch.text.model_inputs import distinct_texts
+from tfbatch.text.readings import Reading, read
+from tfbatch.text.tokenizer import Tokenizer
+from tfbatch.text.tokens import Frame, Tokens
 
 LONGEST = 384  # tokens of an input, as in the Hub's pipeline and in most models' training
 EMPTY_QUESTION = "empty: there are no words in the question"

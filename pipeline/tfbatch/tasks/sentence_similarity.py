@@ -10,8 +10,8 @@ import pyarrow as pa
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration, UsageError
+from tfbatch.predictions.scores import sigmoid
 from tfbatch.results import stacked
-from tfbatch.scores import sigmoid
 from tfbatch.tasks._text import TextTask
 
 RAW = {"torch.nn.modules.linear.Identity": True, "torch.nn.modules.activation.Sigmoid": False, None: False}

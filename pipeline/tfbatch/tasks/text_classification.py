@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
-from tfbatch.scores import SCORE_OPTIONS, Scores, score_columns
+from tfbatch.predictions.scores import SCORE_OPTIONS, Scores, score_columns
 from tfbatch.tasks._text import TEXT_OPTIONS, TextTask
-from tfbatch.text import sum_windows
+from tfbatch.text.model_inputs import sum_windows
 
 
 class TextClassification(TextTask):

@@ -6,14 +6,14 @@ from typing import ClassVar
 import pyarrow as pa
 
 from tfbatch.batches import Indices, Window, Work
+from tfbatch.batching.cells import text_bytes
 from tfbatch.bundle import Bundle
-from tfbatch.cells import text_bytes
 from tfbatch.config import RunConfig
-from tfbatch.entities import Entities, entity_columns
-from tfbatch.readings import Reading, read
+from tfbatch.predictions.entities import Entities, entity_columns
 from tfbatch.tasks._reading import BYTES, READING_OPTIONS, ReadingTask
-from tfbatch.text import distinct_texts
-from tfbatch.tokenizer import Tokenizer
+from tfbatch.text.model_inputs import distinct_texts
+from tfbatch.text.readings import Reading, read
+from tfbatch.text.tokenizer import Tokenizer
 
 
 class TokenClassification(ReadingTask):

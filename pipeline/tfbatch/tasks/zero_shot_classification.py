@@ -11,15 +11,15 @@ import pyarrow as pa
 
 from tfbatch.batches import Indices, Window, Work, evenly
 from tfbatch.bundle import Bundle
-from tfbatch.candidates import checked_names, fill
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration, UsageError
+from tfbatch.predictions.candidates import checked_names, fill
+from tfbatch.predictions.scores import SCORE_OPTIONS, Scores, score_columns, sigmoid
 from tfbatch.results import Floats
-from tfbatch.scores import SCORE_OPTIONS, Scores, score_columns, sigmoid
 from tfbatch.tasks._text import TextTask
-from tfbatch.text import Inputs, count_rows, distinct_texts
-from tfbatch.tokenizer import Tokenizer
-from tfbatch.tokens import Flags, Frame, Ids
+from tfbatch.text.model_inputs import Inputs, count_rows, distinct_texts
+from tfbatch.text.tokenizer import Tokenizer
+from tfbatch.text.tokens import Flags, Frame, Ids
 
 TEMPLATE = "This example is {}."
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 from tfbatch.batches import Feeds, Indices, Window, Work
 from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
-from tfbatch.labels import Labels
+from tfbatch.predictions.labels import Labels
+from tfbatch.predictions.scores import SCORE_OPTIONS, Scores, score_columns
 from tfbatch.results import Floats
-from tfbatch.scores import SCORE_OPTIONS, Scores, score_columns
 from tfbatch.tasks._pictures import SeeingTask
 
 

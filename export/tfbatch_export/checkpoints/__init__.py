@@ -1,0 +1,1 @@
+"""What lies beside a checkpoint's model: its files, looked at, and what it does to texts and pictures."""

@@ -1,0 +1,1 @@
+"""Changes to fused graphs: the same numbers with less work."""

@@ -1,0 +1,1 @@
+"""What people type: options, and the commands that look before a run."""

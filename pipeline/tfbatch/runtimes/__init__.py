@@ -1,0 +1,1 @@
+"""What computes graphs: onnxruntime on a processor or a GPU, OpenVINO, and which of them a job gets."""

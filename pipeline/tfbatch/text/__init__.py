@@ -1,0 +1,1 @@
+"""Texts to model inputs: tokenized side by side, cut, or read in windows."""
