@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path, PurePath
@@ -27,7 +26,7 @@ from tfbatch.plan import Part
 from tfbatch.reporting.sheet_rows import FirstRows
 from tfbatch.runtimes.device import find_devices
 from tfbatch.session import Device
-from tfbatch.workers.lots import next_lot
+from tfbatch.workers.lots import Lots
 
 ROWS, ROWS_A_PART = 8_000, 100
 
@@ -123,15 +122,25 @@ def test_parts_are_given_out_in_runs_that_get_shorter() -> None:
         for file in range(2)
         for first in range(0, 400, 10)
     ]
-    queue, lots = deque(parts), []
-    while lot := next_lot(queue, 2):
-        lots.append(lot)
+    lots, given = Lots(parts, 2), []
+    while lot := lots.take([]):
+        given.append(lot)
         assert all((one.file, one.stop) == (next_.file, next_.first) for one, next_ in pairwise(lot))
-    assert [part for lot in lots for part in lot] == parts
-    sizes = [len(lot) for lot in lots]
+    assert [part for lot in given for part in lot] == parts
+    sizes = [len(lot) for lot in given]
     assert sizes[0] == 10
     assert sizes[-8:] == [1] * 8
-    assert [len(next_lot(deque(parts), 2, suspects=parts[at : at + 1])) for at in (0, 1, 5)] == [1, 1, 5]
+
+
+def test_parts_that_cost_a_worker_come_next_and_by_themselves_and_cost_two_at_most() -> None:
+    parts = [Part(file=0, first=row, stop=row + 10, folder=PurePath(), identity="") for row in range(0, 400, 10)]
+    lots = Lots(parts, 2)
+    first, second = lots.take([]), lots.take([])
+    assert lots.take_back(second[:2]) is None
+    assert lots.take(first) == []  # its worker may die of what it has
+    assert lots.take([]) == second[:1]
+    assert lots.take(second[:1]) == []
+    assert lots.take_back(second[:1]) == second[0]
 
 
 def test_one_file_is_joined_from_the_parts_of_all(

@@ -3,14 +3,13 @@
 Parts are given to whoever asks, see `lots`. This process does none itself: it hands them out, records
 those that have got their names, counts, and hears whoever wants the job to end. The parts of a worker
 that dies go to the others, and so do those of one that gets nothing done for as long as
-`--stall-timeout` says, which is ended; a part that has cost LIVES workers ends the job.
+`--stall-timeout` says, which is ended; a part that has cost two workers ends the job.
 
 What the workers write is harmless as long as it is not recorded, and they end with this process,
 however that ends: each waits for the end of a pipe that this one alone can write to.
 """
 
 import os
-from collections import Counter
 from dataclasses import replace
 from multiprocessing.connection import wait
 
@@ -26,11 +25,10 @@ from tfbatch.probe import asked_for
 from tfbatch.reporting.progress import Watcher, warn
 from tfbatch.reporting.sheet_rows import FirstRows
 from tfbatch.reporting.tally import Tally, check_errors
-from tfbatch.workers.lots import largest_first, next_lot
+from tfbatch.workers.lots import Lots
 from tfbatch.workers.messages import Complete, Failed, Free, Leave, Lot, More, Orders, Scored
 from tfbatch.workers.worker_process import Worker, start_worker
 
-LIVES = 2  # workers that a part may cost
 SECONDS_BETWEEN_LOOKS = 0.5  # at whether a stop was asked for
 
 
@@ -39,15 +37,14 @@ class Crew:
 
     def __init__(self, job: Job, pending: list[Part], output: Output, tally: Tally, watcher: Watcher) -> None:
         self._job = job
-        self._queue = largest_first(pending)
         self._size = tally.workers = min(job.workers, len(pending))
+        self._lots = Lots(pending, self._size)
         self._output = output
         self._tally = tally
         tally.batch_tokens = asked_for(job) or tally.batch_tokens
         self._watcher = watcher
         self._workers: list[Worker] = []
         self._started = 0
-        self._deaths: Counter[Part] = Counter()
         self._drawn = FirstRows(job.config.contact_sheet or 0)
         self._tallies: dict[Worker, Tally] = {}
         self._life, self._ours = os.pipe()
@@ -117,7 +114,7 @@ class Crew:
             case Free():
                 worker.is_free = True
             case More():
-                lot = [] if self._is_one_too_many(worker) else next_lot(self._queue, self._size, self._deaths)
+                lot = self._lots.take(worker.parts)
                 worker.parts += lot
                 worker.tell(Lot(parts=lot, shown=[part for part in lot if self._drawn.want(part)]))
             case Leave():
@@ -132,12 +129,6 @@ class Crew:
             case Tally():
                 self._tallies[worker] = message
                 self._dismiss(worker)
-
-    def _is_one_too_many(self, worker: Worker) -> bool:
-        """Whether the next part is to wait until a worker is done with what it has: what may have cost one worker is
-        done by itself, so that it is known what the second died of."""
-        others = [*worker.parts, self._queue[0]] if worker.parts and self._queue else []
-        return any(part in self._deaths for part in others)
 
     def _count(self, worker: Worker, scored: Scored) -> None:
         worker.rows += scored.rows
@@ -162,13 +153,13 @@ class Crew:
     def _call_the_free(self) -> None:
         """Let those that have nothing to do ask for what there is, or go when all is done."""
         free = [worker for worker in self._workers if worker.is_free]
-        if self._queue:
-            free = free[: len(self._queue)]
+        if self._lots:
+            free = free[: len(self._lots)]
         elif any(worker.parts for worker in self._workers):  # which may die yet
             free = []
         for worker in free:
             worker.is_free = False
-            worker.tell(bool(self._queue))
+            worker.tell(bool(self._lots))
 
     def _bury(self, worker: Worker) -> None:
         """Give the parts of a worker that died back.
@@ -181,11 +172,9 @@ class Crew:
         self._tally.rows -= worker.rows
         self._tally.errors -= worker.errors
         self._watcher.advance(-worker.rows, -worker.errors)
-        self._queue.extendleft(reversed(worker.parts))
-        self._deaths.update(worker.parts)
+        deadly = self._lots.take_back(worker.parts)
         self._start_more()
-        deadly = [part for part in worker.parts if self._deaths[part] >= LIVES]
-        if deadly or (self._queue and not self._workers):
+        if deadly or (self._lots and not self._workers):
             raise TryAgain(
                 f"{died}, {self._where(deadly)}; finished parts are kept, the same command goes on from there"
             )
@@ -203,11 +192,10 @@ class Crew:
     def _warn(self, text: str) -> None:
         warn(text, quiet=self._job.config.quiet, log_format=self._job.config.log_format)
 
-    def _where(self, deadly: list[Part]) -> str:
+    def _where(self, part: Part | None) -> str:
         """What a worker that is the last one to die died of, as far as is known."""
-        if not deadly:
+        if part is None:
             return "the last there was"
-        part = deadly[0]
         source = self._job.plan.files[part.file].source
         return f"as another did before it, at rows {part.first:,} to {part.stop - 1:,} of {source}"
 
