@@ -45,6 +45,14 @@ def test_the_readme_names_every_option_of_run() -> None:
     assert not missing
 
 
+def test_the_readme_names_every_error_of_rows() -> None:
+    files = (ROOT / "pipeline" / "tfbatch").rglob("*.py")
+    said = r'(?:\b[A-Z0-9_]+ = |UnfitPicture\(\s*|return )f?"([a-z_0-9]+): '
+    codes = {code for file in files for code in re.findall(said, file.read_text())}
+    named = README[README.index("### Errors of rows") : README.index("### Exit codes")]
+    assert set(re.findall(r"^\| `([a-z_0-9]+)` \|", named, re.MULTILINE)) == codes
+
+
 def test_the_readme_names_every_exit_code() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.TfbatchError)]
     codes = {kind.exit_code for kind in kinds} | {130, 143}
