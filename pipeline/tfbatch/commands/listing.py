@@ -78,7 +78,8 @@ def graph_parts(name: str, graph: Record) -> Iterator[str | Table]:
 
 def table_parts(found: Record) -> Iterator[str]:
     """Lines of a Parquet input, three a column at most."""
-    counts = ", ".join(f"{found[name]:,} {name.replace('_', ' ')}" for name in ("rows", "files", "row_groups"))
+    names = {"rows": "row", "files": "file", "row_groups": "row group"}
+    counts = ", ".join(f"{found[key]:,} {name}{'' if found[key] == 1 else 's'}" for key, name in names.items())
     yield f"{', '.join(found['paths'])}: {counts}"
     width = max((len(column["name"]) for column in found["columns"]), default=0)
     for column in found["columns"]:
