@@ -126,7 +126,7 @@ def test_no_output_lies_where_a_link_takes_input_from(tmp_path: Path) -> None:
     plan = make_plan((f"{tmp_path}/in",), rows_per_part=10, limit=None)
     for inputs in ((f"{tmp_path}/in",), (f"{tmp_path}/in/**/*.parquet",)):
         with pytest.raises(OutputRefused, match="lie in one another"):
-            choose_output(RunConfig(inputs=inputs, output=f"{tmp_path}/data/out"), plan)
+            choose_output(RunConfig(inputs=inputs, output=f"{tmp_path}/data/out"), plan, tmp_path / "bundle")
 
 
 def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_labels_that_cannot_be_are_refused(entailment: tuple[Path, Path], review
         (["--labels", "a", "--label-template", "nothing"], "has no {}"),
         (["--labels", "good,film", "--label-template", "a good film"], "has no {}"),
         (["--labels", "good " * 80], "takes all of the 64 tokens"),
-        (["--labels", "a,b", "--threshold", "nan"], "is no number to reach"),
+        (["--labels", "a,b", "--threshold", "nan"], "--threshold nan is no finite number"),
     ):
         done = run_tfbatch("run", reviews, "-m", entailment[1], *words)
         assert (done.code, reason in done.err) == (2, True), done.err

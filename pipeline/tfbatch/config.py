@@ -1,6 +1,7 @@
 """Every setting of a run and its default, once. The command line, the environment and the config
 file all end here."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -17,6 +18,7 @@ EMBEDDING_TYPES = ("float32", "float16")
 OVERFLOWS = ("truncate", "stride")
 AGGREGATIONS = ("none", "simple", "first", "average", "max")
 LOG_FORMATS = ("text", "json")
+PATHS = ("output", "bundle", "models", "metrics_file")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +78,9 @@ class RunConfig:
     quiet: bool = False
 
     def __post_init__(self) -> None:
+        self._refuse_values()
         if self.all_scores and self.top_k:
             raise UsageError("--all-scores and --top-k exclude each other: all scores are the top of all labels")
-        if self.threshold is not None and not isfinite(self.threshold):
-            raise UsageError(f"--threshold {self.threshold} is no number to reach")
         if self.text_pair_column is not None and self.overflow == "stride":
             raise UsageError("--overflow stride is for single texts; of a pair the longer one is cut")
         if self.mask_ratio is not None and self.mask_column is not None:
@@ -89,6 +90,18 @@ class RunConfig:
         if self.image_quality is not None and self.image_format == "png":
             raise UsageError("--image-quality is for --image-format jpeg or webp; png loses nothing")
         error_limit(self.max_errors, 0)
+
+    def _refuse_values(self) -> None:
+        """Refuse what neither click nor a config file finds wrong with a single value."""
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if isinstance(value, float) and not isfinite(value):
+                raise UsageError(f"{option_of(name)} {value} is no finite number")
+            paths = self.inputs if name == "inputs" else [value] if name in PATHS and value is not None else []
+            for path in map(str, paths):
+                if os.path.expanduser(path) != path:  # noqa: PTH111 -- which Path's own fails to do of unknown users
+                    what = "input" if name == "inputs" else option_of(name)
+                    raise UsageError(f"{what} {path}: only a shell knows what ~ is; write the whole path")
 
     def is_default(self, name: str) -> bool:
         """Whether a setting was left as it is."""

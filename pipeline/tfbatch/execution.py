@@ -7,7 +7,7 @@ from tfbatch.outputs.claim import Record
 from tfbatch.outputs.output import Output
 from tfbatch.pictures.contact_sheet import ContactSheet
 from tfbatch.plan import Part
-from tfbatch.reporting.progress import Watcher
+from tfbatch.reporting.progress import Watcher, warn
 from tfbatch.reporting.sheet_rows import sheet_of, show
 from tfbatch.reporting.tally import Tally, check_errors, summary
 from tfbatch.workers.crew import Crew
@@ -23,6 +23,9 @@ def run(job: Job, watcher: Watcher, tally: Tally, stop: Stop) -> Record:
     if not job.config.overwrite and output.is_finished():
         tally.begin(output.records())
         check_errors(job, tally)
+        if sheet_of(job, output) is not None:
+            late = "no contact sheet is drawn: all rows are scored already; --overwrite starts anew"
+            warn(late, quiet=job.config.quiet, log_format=job.config.log_format)
         return summary(job, "already done", tally)
     try:
         output.open(overwrite=job.config.overwrite)
@@ -35,7 +38,7 @@ def run(job: Job, watcher: Watcher, tally: Tally, stop: Stop) -> Record:
             share_out(job, pending, output, tally, watcher, sheet, stop)
         elif pending:
             do_all(job, pending, output, tally, watcher, sheet, stop)
-        if sheet is not None:
+        if sheet is not None and sheet.rows:
             output.keep_contact_sheet(sheet)
         result = summary(job, "done", tally)
         output.finish(tally.records, result)

@@ -20,6 +20,7 @@ from tfbatch.graphs.manifest import graph_of
 from tfbatch.host.machine import available_threads
 from tfbatch.host.process import do_without_pandas, limit_threads
 from tfbatch.outputs.image_files import ImageSink
+from tfbatch.outputs.storage import is_one_file
 from tfbatch.pictures.decoders import DECODERS
 from tfbatch.plan import Plan, make_plan
 from tfbatch.runtimes.device import arithmetic, choose_precision, find_devices
@@ -125,6 +126,8 @@ def make_job(config: RunConfig, plan: Plan | None = None) -> Job:
         graph = checked() if graph_of(precision) == likely else bundle.graph_path(graph_of(precision))
     kept = config.kept_columns(names)
     added = task_class.columns(config, bundle)
+    output = choose_output(config, plan, bundle.path)
+    folders = [] if is_one_file(output) else [file.folder for file in plan.files]
     return Job(
         config=config,
         plan=plan,
@@ -136,9 +139,9 @@ def make_job(config: RunConfig, plan: Plan | None = None) -> Job:
         graph=graph,
         column=column,
         kept=kept,
-        schema=output_schema(plan.schema, kept, added, config),
+        schema=output_schema(plan.schema, kept, added, config, folders),
         sink=image_sink(added, config),
-        output=choose_output(config, plan),
+        output=output,
         facts={
             "tfbatch": __version__,
             "bundle": bundle.identity,

@@ -59,7 +59,7 @@ class PartWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        if (held := pq.read_metadata(self.path).num_rows) != self.rows:
+        if (held := pq.read_metadata(self.path.absolute()).num_rows) != self.rows:
             raise OutputFailed(f"{self.path} holds {held:,} rows of {self.rows:,}; run again")
 
     def drop(self) -> None:

@@ -1,6 +1,8 @@
 """Which of the input's columns a task reads, and what columns the output has."""
 
 import json
+from collections.abc import Iterable
+from pathlib import PurePath
 
 import pyarrow as pa
 
@@ -68,8 +70,11 @@ def describe_columns(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name} ({field.type})" for field in schema) or "no columns"
 
 
-def output_schema(schema: pa.Schema, kept: list[str], added: pa.Schema, config: RunConfig) -> pa.Schema:
-    """Kept columns, then the task's and `error`, these with the prefix; a picture in a file is its path."""
+def output_schema(
+    schema: pa.Schema, kept: list[str], added: pa.Schema, config: RunConfig, folders: Iterable[PurePath]
+) -> pa.Schema:
+    """Kept columns, then the task's and `error`, these with the prefix; a picture in a file is its path. No new one
+    has the name of a Hive folder (`day=1`) that the rows will lie in, which readers make a column of."""
     fields = [field.with_type(writable(field.type)) for field in map(schema.field, kept)]
     new = [field.with_name(config.prefix + field.name) for field in [*added, pa.field(ERROR_COLUMN, pa.string())]]
     if config.images == "files":
@@ -78,6 +83,12 @@ def output_schema(schema: pa.Schema, kept: list[str], added: pa.Schema, config: 
         raise UsageError(
             f"the input has a column {', '.join(taken)} already, which the output adds. "
             f"Put something before the new names, as in --prefix model_, or leave it out with --keep-columns."
+        )
+    keys = {name.partition("=")[0] for folder in set(folders) for name in folder.parts}
+    if taken := [field.name for field in new if field.name in keys]:
+        raise UsageError(
+            f"the input lies in folders {taken[0]}=..., which readers make a column of, and the output adds one of "
+            f"that name. Put something before the new names, as in --prefix model_."
         )
     metadata = carried_metadata(schema) if kept == schema.names else {}
     result = pa.schema([*fields, *new])

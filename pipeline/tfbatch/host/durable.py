@@ -20,7 +20,7 @@ def replace_file(path: Path, text: str, *, spool: Path) -> None:
 
     It is written in the spool, a folder of the same disk that whoever is killed leaves it in.
     """
-    temporary = spool / f".{path.name}.{os.getpid()}"
+    temporary = spool / spooled_name(path)
     try:
         temporary.unlink(missing_ok=True)
         descriptor = os.open(temporary, NEW, 0o644)
@@ -34,6 +34,11 @@ def replace_file(path: Path, text: str, *, spool: Path) -> None:
             temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def spooled_name(path: Path) -> str:
+    """What a small file is called while it is written."""
+    return f".{path.name}.{os.getpid()}"
 
 
 def make_folder(path: Path) -> None:

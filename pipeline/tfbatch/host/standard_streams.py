@@ -1,5 +1,6 @@
 """What a command says: on standard output to programs, which it does or fails, on standard error to people."""
 
+import codecs
 import errno
 import json
 import os
@@ -14,12 +15,13 @@ from tfbatch.errors import OutputFailed
 
 
 def say(result: Mapping[str, Any]) -> None:
-    """The last line: a JSON object.
+    """The last line: a JSON object, in ASCII where standard output has no way to say more.
 
     Raises:
         OutputFailed: it cannot be written.
     """
-    put(json.dumps(result, ensure_ascii=False))
+    is_utf_8 = sys.stdout is not None and codecs.lookup(sys.stdout.encoding).name == "utf-8"
+    put(json.dumps(result, ensure_ascii=not is_utf_8))
 
 
 def put(text: str) -> None:

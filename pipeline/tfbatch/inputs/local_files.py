@@ -71,7 +71,7 @@ def _tops(before: str) -> list[str]:
 def _data_below(top: Path) -> Iterator[tuple[Path, Path]]:
     """The Parquet files below a folder, each by its real path and its name."""
     for folder, real, names in _folders(top, HIDDEN):
-        for file in (folder / name for name in names if name.endswith(".parquet") and is_data(PurePath(name))):
+        for file in (folder / name for name in names if name.lower().endswith(".parquet") and is_data(PurePath(name))):
             if file.is_file():
                 yield (file.resolve() if file.is_symlink() else real / file.name), file
 

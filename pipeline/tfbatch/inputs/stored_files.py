@@ -34,7 +34,7 @@ def files_at(filesystem: fs.FileSystem, path: str) -> list[str]:
     """The files that match a path, or a folder's Parquet files at any depth, in order of name."""
     if WILDCARD.search(path):
         return sorted(found for found in _listed(filesystem, _fixed_part(path)) if _pattern(path).fullmatch(found))
-    below = (found for found in _listed(filesystem, path) if found.endswith(".parquet"))
+    below = (found for found in _listed(filesystem, path) if found.lower().endswith(".parquet"))
     return sorted(found for found in below if is_data(PurePosixPath(found).relative_to(path)))
 
 

@@ -90,14 +90,19 @@ class Claim:
         try:
             earlier = json.loads(self._storage.read(RUN))
             facts, inputs = dict(earlier["facts"]), without_paths(earlier["inputs"])
-            if not self._has_records():
-                return  # nothing was finished that this job could be mixed with
         except (FileNotFoundError, NotADirectoryError):
-            return
+            facts, inputs = {}, None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise BadConfiguration(
                 f"{RUN} in output {self._storage.name} cannot be read; --overwrite starts this output anew"
             ) from None
+        if not self._has_records():
+            return  # nothing was finished that this job could be mixed with
+        if inputs is None:
+            raise BadConfiguration(
+                f"{RUN} is gone from output {self._storage.name}, and with it what its finished parts are of; "
+                f"--overwrite starts this output anew"
+            )
         changed = [name for name in self._run["facts"] if facts.get(name) != self._run["facts"][name]]
         if inputs != without_paths(self._run["inputs"]):
             changed.append("input files")

@@ -39,6 +39,8 @@ class Folder:
             raise OutputRefused(f"output {self.name} cannot be used: {nearest} is not a folder")
         if self._root.exists() and not self._root.is_dir():
             raise OutputRefused(f"output {self.name} exists and is not a folder")
+        if self._root.is_symlink() and not self._root.exists():
+            raise OutputRefused(f"output {self.name} is a link to a folder that is not there; make that first")
         # In this order: another job may be making the folder its own just now.
         if self._root.is_dir() and any(self._root.iterdir()) and not (self._root / STATE).is_dir():
             raise OutputRefused(f"output {self.name} holds files that are not tfbatch's; choose another with -o")

@@ -52,7 +52,7 @@ class JoinedFile:
         writer = PartWriter(self._storage.spool / self.target.name, schema)
         try:
             for part in parts:
-                with pq.ParquetFile(self._storage.path(part)) as file:
+                with pq.ParquetFile(self._storage.path(part).absolute()) as file:
                     for index in range(file.num_row_groups):
                         writer.append(file.read_row_group(index))
                         self._storage.beat()

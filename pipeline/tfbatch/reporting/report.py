@@ -16,7 +16,7 @@ from types import FrameType
 from typing import NoReturn
 
 from tfbatch.errors import OutputFailed, TfbatchError, TryAgain, UsageError, first_line
-from tfbatch.host.durable import replace_file
+from tfbatch.host.durable import replace_file, spooled_name
 from tfbatch.host.standard_streams import say, tell
 from tfbatch.inputs.sources import SHORT
 from tfbatch.outputs.claim import Record
@@ -27,6 +27,7 @@ NO_THREAD = "can't start new thread"  # as Python says it
 SECONDS_TO_WAIT = 0.5  # for another thread's last word
 SECONDS_TO_SAY = 5  # why a process is given up
 
+METRIC = "tfbatch_"  # begins the names of all
 METRICS: dict[str, tuple[str, Callable[[Record], float | None]]] = {
     "success": ("1 when the last run ended with exit code 0.", lambda record: int(record["exit_code"] == 0)),
     "exit_code": ("Exit code of the last run.", lambda record: record["exit_code"]),
@@ -56,9 +57,22 @@ class Report:
     _said: int | None = None
 
     def check(self) -> None:
-        """Refuse a metrics file that could not be written at the end."""
-        if self.metrics_file is not None and not os.access(self.metrics_file.parent, os.W_OK | os.X_OK):
-            raise UsageError(f"--metrics-file {self.metrics_file}: {self.metrics_file.parent} is no folder to write in")
+        """Refuse a metrics file that could not be written at the end, or whose place is another file's."""
+        if (reason := self._unfit()) is not None:
+            raise UsageError(f"--metrics-file {self.metrics_file}{reason}")
+
+    def _unfit(self) -> str | None:
+        """Why there can be no metrics file, which then is not touched."""
+        file = self.metrics_file
+        if file is None:
+            return None
+        if not os.access(file.parent, os.W_OK | os.X_OK):
+            return f": {file.parent} is no folder to write in"
+        if len(os.fsencode(spooled_name(file))) > os.pathconf(file.parent, "PC_NAME_MAX"):
+            return ": the name is too long"
+        if file.exists() and not (file.is_file() and is_metrics(file)):
+            return " is there and holds something else; choose another name"
+        return None
 
     def done(self, result: Record) -> None:
         """Say that all went well.
@@ -88,11 +102,13 @@ class Report:
         self._last_word.acquire()
         result = {"status": "failed", "exit_code": exit_code, "reason": reason, **so_far(self.tally)}
         self._log(exit_code, reason)
-        if self.metrics_file is not None:
+        if self.metrics_file is not None and (unfit := self._unfit()) is None:
             try:
                 replace_file(self.metrics_file, metrics(result, self.metrics_file.stem), spool=self.metrics_file.parent)
             except OSError as error:
                 self._log(exit_code, f"--metrics-file {self.metrics_file} cannot be written: {error.strerror}")
+        elif self.metrics_file is not None and "--metrics-file" not in reason:
+            self._log(exit_code, f"--metrics-file {self.metrics_file}{unfit}")
         self._said = exit_code
         with suppress(OutputFailed):
             say(result)
@@ -147,6 +163,13 @@ def places(calls: Iterable[tuple[FrameType, int]]) -> str:
     return ", ".join(f"{Path(frame.f_code.co_filename).name}:{line} {frame.f_code.co_name}" for frame, line in calls)
 
 
+def is_metrics(file: Path) -> bool:
+    """Whether a file is one that may be replaced: a run's metrics, or empty."""
+    begin = f"# HELP {METRIC}".encode()
+    with file.open("rb") as opened:
+        return opened.read(len(begin)) in (begin, b"")
+
+
 def metrics(result: Record, run: str) -> str:
     """A result in the text format of Prometheus, labelled with the name of its run."""
     return "\n".join(_metric_lines(result, run)) + "\n"
@@ -156,6 +179,6 @@ def _metric_lines(result: Record, run: str) -> Iterator[str]:
     label = run.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
     for name, (text, value_of) in METRICS.items():
         if (value := value_of(result)) is not None:
-            yield f"# HELP tfbatch_{name} {text}"
-            yield f"# TYPE tfbatch_{name} gauge"
-            yield f'tfbatch_{name}{{run="{label}"}} {value}'
+            yield f"# HELP {METRIC}{name} {text}"
+            yield f"# TYPE {METRIC}{name} gauge"
+            yield f'{METRIC}{name}{{run="{label}"}} {value}'
