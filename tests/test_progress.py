@@ -57,7 +57,9 @@ def test_a_file_gets_lines_and_what_draws_bars_is_not_even_imported() -> None:
 
 
 FULL = Path("/dev/full")  # takes nothing: a full disk
-PROGRAM = "from tfbatch import progress; progress.SECONDS_BETWEEN_LINES = 0; from tfbatch.cli import main; main()"
+PROGRAM = (
+    "from tfbatch.reporting import progress; progress.SECONDS_BETWEEN_LINES = 0; from tfbatch.cli import main; main()"
+)
 
 
 def run_into(words: list[object], *, out: Path | None = None, err: Path | None = None) -> tuple[int, str]:

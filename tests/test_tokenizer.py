@@ -1,8 +1,10 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, WORDS
+from conftest import ROOT, WORDS, run_tfbatch
 from tfbatch.bundle import load_bundle
 from tfbatch.errors import UsageError
 from tfbatch.text.excerpts import PIECE
@@ -113,6 +115,20 @@ def test_pairs_are_cut_as_transformers_cuts_them(max_length: int, text_checkpoin
     assert [types.tolist() for types in found.types] == expected["token_type_ids"]
     whole_lengths = [len(ids) for ids in reference(firsts, seconds)["input_ids"]]
     assert found.is_cut.tolist() == [length > max_length for length in whole_lengths]
+
+
+def test_a_pair_of_long_texts_takes_memory_for_the_two_and_not_for_their_combinations(
+    text_bundle: Path, tmp_path: Path
+) -> None:
+    peaks = []
+    for words in (1, 4_000):
+        text = " ".join(["film"] * words)
+        pq.write_table(pa.table({"text": [text], "other": [text]}), tmp_path / "in.parquet")
+        options = ["--input-column", "text", "--text-pair-column", "other", "--overwrite"]
+        done = run_tfbatch("run", tmp_path / "in.parquet", "-m", text_bundle, "-o", tmp_path / "out", *options)
+        assert (done.code, done.result["truncated_rows"]) == (0, int(words > 1)), done.err
+        peaks.append(done.result["peak_memory_bytes"])
+    assert peaks[1] - peaks[0] < 50e6
 
 
 @pytest.mark.parametrize("stride", [0, 3, 20])

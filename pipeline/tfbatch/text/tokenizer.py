@@ -15,7 +15,18 @@ from tfbatch.bundle import Bundle
 from tfbatch.errors import BadConfiguration, UsageError, first_line
 from tfbatch.text.excerpts import PIECE, Excerpts
 from tfbatch.text.lots import side_by_side
-from tfbatch.text.tokens import Encoded, Frame, Ids, Tokens, first_holds_blank, ids_of, join, tokens_of
+from tfbatch.text.tokens import (
+    Encoded,
+    Frame,
+    Ids,
+    PairFrame,
+    Tokens,
+    first_holds_blank,
+    ids_of,
+    join,
+    longest_first,
+    tokens_of,
+)
 from tfbatch.text.windows import windows_of
 
 if TYPE_CHECKING:
@@ -80,28 +91,40 @@ class Tokenizer:
         """Each pair of texts as one input, cut at `max_length`, the longer one first.
 
         Of two texts of over PIECE characters the odd token may go to the other than if they had been
-        tokenized whole.
+        tokenized whole. Each text is tokenized by itself: `tokenizers` makes of what it cuts off a pair every
+        combination of the two.
         """
+        frame = self._pair_frame()
+        pieces = [[self._far_enough(text) for text in texts] for texts in (firsts, seconds)]
         ids: list[Ids] = []
         types: list[Indices] = []
         is_cut: list[bool] = []
 
-        def encode_few(few: slice) -> tuple[list[Ids], list[Indices], list[bool]]:
-            some = firsts[few], seconds[few]
-            pieces = [[self._far_enough(text) for text in texts] for texts in some]
-            found = self._rust.encode_batch_fast(list(zip(*pieces, strict=True)))
-            cut = [
-                bool(one.overflowing) or len(left) + len(right) > len(start) + len(other)
-                for one, left, right, start, other in zip(found, *some, *pieces, strict=True)
-            ]
-            return ids_of(found), [np.array(one.type_ids, np.int64) for one in found if self._has_types], cut
+        def encode_few(few: slice) -> tuple[list[Ids], list[Ids]]:
+            lefts, rights = (self._rust.encode_batch_fast(some[few], add_special_tokens=False) for some in pieces)
+            return ids_of(lefts), ids_of(rights)
 
-        sizes = [[len(self._excerpts.prefix(text, PIECE)) for text in texts] for texts in (firsts, seconds)]
-        for some_ids, some_types, some_cut in side_by_side(encode_few, list(map(sum, zip(*sizes, strict=True)))):
-            ids += some_ids
-            types += some_types
-            is_cut += some_cut
+        with self._whole():
+            for lefts, rights in side_by_side(encode_few, [len(a) + len(b) for a, b in zip(*pieces, strict=True)]):
+                for left, right in zip(lefts, rights, strict=True):
+                    sizes = longest_first(len(left), len(right), self.max_length - frame.size)
+                    ids.append(frame.around(left[: sizes[0]], right[: sizes[1]]))
+                    is_cut.append(sum(sizes) < len(left) + len(right))  # as all of over PIECE characters are
+                    if self._has_types:
+                        types.append(frame.types_around(*sizes))
         return Encoded(ids=ids, types=types if self._has_types else None, is_cut=np.array(is_cut, bool))
+
+    def _pair_frame(self) -> PairFrame:
+        """What stands around two texts."""
+        with self._whole():
+            found = self._rust.encode("a", "a")
+        of = np.array([-1 if part is None else part for part in found.sequence_ids])
+        first, second = (np.flatnonzero(of == part) for part in (0, 1))
+        cuts = [first[0], first[-1] + 1, second[0], second[-1] + 1]
+        ids, types = (np.split(np.array(every, np.int64), cuts)[::2] for every in (found.ids, found.type_ids))
+        return PairFrame(
+            ids=tuple(ids), types=tuple(types), types_within=(found.type_ids[first[0]], found.type_ids[second[0]])
+        )
 
     def check_pairs(self) -> None:
         """Refuse a length that has no place for a token of each of two texts: tokenizers would cut nothing."""
