@@ -1,5 +1,6 @@
 import errno
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from bundles import change_json, change_one_weight, copy_bundle
 from conftest import run_tfbatch, tfbatch_env
 from fusion import fused_and_compared
 from onnx_ir import Node
+from text_checkpoints import LABELS, TOKENIZERS, make_config
 from tfbatch.bundle import Bundle, load_bundle
 from tfbatch.errors import (
     BadConfiguration,
@@ -190,6 +192,57 @@ def test_verify_finds_a_graph_that_was_swapped_with_its_hash(text_bundle: Path, 
         verify(copy, None)
 
 
+@pytest.mark.parametrize(
+    ("changed", "kind", "reason"),
+    [
+        ({"labels": ["positive", "neutral", "negative"]}, ExportNotVerified, "has other labels than the checkpoint"),
+        ({"settings": {"max_length": 32}}, ExportNotVerified, "has other max_length than the checkpoint"),
+        ({"graphs": {}}, BadConfiguration, "names no graph"),
+        ({"source": {}}, BadConfiguration, "does not say what checkpoint"),
+        ({"family": 3}, BadConfiguration, "family cannot be read"),
+        ({"family": "gpt2"}, BadConfiguration, "gpt2"),
+    ],
+)
+def test_verify_finds_a_manifest_that_says_something_else(
+    changed: dict[str, Any], kind: type[Exception], reason: str, text_bundle: Path, tmp_path: Path
+) -> None:
+    copy = copy_bundle(text_bundle, tmp_path / "copy")
+    change_json(copy / "tfbatch.json", **changed)
+    with pytest.raises(kind, match=reason):
+        verify(copy, None)
+
+
+def test_a_model_of_few_positions_is_exported_and_one_of_none_for_a_word_is_not(tmp_path: Path) -> None:
+    for positions in (2, 3, 15):
+        folder = tmp_path / str(positions)
+        config = make_config("bert", TOKENIZERS["bert"](), LABELS)
+        config.max_position_embeddings = positions
+        BertForSequenceClassification(config).save_pretrained(folder)
+        TOKENIZERS["bert"]().save_pretrained(folder)
+        asked = ExportConfig(model=str(folder), output=tmp_path / f"bundle{positions}")
+        if positions < 3:
+            with pytest.raises(BadConfiguration, match="no number of tokens from 3 on"):
+                export(asked)
+        else:
+            bundle = export(asked)
+            compared = {record["batch"] for record in bundle.manifest.graphs["fp32"].parity}
+            assert (bundle.longest, f"7 x {positions}" in compared) == (positions, True)
+
+
+def test_a_length_with_a_point_is_a_number(text_checkpoint: Path, tmp_path: Path) -> None:
+    folder = copy_bundle(text_checkpoint, tmp_path / "checkpoint")
+    change_json(folder / "tokenizer_config.json", model_max_length=32.0)
+    assert export(ExportConfig(model=str(folder), output=tmp_path / "bundle")).longest == 32
+
+
+def test_what_pytorch_cannot_do_is_the_fault_of_the_configuration(image_checkpoint: Path, tmp_path: Path) -> None:
+    config = ViTConfig(image_size=32, patch_size=8, hidden_size=32, num_attention_heads=2, num_hidden_layers=1)
+    ViTForMaskedImageModeling(config).save_pretrained(tmp_path / "vit")  # whose encoder_stride is 16
+    shutil.copy(image_checkpoint / "preprocessor_config.json", tmp_path / "vit")
+    with pytest.raises(BadConfiguration, match="PyTorch cannot trace this model as it is configured: .*encoder_stride"):
+        export(ExportConfig(model=str(tmp_path / "vit"), output=tmp_path / "bundle"))
+
+
 def test_the_manifest_records_where_the_weights_came_from(text_bundle: Path, text_checkpoint: Path) -> None:
     manifest = load_bundle(text_bundle).manifest
     assert manifest.source["name"] == str(text_checkpoint)
@@ -288,6 +341,7 @@ def test_a_checkpoint_that_is_broken_or_lies_elsewhere_too_is_refused_without_a_
         ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         ("model.safetensors", weights[:1000], "cannot be loaded: "),
         ("tokenizer.json", b"{}", "cannot be loaded: "),
+        ("adapter_config.json", b"{}", "has an adapter beside its weights"),
     ]
     for place, (name, content, reason) in enumerate(changes):
         folder = copy_bundle(text_checkpoint, tmp_path / str(place))
@@ -311,6 +365,7 @@ def test_a_checkpoint_that_is_broken_or_lies_elsewhere_too_is_refused_without_a_
     [
         ("tokenizer_config.json", {"truncation_side": "left"}, "cuts long texts on the left"),
         ("tokenizer_config.json", {"split_special_tokens": True}, "takes special tokens in a text apart"),
+        ("tokenizer_config.json", {"model_max_length": 2}, "model_max_length of the tokenizer is 2"),
         ("config.json", {"position_embedding_type": "relative_key"}, "positions of another kind, relative_key"),
         ("config.json", {"id2label": {"1": "a", "2": "b", "3": "c"}}, "does not name each of the classes"),
         ("config.json", {"id2label": {"0": "a", "1": None, "2": "c"}}, "id2label"),

@@ -1,5 +1,6 @@
 """Embeddings are those that PyTorch makes of each text alone, pooled by hand."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tfbatch.batches import Window
 from tfbatch.bundle import load_bundle
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration, UsageError
-from tfbatch.graphs.pooling import Pooling, read_pooling
+from tfbatch.graphs.pooling import Pooling, read_length, read_pooling
 from tfbatch.job import make_job
 from tfbatch.scoring import Scoring
 from tfbatch_export.checkpoint import find_checkpoint, infer_task
@@ -115,9 +116,25 @@ def test_no_rows_and_no_good_rows_are_outputs_too(tmp_path: Path) -> None:
     assert run(bundle, [None, None], tmp_path, "--overwrite")["embedding"].null_count == 2
 
 
-def test_a_mode_may_be_named(tmp_path: Path) -> None:
-    say_how(tmp_path, STEPS[:2], {"embedding_dimension": 32, "pooling_mode": "cls"})
-    assert read_pooling(tmp_path) == Pooling(mode="cls")
+def test_a_mode_is_named_or_switched_on_whatever_else_is_said_of_pooling(tmp_path: Path) -> None:
+    switches = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
+    for mode in ({"pooling_mode": "cls"}, switches):
+        say_how(tmp_path, STEPS[:2], {"embedding_dimension": 32, "include_prompt": True, **mode})
+        assert read_pooling(tmp_path) == Pooling(mode="cls")
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "[3]", '[{"idx": 0}]', '{"a": 1}'])
+def test_steps_that_are_none_are_told_of(content: str, tmp_path: Path) -> None:
+    (tmp_path / "modules.json").write_text(content)
+    with pytest.raises(BadConfiguration, match="no list of steps"):
+        read_pooling(tmp_path)
+
+
+@pytest.mark.parametrize("length", ["32", 2, 7.5, True])
+def test_a_length_that_is_none_is_told_of(length: object, tmp_path: Path) -> None:
+    (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": length}))
+    with pytest.raises(BadConfiguration, match="max_seq_length is .* no number of tokens"):
+        read_length(tmp_path)
 
 
 MEAN = {"pooling_mode_mean_tokens": True}

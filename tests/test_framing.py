@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tfbatch.pictures.pixels import ImageProcessor
 from tfbatch.pictures.views import UNSTEADY, View, render
 from tfbatch_export.checkpoints.preprocessor import check_pixels, check_steps, copy_preprocessor, read_preprocessor
 from transformers import AutoImageProcessor
+from transformers.image_utils import load_image
 from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
 from transformers.models.levit.image_processing_pil_levit import LevitImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
@@ -122,6 +124,40 @@ def test_plain_sizes_are_cropped_to_their_middle_too() -> None:
     assert not grey_levels_off(encoded(scene(), "PNG"), view).any()
 
 
+@pytest.mark.parametrize("resample", SMOOTH)
+def test_a_crop_of_what_does_not_keep_its_shape_has_the_very_pixels(resample: int) -> None:
+    view = View(size=(256, 256), resample=resample, crop=(224, 224))
+    for shape in [(300, 400), (240, 320), (200, 300), (400, 300), (500, 500), (720, 1280)]:
+        data = encoded(scene((shape[0] * 2, shape[1] * 2)).resize(shape), "PNG")
+        off = grey_levels_off(data, view)
+        assert off.max() <= (2 if shape[0] == shape[1] else 0), shape
+
+
+@pytest.mark.parametrize("on_white", [True, False])
+def test_a_colour_that_is_transparent_is_white_where_the_processor_converts(on_white: bool, tmp_path: Path) -> None:
+    BitImageProcessorPil(**EDGE, do_convert_rgb=on_white).save_pretrained(tmp_path)
+    settings = read_preprocessor(tmp_path)
+    check_pixels(tmp_path, settings)
+    ours, theirs = ImageProcessor(settings, is_exact=True), AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
+    palette = scene((90, 70)).convert("P", palette=Image.Palette.ADAPTIVE, colors=8)
+    grey = scene((90, 70)).convert("L")
+    layered = scene((90, 70)).convert("RGBA")
+    layered.putalpha(grey)
+    some = [
+        (encoded(palette, "GIF", transparency=3), True),
+        (encoded(palette, "PNG", transparency=3), True),
+        (encoded(grey, "PNG", transparency=grey.getpixel((40, 30))), True),
+        (encoded(layered.convert("RGB"), "PNG", transparency=layered.getpixel((40, 30))[:3]), True),
+        (encoded(layered, "PNG"), False),
+    ]
+    for data, is_changed in some:
+        seen = DECODERS.render(pa.py_buffer(data), ours.view)
+        expected = theirs(load_image(Image.open(io.BytesIO(data))), return_tensors="np")["pixel_values"]
+        np.testing.assert_allclose(ours.normalise([seen]), expected, atol=1e-6)
+        plain = DECODERS.render(pa.py_buffer(data), replace(ours.view, on_white=False))
+        assert np.array_equal(seen, plain) == (not (on_white and is_changed))
+
+
 @pytest.mark.parametrize("is_exact", [True, False])
 def test_pictures_are_resized_in_floats_where_the_hub_does_not_round(is_exact: bool, tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text(DINOV3_PROCESSOR)
@@ -133,6 +169,25 @@ def test_pictures_are_resized_in_floats_where_the_hub_does_not_round(is_exact: b
     expected = np.concatenate([dinov3_pixels(Image.open(io.BytesIO(data))).numpy() for data in pictures])
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.abs(np.modf(np.asarray(seen, np.float64))[0]).max() > 0.3  # levels are no whole numbers
+
+
+def test_numbers_that_stand_for_several_are_spelled_out(tmp_path: Path) -> None:
+    BitImageProcessorPil(**EDGE, image_mean=0.5, image_std=0.25).save_pretrained(tmp_path)
+    settings = read_preprocessor(tmp_path)
+    assert (settings["image_mean"], settings["image_std"]) == ([0.5] * 3, [0.25] * 3)
+    check_pixels(tmp_path, settings)
+    (tmp_path / "preprocessor_config.json").write_text(
+        '{"image_processor_type": "DINOv3ViTImageProcessorFast", "size": 32, "image_mean": 0.5, "do_normalize": false}'
+    )
+    settings = read_preprocessor(tmp_path)
+    assert settings["size"] == {"height": 32, "width": 32}
+    check_pixels(tmp_path, settings)
+    for resample, reason in ((1, "resizes by lanczos; what is known"), (77, "which Pillow has not")):
+        (tmp_path / "preprocessor_config.json").write_text(
+            json.dumps({"image_processor_type": "DINOv3ViTImageProcessorFast", "size": 32, "resample": resample})
+        )
+        with pytest.raises(BadConfiguration, match=reason):
+            check_pixels(tmp_path, read_preprocessor(tmp_path))
 
 
 @pytest.mark.parametrize("side", [32, 224, 518])

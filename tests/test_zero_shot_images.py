@@ -133,6 +133,15 @@ def towers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Pa
     return make
 
 
+def test_towers_of_two_widths_are_refused(tmp_path: Path) -> None:
+    checkpoint = make_model("siglip", tmp_path / "siglip")
+    config = SiglipConfig.from_pretrained(checkpoint)
+    config.text_config.projection_size = 16
+    SiglipModel(config).save_pretrained(checkpoint)
+    with pytest.raises(BadConfiguration, match="pictures become 32 numbers and texts 16"):
+        export(ExportConfig(model=str(checkpoint), output=tmp_path / "bundle"))
+
+
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """200 pictures of many sizes and forms."""

@@ -16,11 +16,12 @@ import transformers
 from huggingface_hub import HfApi, snapshot_download
 from optimum.exporters.tasks import TasksManager
 from tfbatch.errors import BadConfiguration, NoInput, UsageError, first_line
+from tfbatch.graphs.json_files import read_object
 from tfbatch.host.hashes import sha256
 from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging
 
-from tfbatch_export.checkpoints.files import check_files, loading, read_names, weight_files
+from tfbatch_export.checkpoints.files import check_files, loading, weight_files
 from tfbatch_export.families import Family, tasks_of
 
 FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
@@ -37,7 +38,7 @@ class Checkpoint:
 
     @property
     def config(self) -> dict[str, Any]:
-        return read_names(self.folder / "config.json")
+        return read_object(self.folder / "config.json")
 
     @property
     def source(self) -> dict[str, Any]:

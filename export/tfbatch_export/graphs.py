@@ -18,7 +18,7 @@ from tfbatch_export.quantization.int8 import write_int8
 from tfbatch_export.rewrites.attention import taken_apart
 from tfbatch_export.rewrites.leading import keep_leading_tokens
 from tfbatch_export.rewrites.operators import check_fusion, count_operators
-from tfbatch_export.trace import trace
+from tfbatch_export.trace import by_pytorch, trace
 
 GRAPH_FILES = {"fp32": "model.onnx", "fp16": "model_fp16.onnx", "int8": "model_int8.onnx"}
 GRAPH_LIMIT = 2**31 - 2**20  # bytes of weights that one protobuf file holds
@@ -105,8 +105,9 @@ def build_whole_graph(family: Family, model: PreTrainedModel) -> onnx_ir.Model:
     if family.attention is not None:
         model.set_attn_implementation(family.attention)
     try:
-        inputs, axes = family.trace_inputs(model.config)
-        wrapper = family.wrap(model)
+        with by_pytorch("trace"):
+            inputs, axes = family.trace_inputs(model.config)
+            wrapper = family.wrap(model)
         refuse_heavy(wrapper)
         graph = trace(wrapper, inputs, axes, (family.output, *family.further_outputs))
     finally:

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from tfbatch_export.distance import TOLERANCE, Outputs, compare, spread_of
 from tfbatch_export.families import Family, Tensors
+from tfbatch_export.trace import by_pytorch
 
 TOKENS = 3  # dimensions of outputs (B, L, ...) that each token has
 
@@ -78,7 +79,8 @@ def compute_references(
     if family.attention is not None:
         model.set_attn_implementation("sdpa")
     try:
-        references = {name: family.reference(model, inputs).numpy() for name, inputs in batches.items()}
+        with by_pytorch("compute"):
+            references = {name: family.reference(model, inputs).numpy() for name, inputs in batches.items()}
     finally:
         if family.attention is not None:
             model.set_attn_implementation(implementation)
@@ -149,6 +151,8 @@ def check_parity(parity: list[Parity], precision: str) -> dict[str, bool]:
     Raises:
         ExportNotVerified: onnxruntime's is not.
     """
+    if not parity:
+        raise ExportNotVerified("nothing was compared: there is no batch that the model takes.")
     proofs = {}
     for way in dict.fromkeys(map(way_of, parity)):
         records = [record for record in parity if way_of(record) == way]

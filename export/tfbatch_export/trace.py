@@ -7,12 +7,14 @@ gives the fused operators the row lengths instead.
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import onnx_ir
 import torch
 from onnx_ir.passes.common import NameFixPass
+from tfbatch.errors import BadConfiguration, TfbatchError, first_line
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -35,6 +37,22 @@ def dimension(name: str) -> Any:
     return int(multiple) * torch.export.Dim(base) if multiple else torch.export.Dim(base)
 
 
+@contextmanager
+def by_pytorch(do: str) -> Iterator[None]:
+    """Have what PyTorch or transformers cannot do with a model be an error of its configuration; they raise any kind.
+
+    Raises:
+        BadConfiguration: it cannot, with the reason.
+    """
+    try:
+        yield
+    except (MemoryError, TfbatchError):
+        raise
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error  # the exporter's says where to go
+        raise BadConfiguration(f"PyTorch cannot {do} this model as it is configured: {first_line(cause)}") from error
+
+
 def trace(
     wrapper: torch.nn.Module,
     samples: dict[str, torch.Tensor],
@@ -50,7 +68,7 @@ def trace(
     dimensions = {name: dimension(name) for axes in dynamic_axes.values() for name in axes.values()}
     shapes = {name: {axis: dimensions[label] for axis, label in axes.items()} for name, axes in dynamic_axes.items()}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), by_pytorch("trace"):
         warnings.simplefilter("ignore")  # the exporter's, of its own parts
         program = torch.onnx.export(
             wrapper,

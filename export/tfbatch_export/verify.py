@@ -1,16 +1,18 @@
 """A finished bundle, checked again: its files, its operators and, where it can be, its parity."""
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir
 from tfbatch.bundle import Bundle, load_bundle
-from tfbatch.errors import ExportNotVerified, NoInput
-from tfbatch.graphs.manifest import Manifest
+from tfbatch.errors import BadConfiguration, ExportNotVerified, NoInput, UsageError
+from tfbatch.graphs.manifest import MANIFEST, Manifest
+from transformers import PreTrainedModel
 
 from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, load_model
 from tfbatch_export.export import Say
-from tfbatch_export.families import Pooled, load_family, sides_of
+from tfbatch_export.families import Family, Pooled, load_family, sides_of
 from tfbatch_export.parity import check_parity, compute_references, measure_parity
 from tfbatch_export.rewrites.operators import check_fusion, count_operators
 
@@ -30,6 +32,8 @@ def verify(path: Path, source: str | None, say: Say = lambda _: None) -> tuple[B
     bundle = load_bundle(path)
     manifest = bundle.manifest
     checkpoint = find_source(manifest, source)
+    if not manifest.graphs:
+        raise BadConfiguration(f"{path}: {MANIFEST} names no graph")
     paths = [(bundle.graph_path(precision), graph) for precision, graph in manifest.graphs.items()]
     paths += [(bundle.side_graph_path(name), graph) for name, graph in manifest.side_graphs.items()]
     for file, graph in paths:
@@ -38,11 +42,9 @@ def verify(path: Path, source: str | None, say: Say = lambda _: None) -> tuple[B
     if checkpoint is None:
         return bundle, False
     say(f"comparing with {checkpoint.name}")
-    family = load_family(manifest.family, manifest.task)
-    if isinstance(family, Pooled):
-        settings = manifest.settings
-        family = family.pooled(settings["pooling"], is_normalised=settings["normalised"])
+    family = find_family(manifest)
     model = load_model(checkpoint, manifest.task, family)
+    check_facts(manifest, checkpoint, family, model)
     samples = compute_references(family, model, family.parity_batches(model.config), {})
     measured = {}
     for precision, graph in manifest.graphs.items():
@@ -57,6 +59,40 @@ def verify(path: Path, source: str | None, say: Say = lambda _: None) -> tuple[B
     return replace(bundle, manifest=replace(manifest, graphs=measured, side_graphs=sides)), True
 
 
+def find_family(manifest: Manifest) -> Family:
+    """The family's object that a bundle was made by.
+
+    Raises:
+        BadConfiguration: there is none for what the manifest says.
+    """
+    try:
+        family = load_family(manifest.family, manifest.task)
+    except UsageError as error:
+        raise BadConfiguration(f"{MANIFEST}: {error}") from error
+    if not isinstance(family, Pooled):
+        return family
+    try:
+        return family.pooled(manifest.settings["pooling"], is_normalised=manifest.settings["normalised"])
+    except KeyError as error:
+        raise BadConfiguration(f"{MANIFEST} has no {error} in its settings") from error
+
+
+def check_facts(manifest: Manifest, checkpoint: Checkpoint, family: Family, model: PreTrainedModel) -> None:
+    """Hold what a manifest says of a model beside its graphs to the checkpoint; settings of other versions may be more
+    or fewer.
+
+    Raises:
+        ExportNotVerified: something is another.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = family.write_preprocessor(checkpoint.folder, model.config, Path(scratch))
+    found = {"labels": family.labels(model.config), "inputs": list(family.inputs)}
+    wrong = [name for name, value in found.items() if getattr(manifest, name) != value]
+    wrong += [name for name, value in settings.items() if manifest.settings.get(name, value) != value]
+    if wrong:
+        raise ExportNotVerified(f"{MANIFEST} has other {', '.join(wrong)} than the checkpoint that it names")
+
+
 def find_source(manifest: Manifest, source: str | None) -> Checkpoint | None:
     """The checkpoint a bundle was made of: the one named, or the recorded one if it is still there.
 
@@ -64,6 +100,8 @@ def find_source(manifest: Manifest, source: str | None) -> Checkpoint | None:
         ExportNotVerified: its weights are not those that were exported.
     """
     recorded = manifest.source
+    if not {"name", "commit", "weights"} <= recorded.keys() or not isinstance(recorded["name"], str):
+        raise BadConfiguration(f"{MANIFEST} does not say what checkpoint the bundle was made of")
     name = source or recorded["name"]
     if source is None and recorded["commit"] is None and not Path(name).is_dir():
         return None

@@ -16,8 +16,9 @@ from typing import Any
 
 from tfbatch.bundle import Bundle, is_plain_file, load_bundle
 from tfbatch.errors import BadConfiguration
+from tfbatch.graphs.json_files import read_json
 from tfbatch.graphs.manifest import MANIFEST, Graph, Manifest
-from tfbatch.graphs.pooling import ends_at_length_one, read_json, read_length, read_pooling, refuse_prompt
+from tfbatch.graphs.pooling import ends_at_length_one, read_length, read_pooling, refuse_prompt
 from tfbatch.graphs.processor import picture_settings
 from tfbatch.graphs.signature import Signature, Value, read_signature
 from tfbatch.host.hashes import sha256

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from tfbatch.errors import BadConfiguration, first_line
-from tfbatch.graphs.pooling import read_json
+from tfbatch.graphs.json_files import read_object
 
 CONFIGURATIONS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"  # where weights are in several files, and read where there is no other
+ADAPTER = "adapter_config.json"
 POINTER = b"version https://git-lfs"
 
 
@@ -32,8 +33,13 @@ def check_files(folder: Path, name: str) -> None:
             f"{name} has no .safetensors weights. Other formats can run code when opened and are "
             f"not read; convert it with `AutoModel.from_pretrained(...).save_pretrained(...)` where you trust it."
         )
+    if (folder / ADAPTER).is_file():
+        raise BadConfiguration(
+            f"{name} has an adapter beside its weights ({ADAPTER}), which would be left out; merge it first, with "
+            f"peft's `merge_and_unload()`, and save the model"
+        )
     for file in (folder / entry for entry in CONFIGURATIONS):
-        if file.is_file() and asks_for_code(read_names(file)):
+        if file.is_file() and asks_for_code(read_object(file)):
             raise BadConfiguration(f"{name} asks for code of its own (auto_map in {file.name}), which is not run")
     check_weights(folder, name)
 
@@ -45,7 +51,7 @@ def check_weights(folder: Path, name: str) -> None:
             if opened.read(len(POINTER)) == POINTER:
                 raise BadConfiguration(f"{file} is a pointer of Git LFS, not the weights: `git lfs pull` fetches them")
     is_split = (folder / INDEX).is_file() and not (folder / WHOLE).is_file()
-    places = read_names(folder / INDEX).get("weight_map") if is_split else None
+    places = read_object(folder / INDEX).get("weight_map") if is_split else None
     named = {str(place) for place in places.values()} if isinstance(places, dict) else set()
     if missing := sorted(named - set(weight_files(folder))):
         raise BadConfiguration(f"{INDEX} names weights that do not lie beside it in {name}: {', '.join(missing)}")
@@ -54,18 +60,6 @@ def check_weights(folder: Path, name: str) -> None:
 def asks_for_code(content: dict[str, Any]) -> bool:
     """Whether a configuration, or one of those inside it, names classes of the repository's own."""
     return any("auto_map" in part for part in (content, *content.values()) if isinstance(part, dict))
-
-
-def read_names(file: Path) -> dict[str, Any]:
-    """A JSON file of names with values.
-
-    Raises:
-        BadConfiguration: it is another.
-    """
-    content = read_json(file)
-    if not isinstance(content, dict):
-        raise BadConfiguration(f"{file} holds no names with values")
-    return content
 
 
 @contextmanager

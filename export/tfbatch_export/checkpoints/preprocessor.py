@@ -10,12 +10,12 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from tfbatch.errors import BadConfiguration
-from tfbatch.pictures.images import to_pixels
+from tfbatch.graphs.json_files import read_object
+from tfbatch.pictures.images import to_pixels, to_rgb
 from tfbatch.pictures.pixels import UNROUNDED, ImageProcessor
 from tfbatch.pictures.views import render
 from transformers import AutoImageProcessor
-
-from tfbatch_export.checkpoints.files import read_names
+from transformers.image_utils import load_image
 
 FILE = "preprocessor_config.json"
 WHOLE = "processor_config.json"  # which has an image processor within, or nothing of pictures
@@ -45,18 +45,42 @@ def read_preprocessor(checkpoint: Path) -> dict[str, Any]:
     name = str(content.get("image_processor_type")).removesuffix("Fast")
     if name in UNROUNDED:
         given = {key: value for key, value in content.items() if value is not None}
-        return UNROUNDED_DEFAULTS | given | {"image_processor_type": name}
-    settings: dict[str, Any] = json.loads(load_processor(checkpoint, name).to_json_string())
-    return settings
+        return spelled_out(checkpoint, UNROUNDED_DEFAULTS | given | {"image_processor_type": name})
+    return spelled_out(checkpoint, json.loads(load_processor(checkpoint, name).to_json_string()))
+
+
+def spelled_out(checkpoint: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as run reads them, of what transformers takes as shorter or by name too.
+
+    Raises:
+        BadConfiguration: a way to resize that Pillow has not.
+    """
+    found = dict(settings)
+    for name in ("size", "crop_size"):
+        if isinstance(side := found.get(name), int):
+            found[name] = {"height": side, "width": side}
+    for name in ("image_mean", "image_std"):
+        if isinstance(level := found.get(name), float | int):
+            found[name] = [level] * 3
+    try:
+        resample = found.get("resample")
+        if resample is not None:
+            named = isinstance(resample, str)
+            found["resample"] = int(Image.Resampling[resample.upper()] if named else Image.Resampling(resample))
+    except (KeyError, ValueError):
+        raise BadConfiguration(
+            f"{checkpoint}: the image processor resizes by {resample}, which Pillow has not"
+        ) from None
+    return found
 
 
 def find_settings(checkpoint: Path) -> dict[str, Any] | None:
     """A checkpoint's settings of pictures as they were saved: where there is a processor of texts and pictures,
     inside its own. None where there are none."""
-    whole = read_names(checkpoint / WHOLE) if (checkpoint / WHOLE).is_file() else {}
+    whole = read_object(checkpoint / WHOLE) if (checkpoint / WHOLE).is_file() else {}
     if isinstance(part := whole.get("image_processor"), dict):
         return part
-    return read_names(checkpoint / FILE) if (checkpoint / FILE).is_file() else None
+    return read_object(checkpoint / FILE) if (checkpoint / FILE).is_file() else None
 
 
 def load_processor(checkpoint: Path, name: str) -> Any:
@@ -125,9 +149,10 @@ def check_pixels(checkpoint: Path, settings: dict[str, Any]) -> None:
     random = np.random.default_rng(0)
     for width, height in SIZES:
         picture = Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8))
-        made = theirs(picture, return_tensors="np")["pixel_values"][0] if theirs else unrounded(picture, settings)
         encoded = io.BytesIO()
-        picture.save(encoded, "PNG")
+        picture.save(encoded, "PNG", transparency=picture.getpixel((width // 2, height // 2)))
+        given = load_image(Image.open(encoded))  # as the Hub's pipelines give it to a processor
+        made = theirs(given, return_tensors="np")["pixel_values"][0] if theirs else unrounded(given, settings)
         seen = render(encoded.getvalue(), ours.view)
         found = ours.normalise([to_pixels(seen) if seen.mode == "RGB" else np.asarray(seen)])[0]
         if made.shape != found.shape or np.abs(made - found).max() > NEAR:
@@ -136,10 +161,17 @@ def check_pixels(checkpoint: Path, settings: dict[str, Any]) -> None:
 
 def unrounded(picture: Image.Image, settings: dict[str, Any]) -> npt.NDArray[np.float32]:
     """What processors of UNROUNDED make of a picture by torchvision, which leaves it to PyTorch, (3, H, W)."""
-    pixels = torch.from_numpy(to_pixels(picture)).permute(2, 0, 1) * settings["rescale_factor"]
+    picture = to_rgb(picture, on_white=bool(settings.get("do_convert_rgb")))
+    pixels = torch.from_numpy(to_pixels(picture)).permute(2, 0, 1) * (
+        settings["rescale_factor"] if settings["do_rescale"] else 1.0
+    )
     size = settings["size"]["height"], settings["size"]["width"]
-    mode = MODES[settings["resample"]]
+    if (mode := MODES.get(settings["resample"])) is None:
+        kind = Image.Resampling(settings["resample"]).name.lower()
+        raise BadConfiguration(
+            f"{settings['image_processor_type']} resizes by {kind}; what is known is {', '.join(MODES.values())}"
+        )
     resized = torch.nn.functional.interpolate(pixels[None], size, mode=mode, align_corners=False, antialias=True)[0]
     mean, std = (torch.tensor(settings[name]).view(3, 1, 1) for name in ("image_mean", "image_std"))
-    normalised: npt.NDArray[np.float32] = ((resized - mean) / std).numpy()
+    normalised: npt.NDArray[np.float32] = ((resized - mean) / std if settings["do_normalize"] else resized).numpy()
     return normalised

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tfbatch.errors import BadConfiguration
 
 from tfbatch_export.families import Axes, Family, Tensors
 from tfbatch_export.families._towers import PictureTower, TextTower
@@ -55,6 +56,10 @@ class LabelledPictures(PictureTower):
 
     def write_preprocessor(self, checkpoint: Path, config: Any, folder: Path) -> dict[str, Any]:
         """What is needed for pictures, and for the texts of labels."""
+        if (seen := self.width(config)) != (read := self.texts.width(config)):
+            raise BadConfiguration(
+                f"{checkpoint}: pictures become {seen:,} numbers and texts {read:,}; they must be as many"
+            )
         settings = super().write_preprocessor(checkpoint, config, folder)
         settings |= self.texts.write_preprocessor(checkpoint, config, folder)
         return settings | {"independent_labels": int(self.independent)}

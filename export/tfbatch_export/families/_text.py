@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import onnx_ir
 import torch
 from tfbatch.errors import BadConfiguration
+from tfbatch.graphs.json_files import whole_number
 from transformers import PreTrainedModel
 
 from tfbatch_export.checkpoints.tokenizer import read_tokenizer, write_tokenizer
@@ -16,6 +17,7 @@ from tfbatch_export.trace import UNMASKED
 
 BATCH_SIZES = (1, 2, 7)
 LENGTHS = (2, 17, 128, 512)
+TRACED = 16  # tokens
 LONG = 2048  # tokens of one row more, where a model takes over 512
 TYPES = "token_type_ids"
 AXES = {0: "batch", 1: "sequence"}
@@ -106,7 +108,7 @@ class TextFamily:
         return Traced(self, self.model.rewire(model))
 
     def trace_inputs(self, config: Any) -> tuple[Tensors, Axes]:
-        ids = torch.randint(config.vocab_size, (2, 16))
+        ids = torch.randint(config.vocab_size, (2, min(TRACED, self.model.longest(config))))
         samples = self._with_the_rest(ids, torch.ones_like(ids), config)
         if not (self.head.reads_mask or self.model.traces_mask):
             del samples["attention_mask"]
@@ -126,7 +128,8 @@ class TextFamily:
         settings = write_tokenizer(checkpoint, tokenizer, config.vocab_size, folder)
         found = self.head.settings(checkpoint, config)
         lengths = (settings["max_length"], self.model.longest(config), found.get("max_length"))
-        return settings | found | {"max_length": min(length for length in lengths if length is not None)}
+        least = min(length for length in lengths if length is not None)
+        return settings | found | {"max_length": whole_number(least, f"{checkpoint}: the most tokens of an input")}
 
     def _refuse_what_is_not_traced(self, checkpoint: Path, tokenizer: Any, config: Any) -> None:
         """Refuse types of tokens that the graph has no input for, and positions that transformers leaves out."""
@@ -151,7 +154,7 @@ class TextFamily:
         generator = torch.Generator().manual_seed(0)
         batches = {}
         for size in BATCH_SIZES:
-            for length in (length for length in LENGTHS if length <= self.model.longest(config)):
+            for length in sorted({min(length, self.model.longest(config)) for length in LENGTHS}):
                 ids = torch.randint(config.vocab_size, (size, length), generator=generator)
                 lengths = torch.randint(1, length + 1, (size,), generator=generator)
                 for name, rows in (("", torch.full((size,), length)), (", padded", lengths)):

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from tfbatch_export.checkpoints.tokenizer import read_tokenizer, write_tokenizer
 from tfbatch_export.families import Axes, Tensors
 from tfbatch_export.families._image import ImageClassifier
-from tfbatch_export.families._text import AXES, BATCH_SIZES
+from tfbatch_export.families._text import AXES, BATCH_SIZES, TRACED
 from tfbatch_export.trace import UNMASKED
 
 ACTIVATIONS = {"gelu": "BiasGelu", "quick_gelu": "QuickGelu", "gelu_pytorch_tanh": "FastGelu"}
@@ -160,7 +160,8 @@ class TextTower:
         return OfTexts(tower, is_normalised=self.is_side, length=length, pad=pad)
 
     def trace_inputs(self, config: Any) -> tuple[Tensors, Axes]:
-        ids = torch.randint(config.text_config.vocab_size, (2, 16))
+        words = config.text_config
+        ids = torch.randint(words.vocab_size, (2, min(TRACED, words.max_position_embeddings)))
         return {"input_ids": ids}, {"input_ids": AXES}
 
     def complete(self, graph: onnx_ir.Model) -> None:

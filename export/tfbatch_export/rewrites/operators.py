@@ -28,5 +28,6 @@ def check_fusion(counts: dict[str, int], expected: dict[str, int]) -> None:
     if wrong:
         raise ExportNotVerified(
             f"the graph is not fused as it should be: it has {', '.join(wrong)}. "
-            f"Other versions of torch, transformers or onnxscript than those that are pinned may be why."
+            f"Other versions of torch, transformers or onnxscript than those that are pinned may be why, or what is "
+            f"rare in a checkpoint's config.json: one attention head, qkv_bias false, is_decoder."
         )

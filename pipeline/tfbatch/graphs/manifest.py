@@ -9,6 +9,8 @@ from tfbatch.errors import BadConfiguration
 
 FORMAT = 1
 MANIFEST = "tfbatch.json"
+KINDS = {"task": str, "family": str, "source": dict, "files": dict, "settings": dict, "labels": list, "inputs": list}
+GRAPH_KINDS = {"file": str, "fused": dict, "expected": dict, "proofs": dict, "parity": list, "kept_in_fp32": list}
 GRAPHS = {"auto": "fp32", "bf16": "fp32"}  # from whose graph it is computed; auto: on processors
 
 
@@ -107,8 +109,8 @@ def read_manifest(path: Path) -> Manifest:
         manifest = Manifest(**{**content, "graphs": graphs, "side_graphs": side_graphs})
     except (KeyError, TypeError, AttributeError) as error:
         raise BadConfiguration(f"{file} is not a manifest of format {FORMAT}: {error}") from error
-    kinds = {"files": dict, "settings": dict, "labels": list}
-    if wrong := [name for name, kind in kinds.items() if not isinstance(getattr(manifest, name), kind)]:
+    parts = [(manifest, KINDS), *((graph, GRAPH_KINDS) for graph in [*graphs.values(), *side_graphs.values()])]
+    if wrong := [name for part, kinds in parts for name in kinds if not isinstance(getattr(part, name), kinds[name])]:
         raise BadConfiguration(f"{file} is not a manifest of format {FORMAT}: {', '.join(wrong)} cannot be read")
     return manifest
 

@@ -7,7 +7,6 @@
 What a step does that is not known here would be left out in silence; it is refused instead.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tfbatch.errors import BadConfiguration
+from tfbatch.graphs.json_files import read_json, read_object, whole_number
 from tfbatch.graphs.tiny_graph import one_embedding
 
 STEPS = ["Transformer", "Pooling", "Normalize"]
 MODES = {"cls_token": "cls", "mean_tokens": "mean"}  # `pooling_mode_<key>` in files, before they name one mode
 KINDS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 LENGTHS = [f"sentence_{kind}_config.json" for kind in KINDS]  # whatever the model is, the first one that is there
+SWITCH = "pooling_mode_"
 MASK = "attention_mask"
 SHORTEST = np.float32(1e-12)  # an embedding is divided by no less, as PyTorch has it
 
@@ -68,7 +69,7 @@ def read_pooling(folder: Path) -> Pooling:
     """
     if not (folder / "modules.json").is_file():
         return Pooling()
-    modules = read_json(folder / "modules.json")
+    modules = read_modules(folder)
     steps = [str(module["type"]).rpartition(".")[2] for module in modules]
     if steps not in (STEPS, STEPS[:2]):
         raise BadConfiguration(
@@ -86,14 +87,29 @@ def read_pooling(folder: Path) -> Pooling:
 
 def ends_at_length_one(folder: Path) -> bool:
     """Whether a folder's last step is to bring an embedding to length one."""
-    file = folder / "modules.json"
-    return file.is_file() and str(read_json(file)[-1]["type"]).endswith(STEPS[-1])
+    return (folder / "modules.json").is_file() and str(read_modules(folder)[-1]["type"]).endswith(STEPS[-1])
+
+
+def read_modules(folder: Path) -> list[dict[str, Any]]:
+    """The steps of a folder, each with its type and its path.
+
+    Raises:
+        BadConfiguration: modules.json is no such list.
+    """
+    modules = read_json(folder / "modules.json")
+    if not (
+        isinstance(modules, list)
+        and modules
+        and all(isinstance(m, dict) and {"type", "path"} <= m.keys() for m in modules)
+    ):
+        raise BadConfiguration(f"{folder}: modules.json is no list of steps with a type and a path")
+    return modules
 
 
 def read_mode(file: Path) -> str:
     """`mean` or `cls`, of a configuration that names its modes or has a switch for each, mean being on by itself."""
-    content = {"pooling_mode_mean_tokens": True} | read_json(file)
-    switches = {name.removeprefix("pooling_mode_"): on for name, on in content.items()}
+    content = {f"{SWITCH}mean_tokens": True} | read_object(file)
+    switches = {name.removeprefix(SWITCH): on for name, on in content.items() if name.startswith(SWITCH)}
     named = content.get("pooling_mode") or [MODES.get(name, name) for name, on in switches.items() if on is True]
     modes = [named] if isinstance(named, str) else named
     if len(modes) != 1 or modes[0] not in MODES.values():
@@ -106,7 +122,7 @@ def read_mode(file: Path) -> str:
 def refuse_prompt(folder: Path) -> None:
     """Refuse what puts words of its own before every text."""
     file = folder / "config_sentence_transformers.json"
-    if file.is_file() and (name := read_json(file).get("default_prompt_name")):
+    if file.is_file() and (name := read_object(file).get("default_prompt_name")):
         raise BadConfiguration(f"{file} puts the prompt {name} before every text (default_prompt_name), run does not")
 
 
@@ -117,17 +133,9 @@ def read_length(folder: Path) -> int | None:
         BadConfiguration: texts are changed before they are tokenized.
     """
     file = next((file for name in LENGTHS if (file := folder / name).is_file()), None)
-    content = {} if file is None else read_json(file)
+    content = {} if file is None else read_object(file)
     if content.get("do_lower_case"):
         raise BadConfiguration(
             f"{file} has texts in lower case before they are tokenized (do_lower_case), run does not"
         )
-    return content.get("max_seq_length")
-
-
-def read_json(file: Path) -> Any:
-    """The content of a JSON file that must be there."""
-    try:
-        return json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise BadConfiguration(f"{file} cannot be read: {error}") from error
+    return None if file is None else whole_number(content.get("max_seq_length"), f"{file}: max_seq_length")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tfbatch.errors import BadConfiguration
-from tfbatch.graphs.pooling import read_json
+from tfbatch.graphs.json_files import read_json
 
 FILE = "preprocessor_config.json"
 STEPS = {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"}

@@ -20,8 +20,8 @@ def say(result: Mapping[str, Any]) -> None:
     Raises:
         OutputFailed: it cannot be written.
     """
-    is_utf_8 = sys.stdout is not None and codecs.lookup(sys.stdout.encoding).name == "utf-8"
-    put(json.dumps(result, ensure_ascii=not is_utf_8))
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # where it is a text in memory, or closed
+    put(json.dumps(result, ensure_ascii=codecs.lookup(encoding).name != "utf-8"))
 
 
 def put(text: str) -> None:

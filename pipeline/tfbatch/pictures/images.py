@@ -32,10 +32,17 @@ class UnfitPicture(Exception):
     """A picture that is not decoded, with the code and reason its row gets."""
 
 
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """A picture of any mode in 8-bit RGB."""
+def to_rgb(picture: Image.Image, *, on_white: bool = False) -> Image.Image:
+    """A picture of any mode in 8-bit RGB; `on_white` the one colour that it says is transparent becomes white.
+
+    Layers of transparency are left out either way, as `transformers.pipeline` does.
+    """
     picture = to_eight_bits(picture)
-    return picture if picture.mode == "RGB" else picture.convert("RGB")  # which would copy it
+    picture = picture if picture.mode == "RGB" else picture.convert("RGB")  # which would copy it
+    if on_white and picture.info.get("transparency") is not None:
+        layers = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
+    return picture
 
 
 def decode(data: bytes, make: Callable[[Image.Image, Extent | None], Made], target: Size | int | None = None) -> Made:

@@ -35,13 +35,19 @@ class ImageProcessor:
         self.size = (int(cropped["width"]), int(cropped["height"]))
         self._resample = Image.Resampling(settings.get("resample", Image.Resampling.BILINEAR))
         self._levels = normalised_levels(settings)
+        self._on_white = bool(settings.get("do_convert_rgb"))
         self._kind = "levels" if settings.get("image_processor_type") in UNROUNDED else "rgb"
 
     @property
     def view(self) -> View:
         """What the model sees of a picture, to be had of a decoder."""
         return View(
-            kind=self._kind, size=self._resized, resample=self._resample, crop=self.size, is_exact=self._is_exact
+            kind=self._kind,
+            on_white=self._on_white,
+            size=self._resized,
+            resample=self._resample,
+            crop=self.size,
+            is_exact=self._is_exact,
         )
 
     def fit(self, picture: Image.Image, resample: Image.Resampling | None = None) -> Image.Image:

@@ -23,7 +23,7 @@ class View:
     """What is wanted of a picture: "rgb" (H, W, 3), resized to `size` (width, height) where one is
     given, or its shorter edge to that where it is a number, and then cropped to the middle of size
     `crop`; "levels" the same, but resized in float32 without rounding, (3 x H, W), red above green
-    above blue; or "paint" (H, W), one where it is not black.
+    above blue; or "paint" (H, W), one where it is not black. `on_white` is as `to_rgb` has it.
 
     What is resized has the very pixels of all of it resized only where it `is_exact`: else a large JPEG is
     decoded at a part of its size, and what `crop` leaves out is not computed. Nearest pixels and boxes are
@@ -31,6 +31,7 @@ class View:
     """
 
     kind: str = "rgb"
+    on_white: bool = False
     size: Size | int | None = None
     resample: int = Image.Resampling.NEAREST
     crop: Size | None = None
@@ -52,7 +53,8 @@ def render(data: bytes, view: View) -> Image.Image:
 
     def make(picture: Image.Image, extent: Extent | None) -> Image.Image:
         change = partial(resize, extent=extent)
-        return in_floats(to_rgb(picture), change) if view.kind == "levels" else change(to_rgb(picture))
+        picture = to_rgb(picture, on_white=view.on_white)
+        return in_floats(picture, change) if view.kind == "levels" else change(picture)
 
     return decode(data, make, None if is_exact else view.size)
 
@@ -70,7 +72,8 @@ def fit(
 
     Where it need not be exact, only the middle is computed. Pillow rounds where that begins and ends to float32,
     which moves no level by more than two, and of photographs one in a thousand by one. Of a picture more than
-    twice as tall as wide Pillow rounds levels between its two passes otherwise: that is resized whole.
+    twice as tall as wide, or whose shape is not kept, Pillow may round levels between its two passes otherwise: that
+    is resized whole.
 
     Raises:
         UnfitPicture: it is so long that resized by its shorter edge it would have more than MAX_PIXELS.
@@ -86,8 +89,9 @@ def fit(
     box = central_box(resized, crop)
     if picture.size == resized:
         return picture.crop(box)
-    is_tall = picture.height > TALL * picture.width
-    if is_exact or is_tall or min(box) < 0:  # around what is smaller than the crop, it is black
+    keeps_shape = isinstance(size, int) or (right - left) * resized[1] == (bottom - top) * resized[0]
+    is_steady = keeps_shape and picture.height <= TALL * picture.width
+    if is_exact or not is_steady or min(box) < 0:  # around what is smaller than the crop, it is black
         return picture.resize(resized, method, extent).crop(box)
     return resize_part(picture, crop, method, part_of(extent, resized, box))
 
