@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from conftest import SPECIAL, WORDS, read_output, run_tfbatch
-from tfbatch.graphs.pooling import Pooling
+from tfbatch.bundles.pooling import Pooling
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
 TEXTS = ["good film", "", "the plot was not very good", None, "good film", "dull " * 40, "🎬", " \n", "bad"]

@@ -18,10 +18,10 @@ import pytest
 from conftest import read_output, tfbatch_env, write_reviews
 from tfbatch.batches import Feeds, Pictures
 from tfbatch.batching.cutting import cut
+from tfbatch.bundles.pooling import Pooling
+from tfbatch.bundles.tiny_graph import FLOAT, best_logits, describe, level_table, model, node, tensor
 from tfbatch.config import RunConfig
 from tfbatch.errors import Interrupted
-from tfbatch.graphs.pooling import Pooling
-from tfbatch.graphs.tiny_graph import FLOAT, best_logits, describe, level_table, model, node, tensor
 from tfbatch.host.nvidia import allocate_pinned
 from tfbatch.host.stop import Stop
 from tfbatch.job import make_job

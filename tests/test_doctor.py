@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import run_tfbatch, tfbatch_env
+from tfbatch.bundles.tiny_graph import one_operator
 from tfbatch.commands.doctor import attention_kernel, compute_attention, describe, examine, try_device
-from tfbatch.graphs.tiny_graph import one_operator
 from tfbatch.host.machine import INT8, available_memory, processor_flags
 from tfbatch.host.nvidia import driver_problem, find_gpus
 from tfbatch.runtimes.device import BF16

@@ -14,9 +14,9 @@ from embedders import STEPS, TEXTS, by_hand, compare, make_embedder, run, say_ho
 from real_rows import MADE, real_texts
 from tfbatch.batches import Window
 from tfbatch.bundle import load_bundle
+from tfbatch.bundles.pooling import Pooling, read_length, read_pooling
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration, UsageError
-from tfbatch.graphs.pooling import Pooling, read_length, read_pooling
 from tfbatch.job import make_job
 from tfbatch.scoring import Scoring
 from tfbatch_export.checkpoint import find_checkpoint, infer_task
@@ -148,6 +148,8 @@ MEAN = {"pooling_mode_mean_tokens": True}
         (STEPS, {"pooling_mode_mean_tokens": False, "pooling_mode_max_tokens": True}, {}, "pools by max_tokens;"),
         (STEPS, MEAN | {"pooling_mode_cls_token": True}, {}, "pools by mean and cls;"),
         (STEPS, {"pooling_mode": "lasttoken"}, {}, "pools by lasttoken; what is known is cls or mean"),
+        (STEPS, {"pooling_mode": 3}, {}, "pools by 3;"),
+        (STEPS, {"pooling_mode": ["cls", 3]}, {}, "pools by cls and 3;"),
         (STEPS, MEAN, {"config_sentence_transformers": {"default_prompt_name": "query"}}, "the prompt query"),
         (STEPS, MEAN, {"sentence_bert_config": {"do_lower_case": True}}, "do_lower_case"),
         (STEPS, MEAN, {"sentence_roberta_config": {"do_lower_case": True}}, "do_lower_case"),

@@ -17,9 +17,9 @@ from bundles import change_json, lay_out
 from conftest import export_once, read_output, run_tfbatch
 from embedders import STEPS, TEXTS, make_embedder, say_how
 from tfbatch.bundle import load_bundle
+from tfbatch.bundles.signature import read_signature
 from tfbatch.errors import BadConfiguration
 from tfbatch.foreign import open_bundle
-from tfbatch.graphs.signature import read_signature
 from tfbatch.runtimes.device import find_device, open_session
 
 EDGE = {
@@ -288,7 +288,7 @@ def test_positions_that_begin_after_the_padding_shorten_the_texts(text_bundle: P
 
 def test_a_prompt_is_refused_where_the_graph_pools_too(tmp_path: Path) -> None:
     """What a graph gives as a sentence's embedding lacks the words that would stand before the text."""
-    from tfbatch.graphs.pooling import ends_at_length_one, refuse_prompt
+    from tfbatch.bundles.pooling import ends_at_length_one, refuse_prompt
 
     steps = [{"type": f"any.where.{step}", "path": ""} for step in ("Transformer", "Pooling", "Normalize")]
     for count, is_normalised in ((3, True), (2, False)):

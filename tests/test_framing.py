@@ -155,6 +155,8 @@ def test_a_colour_that_is_transparent_is_white_where_the_processor_converts(on_w
         expected = theirs(load_image(Image.open(io.BytesIO(data))), return_tensors="np")["pixel_values"]
         np.testing.assert_allclose(ours.normalise([seen]), expected, atol=1e-6)
         plain = DECODERS.render(pa.py_buffer(data), replace(ours.view, on_white=False))
+        whole = Image.fromarray(DECODERS.render(pa.py_buffer(data), View(on_white=on_white)))
+        assert np.array_equal(np.asarray(ours.fit(whole)), seen)  # as where the full picture is wanted
         assert np.array_equal(seen, plain) == (not (on_white and is_changed))
 
 

@@ -16,7 +16,7 @@ HEAVY = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnx_ir", "t
 # Each stage's files and folders, of which every one imports only what stands before it, or with it.
 RUN = [
     *["errors", "clock", "stages", "host", "config"],  # for all that follows
-    *["inputs", "plan", "graphs", "bundle", "foreign"],  # what is read, and the model
+    *["inputs", "plan", "bundles", "bundle", "foreign"],  # what is read, and the model
     *["results", "batches", "reader", "writer", "session", "batching", "runtimes"],  # rows in, results out
     *["text", "pictures", "predictions", "outputs", "tasks"],  # what rows are, become, and where they go
     *["choices", "job", "scoring", "reporting", "probe", "steps", "flow"],  # a job, and a row's way through it
@@ -40,6 +40,8 @@ def imports(package: str, file: Path, names: set[str]) -> set[str]:
     """Modules of a package that a file imports, anywhere in it."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.removeprefix(f"{package}.") for alias in node.names}
         if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{package}."):
             within = str(node.module).removeprefix(package).removeprefix(".")
             found |= {f"{within}.{alias.name}".removeprefix(".") for alias in node.names} | {within}

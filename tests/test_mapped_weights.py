@@ -8,9 +8,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import load_external_data_for_model
+from tfbatch.bundles import mapped_weights
+from tfbatch.bundles.mapped_weights import LEAST, without_weights
 from tfbatch.errors import BadConfiguration
-from tfbatch.graphs import mapped_weights
-from tfbatch.graphs.mapped_weights import LEAST, without_weights
 from tfbatch.runtimes import openvino_model, openvino_session
 from tfbatch.runtimes.device import find_device, open_session
 

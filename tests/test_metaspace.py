@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from text_checkpoints import TOKENIZERS, real_texts, roberta_tokenizer
 from tfbatch.bundle import Bundle
-from tfbatch.graphs.manifest import Manifest
+from tfbatch.bundles.manifest import Manifest
 from tfbatch.text.excerpts import PIECE
 from tfbatch.text.metaspace import BLANK_BETWEEN_LETTERS, ends_words_at_blanks
 from tfbatch.text.tokenizer import Tokenizer

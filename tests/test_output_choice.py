@@ -32,6 +32,7 @@ def plan_of(*inputs: object) -> Plan:
     [
         ("in/*/*.parquet", "in/scores"),
         ("in/*/*.parquet", "in/scores.parquet"),
+        ("in/*/part-*-*.parquet", "in/scores"),
         ("in/*", "in/new/scores"),
         ("in/2024*/", "in/2024-scores"),
         ("link/*.parquet", "in/2024-01/out.parquet"),
@@ -59,6 +60,8 @@ def test_what_a_pattern_would_match_the_next_time_is_refused(
         ("in/*/a*.parquet", "in/scores"),
         ("in/*.parquet", "in/2024-01/out.parquet"),
         ("data[1].parquet", "data1.parquet"),
+        ("in/*/part-0.parquet", "in/scores"),
+        ("*.parquet", ".scored.parquet"),
     ],
 )
 def test_what_no_pattern_matches_is_taken(

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, read_output, run_tfbatch, tfbatch_env
 from tfbatch.batches import Feeds
+from tfbatch.bundles.manifest import Graph
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
-from tfbatch.graphs.manifest import Graph
 from tfbatch.host.machine import is_overflowing, processor_flags
 from tfbatch.runtimes.device import (
     arithmetic,

@@ -15,8 +15,8 @@ from real_rows import MADE, REVIEWS
 from real_rows import compare as compare_labels
 from text_checkpoints import V3
 from tfbatch.bundle import load_bundle
+from tfbatch.bundles.pooling import Pooling
 from tfbatch.errors import ExportNotVerified
-from tfbatch.graphs.pooling import Pooling
 from tfbatch_export import graphs as graphs_module
 from tfbatch_export.config import ExportConfig
 from tfbatch_export.export import export

@@ -13,8 +13,8 @@ from conftest import run_tfbatch
 from tfbatch.batches import Batch, Feeds, Indices, Window, Work, one_result_each
 from tfbatch.batching.caps import Caps
 from tfbatch.batching.cutting import cut
+from tfbatch.bundles.tiny_graph import one_operator
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
-from tfbatch.graphs.tiny_graph import one_operator
 from tfbatch.host.machine import cgroup_quota
 from tfbatch.host.stop import Stop
 from tfbatch.plan import Part

@@ -4,13 +4,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from bundles import copy_bundle
 from conftest import ROOT, WORDS, run_tfbatch
 from tfbatch.bundle import load_bundle
-from tfbatch.errors import UsageError
+from tfbatch.errors import BadConfiguration, UsageError
 from tfbatch.text.excerpts import PIECE
 from tfbatch.text.lots import at_once
 from tfbatch.text.tokenizer import Tokenizer
 from tokenizers import Tokenizer as Rust
+from tokenizers.processors import TemplateProcessing
 
 
 def whole(bundle: Path, text: str, max_length: int) -> list[int]:
@@ -115,6 +117,18 @@ def test_pairs_are_cut_as_transformers_cuts_them(max_length: int, text_checkpoin
     assert [types.tolist() for types in found.types] == expected["token_type_ids"]
     whole_lengths = [len(ids) for ids in reference(firsts, seconds)["input_ids"]]
     assert found.is_cut.tolist() == [length > max_length for length in whole_lengths]
+
+
+@pytest.mark.parametrize("template", ["[CLS] $B:1 [SEP] $A:0 [SEP]", "[CLS] $A $A [SEP] $B:1 [SEP]"])
+def test_a_template_that_is_not_one_text_behind_the_other_is_refused(
+    template: str, text_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = copy_bundle(text_bundle, tmp_path / "bundle")
+    tokenizer = Tokenizer(load_bundle(bundle), 16)
+    special = [(name, tokenizer._rust.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    tokenizer._rust.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", pair=template, special_tokens=special)
+    with pytest.raises(BadConfiguration, match="does not put two texts one behind the other"):
+        tokenizer.check_pairs()
 
 
 def test_a_pair_of_long_texts_takes_memory_for_the_two_and_not_for_their_combinations(

@@ -15,8 +15,8 @@ import torch
 import transformers
 from huggingface_hub import HfApi, snapshot_download
 from optimum.exporters.tasks import TasksManager
+from tfbatch.bundles.json_files import read_object
 from tfbatch.errors import BadConfiguration, NoInput, UsageError, first_line
-from tfbatch.graphs.json_files import read_object
 from tfbatch.host.hashes import sha256
 from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging

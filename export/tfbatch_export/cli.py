@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 
 import click
 from tfbatch.bundle import Bundle, load_bundle
+from tfbatch.bundles.manifest import Graph
 from tfbatch.commands.inspection import inspect_graphs
 from tfbatch.commands.listing import graph_parts, show_parts
 from tfbatch.commands.options import read_labels
 from tfbatch.errors import ExportNotVerified
-from tfbatch.graphs.manifest import Graph
 from tfbatch.host.standard_streams import say, tell
 from tfbatch.tasks import task_names
 

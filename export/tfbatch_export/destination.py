@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tfbatch.bundle import is_plain_file
+from tfbatch.bundles.manifest import MANIFEST
 from tfbatch.errors import OutputFailed, OutputRefused
-from tfbatch.graphs.manifest import MANIFEST
 from tfbatch.host.durable import sync_folder
 
 ASIDE = ".old"  # ends the name of the folder that an old bundle waits in, which a process that is killed leaves

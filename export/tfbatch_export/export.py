@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from tfbatch import __version__
 from tfbatch.bundle import Bundle, hash_files, load_bundle
+from tfbatch.bundles.manifest import Manifest, write_manifest
 from tfbatch.errors import UsageError
-from tfbatch.graphs.manifest import Manifest, write_manifest
 from transformers import PreTrainedModel
 
 from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, infer_task, load_model

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import onnx_ir
 import torch
+from tfbatch.bundles.manifest import Graph, SideGraph
 from tfbatch.errors import ExportNotVerified, UsageError
-from tfbatch.graphs.manifest import Graph, SideGraph
 from transformers import PreTrainedModel
 
 from tfbatch_export.distance import TOLERANCE

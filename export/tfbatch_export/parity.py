@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tfbatch.bundles.manifest import mean, way_of
 from tfbatch.errors import BadConfiguration, ExportNotVerified
-from tfbatch.graphs.manifest import mean, way_of
 from tfbatch.host.machine import available_threads, is_overflowing, processor_flags
 from tfbatch.runtimes.device import arithmetic, find_device, open_session
 from tfbatch.runtimes.openvino_session import has_bf16

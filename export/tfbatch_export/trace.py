@@ -1,7 +1,7 @@
 """A PyTorch model to an ONNX graph, without its padding mask.
 
 `transformers` builds a four-dimensional mask while it is traced, even of nothing; that shuts out
-the fused kernels. The attention below computes what `sdpa` does and is given no mask: `masks.py`
+the fused kernels. The attention below computes what `sdpa` does and is given no mask: `rewrites/masks.py`
 gives the fused operators the row lengths instead.
 """
 

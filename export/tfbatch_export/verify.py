@@ -6,8 +6,8 @@ from pathlib import Path
 
 import onnx_ir
 from tfbatch.bundle import Bundle, load_bundle
+from tfbatch.bundles.manifest import MANIFEST, Manifest
 from tfbatch.errors import BadConfiguration, ExportNotVerified, NoInput, UsageError
-from tfbatch.graphs.manifest import MANIFEST, Manifest
 from transformers import PreTrainedModel
 
 from tfbatch_export.checkpoint import Checkpoint, find_checkpoint, load_model

@@ -19,14 +19,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfbatch.bundles.manifest import MANIFEST, Graph, Manifest, SideGraph, graph_of, read_manifest
+from tfbatch.bundles.protobuf import operator_domains
 from tfbatch.errors import BadConfiguration
-from tfbatch.graphs.manifest import MANIFEST, Graph, Manifest, SideGraph, graph_of, read_manifest
-from tfbatch.graphs.protobuf import operator_domains
 from tfbatch.host.hashes import keep_sha256, kept_sha256, sha256
 from tfbatch.stages import start_thread
 
 if TYPE_CHECKING:  # it imports numpy, which a hash need not wait for
-    from tfbatch.graphs.pooling import Pooling
+    from tfbatch.bundles.pooling import Pooling
 
 TURN = 0.0005  # seconds that a thread keeps Python to itself while a graph is hashed; 0.005 is usual
 OPERATOR_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})

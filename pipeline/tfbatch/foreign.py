@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from tfbatch.bundle import Bundle, is_plain_file, load_bundle
+from tfbatch.bundles.json_files import read_json, read_object, token_count
+from tfbatch.bundles.manifest import MANIFEST, Graph, Manifest
+from tfbatch.bundles.pooling import ends_at_length_one, read_length, read_pooling, refuse_prompt
+from tfbatch.bundles.processor import picture_settings
+from tfbatch.bundles.signature import Signature, Value, read_signature
 from tfbatch.errors import BadConfiguration
-from tfbatch.graphs.json_files import read_json
-from tfbatch.graphs.manifest import MANIFEST, Graph, Manifest
-from tfbatch.graphs.pooling import ends_at_length_one, read_length, read_pooling, refuse_prompt
-from tfbatch.graphs.processor import picture_settings
-from tfbatch.graphs.signature import Signature, Value, read_signature
 from tfbatch.host.hashes import sha256
 
 GRAPHS = ("model.onnx", "onnx/model.onnx")
@@ -172,7 +172,7 @@ def text_settings(path: Path, config: dict[str, Any]) -> dict[str, Any]:
         raise BadConfiguration(
             f"{path} has no tokenizer.json; save it there: AutoTokenizer.from_pretrained(...).save_pretrained(...)"
         )
-    tokenizer = read_json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").exists() else {}
+    tokenizer = read_object(path / "tokenizer_config.json") if (path / "tokenizer_config.json").exists() else {}
     if (side := tokenizer.get("truncation_side") or "right") != "right":
         raise BadConfiguration(
             f"{path}: tokenizer_config.json cuts long texts on the {side} (truncation_side); what can be run cuts them "
@@ -182,7 +182,8 @@ def text_settings(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     positions = config.get("max_position_embeddings")
     if positions and config.get("model_type") in POSITIONS_AFTER_PADDING:
         positions -= padding + 1
-    named = (positions, tokenizer.get("model_max_length"), read_length(path))
+    most = token_count(tokenizer.get("model_max_length"), f"{path}: model_max_length of tokenizer_config.json")
+    named = (positions, most, read_length(path))
     lengths = [length for length in named if isinstance(length, int) and 0 < length < LONGEST]
     if not lengths:
         raise BadConfiguration(

@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from tfbatch import __version__
 from tfbatch.bundle import Bundle
+from tfbatch.bundles.manifest import graph_of
 from tfbatch.choices.bundle_choice import choose_bundle
 from tfbatch.choices.columns import choose_columns, image_sink, output_schema, side_columns
 from tfbatch.choices.output_choice import choose_output
 from tfbatch.config import RunConfig, option_of
 from tfbatch.errors import UsageError
-from tfbatch.graphs.manifest import graph_of
 from tfbatch.host.machine import available_threads
 from tfbatch.host.process import do_without_pandas, limit_threads
 from tfbatch.outputs.image_files import ImageSink

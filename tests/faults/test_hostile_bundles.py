@@ -9,8 +9,8 @@ import onnx
 import pytest
 from conftest import Finished, run_tfbatch, tfbatch_env
 from onnx import TensorProto, helper
+from tfbatch.bundles.protobuf import operator_domains
 from tfbatch.errors import BadConfiguration, NoInput
-from tfbatch.graphs.protobuf import operator_domains
 from tfbatch.host.hashes import sha256
 from tfbatch_export.config import ExportConfig
 from tfbatch_export.export import export

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tfbatch.bundles.json_files import read_object
 from tfbatch.errors import BadConfiguration, first_line
-from tfbatch.graphs.json_files import read_object
 
 CONFIGURATIONS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
 WHOLE = "model.safetensors"

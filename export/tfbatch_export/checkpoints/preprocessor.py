@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from tfbatch.bundles.json_files import read_object
 from tfbatch.errors import BadConfiguration
-from tfbatch.graphs.json_files import read_object
 from tfbatch.pictures.images import to_pixels, to_rgb
 from tfbatch.pictures.pixels import UNROUNDED, ImageProcessor
 from tfbatch.pictures.views import render
@@ -59,6 +59,10 @@ def spelled_out(checkpoint: Path, settings: dict[str, Any]) -> dict[str, Any]:
     for name in ("size", "crop_size"):
         if isinstance(side := found.get(name), int):
             found[name] = {"height": side, "width": side}
+        elif side is not None and not isinstance(side, dict):
+            raise BadConfiguration(
+                f"{checkpoint}: the image processor has {name} {side}; what is known is height and width"
+            )
     for name in ("image_mean", "image_std"):
         if isinstance(level := found.get(name), float | int):
             found[name] = [level] * 3

@@ -4,8 +4,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tfbatch.bundles.json_files import token_count
 from tfbatch.errors import BadConfiguration
-from tfbatch.graphs.json_files import whole_number
 from transformers import AutoTokenizer
 
 from tfbatch_export.checkpoints.files import loading
@@ -39,7 +39,7 @@ def write_tokenizer(checkpoint: Path, tokenizer: Any, known: int, folder: Path) 
                 raise BadConfiguration(f"{checkpoint} gives no {name}; only tokenizers that `tokenizers` runs serve")
             (folder / name).write_bytes(saved.read_bytes())
     return {
-        "max_length": whole_number(tokenizer.model_max_length, f"{checkpoint}: model_max_length of the tokenizer"),
+        "max_length": token_count(tokenizer.model_max_length, f"{checkpoint}: model_max_length of the tokenizer"),
         "pad_token_id": tokenizer.pad_token_id or 0,
         "token_types": int("token_type_ids" in tokenizer.model_input_names),  # else the Hub gives a model none
     }

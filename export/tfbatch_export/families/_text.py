@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 import onnx_ir
 import torch
+from tfbatch.bundles.json_files import token_count
 from tfbatch.errors import BadConfiguration
-from tfbatch.graphs.json_files import whole_number
 from transformers import PreTrainedModel
 
 from tfbatch_export.checkpoints.tokenizer import read_tokenizer, write_tokenizer
@@ -129,7 +129,7 @@ class TextFamily:
         found = self.head.settings(checkpoint, config)
         lengths = (settings["max_length"], self.model.longest(config), found.get("max_length"))
         least = min(length for length in lengths if length is not None)
-        return settings | found | {"max_length": whole_number(least, f"{checkpoint}: the most tokens of an input")}
+        return settings | found | {"max_length": token_count(least, f"{checkpoint}: the most tokens of an input")}
 
     def _refuse_what_is_not_traced(self, checkpoint: Path, tokenizer: Any, config: Any) -> None:
         """Refuse types of tokens that the graph has no input for, and positions that transformers leaves out."""

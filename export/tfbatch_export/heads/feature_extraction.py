@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tfbatch.graphs.pooling import Pooling, read_length, read_pooling
+from tfbatch.bundles.pooling import Pooling, read_length, read_pooling
 from transformers import PreTrainedModel
 
 from tfbatch_export.families import Tensors

@@ -1,1 +1,1 @@
-"""Changes to fused graphs: the same numbers with less work."""
+"""Fused graphs: read, counted, given their masks, and rewritten to less work."""

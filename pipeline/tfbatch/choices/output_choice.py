@@ -12,7 +12,7 @@ from tfbatch.inputs.sources import input_folders
 from tfbatch.outputs.storage import is_one_file
 from tfbatch.plan import Plan
 
-PART = "part-0.parquet"  # stands for all of an output's
+PART = "part-00000-0000000000-0000000000-00000000-00000000.parquet"  # stands for all of an output's
 
 
 def choose_output(config: RunConfig, plan: Plan, bundle: Path) -> str:
@@ -71,7 +71,8 @@ def matches(path: str, pattern: str) -> bool:
     """Whether a pattern matches a path, or a folder above it, all of which it would take in. What is below ** is told
     by the folder that it stands in, see `input_folders`."""
     names, steps = path.split("/"), pattern.rstrip("/").split("/")
-    return len(steps) <= len(names) and all(map(fnmatchcase, names, steps))
+    hides = any(name.startswith(".") > step.startswith(".") for name, step in zip(names, steps, strict=False))
+    return len(steps) <= len(names) and not hides and all(map(fnmatchcase, names, steps))
 
 
 def ways_to(path: str) -> list[str]:

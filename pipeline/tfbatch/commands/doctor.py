@@ -16,8 +16,8 @@ import numpy as np
 
 from tfbatch import __version__
 from tfbatch.batches import Array, Feeds
+from tfbatch.bundles.tiny_graph import MICROSOFT, one_operator
 from tfbatch.errors import TfbatchError, first_line
-from tfbatch.graphs.tiny_graph import MICROSOFT, one_operator
 from tfbatch.host.machine import INT8, available_memory, available_threads, processor_flags, processor_name
 from tfbatch.host.nvidia import driver_problem, find_gpus
 from tfbatch.runtimes.device import BF16, find_device, open_session

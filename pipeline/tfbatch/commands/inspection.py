@@ -6,10 +6,10 @@ from typing import Any
 
 from tfbatch.batching.cells import KINDS
 from tfbatch.bundle import Bundle
+from tfbatch.bundles.manifest import Graph, mean, way_of
 from tfbatch.commands.samples import Record, sample_columns
 from tfbatch.errors import BadConfiguration, UsageError
 from tfbatch.foreign import graph_in, has_manifest, open_bundle
-from tfbatch.graphs.manifest import Graph, mean, way_of
 from tfbatch.plan import make_plan
 from tfbatch.tasks import load_task, task_names
 from tfbatch.text.tokenizer import Tokenizer

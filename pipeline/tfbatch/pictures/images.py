@@ -40,8 +40,9 @@ def to_rgb(picture: Image.Image, *, on_white: bool = False) -> Image.Image:
     picture = to_eight_bits(picture)
     picture = picture if picture.mode == "RGB" else picture.convert("RGB")  # which would copy it
     if on_white and picture.info.get("transparency") is not None:
-        layers = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
+        for top in range(0, picture.height, STRIP):  # in strips, since this makes four more copies
+            strip = picture.crop((0, top, picture.width, min(top + STRIP, picture.height))).convert("RGBA")
+            picture.paste(Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert("RGB"), (0, top))
     return picture
 
 

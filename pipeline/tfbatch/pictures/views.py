@@ -47,7 +47,7 @@ def render(data: bytes, view: View) -> Image.Image:
     if view.kind == "paint":
         return decode(data, lambda picture, _: Image.fromarray(to_paint(picture)))
     if view.size is None:
-        return decode(data, lambda picture, _: to_rgb(picture))
+        return decode(data, lambda picture, _: to_rgb(picture, on_white=view.on_white))
     is_exact = view.is_exact or view.resample in UNSTEADY
     resize = partial(fit, size=view.size, resample=view.resample, crop=view.crop, is_exact=is_exact)
 

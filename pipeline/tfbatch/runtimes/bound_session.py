@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tfbatch.batches import Array, Feeds, Pictures
-from tfbatch.graphs.tiny_graph import level_table
+from tfbatch.bundles.tiny_graph import level_table
 from tfbatch.host.nvidia import allocate_pinned
 from tfbatch.host.stop import Stop
 from tfbatch.results import Floats

@@ -6,8 +6,8 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from tfbatch.bundles.manifest import Graph, graph_of, way_of
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, UsageError
-from tfbatch.graphs.manifest import Graph, graph_of, way_of
 from tfbatch.host.machine import INT8, is_overflowing, processor_flags
 from tfbatch.host.stop import Stop
 from tfbatch.runtimes.bound_session import BoundSession

@@ -11,8 +11,8 @@ from types import ModuleType
 from typing import Any
 
 from tfbatch.batches import Feeds, arrays
+from tfbatch.bundles.mapped_weights import Unwritten, readable, without_weights
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, first_line
-from tfbatch.graphs.mapped_weights import Unwritten, readable, without_weights
 from tfbatch.host.machine import is_overflowing, processor_flags
 from tfbatch.host.nvidia import driver_problem
 from tfbatch.host.stop import Stop

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from tfbatch.batches import Array, Feeds, arrays
+from tfbatch.bundles.mapped_weights import mapped
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, first_line
-from tfbatch.graphs.mapped_weights import mapped
 from tfbatch.host.stop import Stop
 from tfbatch.results import Floats
 from tfbatch.runtimes.openvino_model import add_biases_to_products, leave_one_output, read_model

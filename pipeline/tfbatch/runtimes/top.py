@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfbatch.batches import Feeds, Indices
-from tfbatch.graphs.tiny_graph import best_logits
+from tfbatch.bundles.tiny_graph import best_logits
 from tfbatch.results import Floats
 
 

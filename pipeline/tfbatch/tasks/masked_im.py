@@ -112,7 +112,8 @@ class MaskedIm(PictureTask):
     @property
     def _view(self) -> View:
         """What is needed of a picture: all of it where it is pasted into."""
-        return View() if self._config.original_size else self._processor.view
+        seen = self._processor.view
+        return View(on_white=seen.on_white) if self._config.original_size else seen
 
     def _fit(self, pixels: Pixels) -> tuple[Pixels, Pixels]:
         """The picture to paste into, and what the model sees of it."""

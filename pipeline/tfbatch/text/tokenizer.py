@@ -15,16 +15,15 @@ from tfbatch.bundle import Bundle
 from tfbatch.errors import BadConfiguration, UsageError, first_line
 from tfbatch.text.excerpts import PIECE, Excerpts
 from tfbatch.text.lots import side_by_side
+from tfbatch.text.pairs import PairFrame, longest_first, pair_frame
 from tfbatch.text.tokens import (
     Encoded,
     Frame,
     Ids,
-    PairFrame,
     Tokens,
     first_holds_blank,
     ids_of,
     join,
-    longest_first,
     tokens_of,
 )
 from tfbatch.text.windows import windows_of
@@ -115,16 +114,19 @@ class Tokenizer:
         return Encoded(ids=ids, types=types if self._has_types else None, is_cut=np.array(is_cut, bool))
 
     def _pair_frame(self) -> PairFrame:
-        """What stands around two texts."""
+        """What stands around two texts.
+
+        Raises:
+            BadConfiguration: they do not come once each, the first one first.
+        """
         with self._whole():
-            found = self._rust.encode("a", "a")
-        of = np.array([-1 if part is None else part for part in found.sequence_ids])
-        first, second = (np.flatnonzero(of == part) for part in (0, 1))
-        cuts = [first[0], first[-1] + 1, second[0], second[-1] + 1]
-        ids, types = (np.split(np.array(every, np.int64), cuts)[::2] for every in (found.ids, found.type_ids))
-        return PairFrame(
-            ids=tuple(ids), types=tuple(types), types_within=(found.type_ids[first[0]], found.type_ids[second[0]])
-        )
+            frame = pair_frame(self._rust)
+        if frame is None:
+            raise BadConfiguration(
+                f"bundle {self._path}: tokenizer.json does not put two texts one behind the other, once each; such "
+                f"pairs cannot be run"
+            )
+        return frame
 
     def check_pairs(self) -> None:
         """Refuse a length that has no place for a token of each of two texts: tokenizers would cut nothing."""
@@ -132,6 +134,7 @@ class Tokenizer:
         if self.max_length < least:
             raise UsageError(f"--max-length {self.max_length}: a pair of texts takes {least} tokens at least")
         self.frame("a")  # which refuses what it has to
+        self._pair_frame()
 
     def check_stride(self, frame: Frame, stride: int | None) -> None:
         """Refuse neighbours that share all that an input has place for, see `windows`."""

@@ -68,43 +68,6 @@ class Frame:
         return np.concatenate([self.type_before, within, self.type_after])
 
 
-@dataclass(frozen=True, kw_only=True)
-class PairFrame:
-    """The special tokens before, between and behind two texts: three times ids (S,) and their types (S,);
-    `types_within` are those of the two texts."""
-
-    ids: tuple[Indices, ...]
-    types: tuple[Indices, ...]
-    types_within: tuple[int, int]
-
-    @property
-    def size(self) -> int:
-        """How many tokens are no text's."""
-        return sum(map(len, self.ids))
-
-    def around(self, first: Ids, second: Ids) -> Indices:
-        """The ids of an input that holds these tokens of the two texts."""
-        before, between, behind = self.ids
-        return np.concatenate([before, first, between, second, behind])
-
-    def types_around(self, first: int, second: int) -> Indices:
-        """The type of each token of an input that holds so many of the two texts."""
-        (before, between, behind), (one, other) = self.types, self.types_within
-        return np.concatenate([before, np.full(first, one), between, np.full(second, other), behind])
-
-
-def longest_first(first: int, second: int, place: int) -> tuple[int, int]:
-    """How many tokens of two texts of so many are left where there is place for `place` of both: those of the longer
-    go first, as `tokenizers` cuts them."""
-    if first + second <= place:
-        return first, second
-    if first > second:
-        return longest_first(second, first, place)[::-1]
-    if first + max(first, place - first) > place:
-        return place // 2, place - place // 2
-    return first, place - first
-
-
 def ids_of(found: "Sequence[Encoding]") -> list[Ids]:
     """Token ids (L,) of each, in one array of all: an array of each would take a third more time."""
     ends = np.cumsum(list(map(len, found))).tolist()

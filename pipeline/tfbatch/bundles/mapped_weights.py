@@ -17,8 +17,8 @@ from weakref import finalize
 
 import numpy as np
 
+from tfbatch.bundles.protobuf import DATA_LOCATION, EXTERNAL_DATA, Span, field, fields, read
 from tfbatch.errors import BadConfiguration, first_line
-from tfbatch.graphs.protobuf import DATA_LOCATION, EXTERNAL_DATA, Span, field, fields, read
 from tfbatch.host.hashes import State, is_as_hashed, state_of
 
 GRAPH = 7  # of a ModelProto

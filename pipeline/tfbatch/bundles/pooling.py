@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tfbatch.bundles.json_files import read_json, read_object, token_count
+from tfbatch.bundles.tiny_graph import one_embedding
 from tfbatch.errors import BadConfiguration
-from tfbatch.graphs.json_files import read_json, read_object, whole_number
-from tfbatch.graphs.tiny_graph import one_embedding
 
 STEPS = ["Transformer", "Pooling", "Normalize"]
 MODES = {"cls_token": "cls", "mean_tokens": "mean"}  # `pooling_mode_<key>` in files, before they name one mode
@@ -111,12 +111,12 @@ def read_mode(file: Path) -> str:
     content = {f"{SWITCH}mean_tokens": True} | read_object(file)
     switches = {name.removeprefix(SWITCH): on for name, on in content.items() if name.startswith(SWITCH)}
     named = content.get("pooling_mode") or [MODES.get(name, name) for name, on in switches.items() if on is True]
-    modes = [named] if isinstance(named, str) else named
+    modes = list(map(str, named)) if isinstance(named, list) else [str(named)]
     if len(modes) != 1 or modes[0] not in MODES.values():
         raise BadConfiguration(
             f"{file} pools by {' and '.join(modes) or 'nothing'}; what is known is {' or '.join(MODES.values())}"
         )
-    return str(modes[0])
+    return modes[0]
 
 
 def refuse_prompt(folder: Path) -> None:
@@ -138,4 +138,4 @@ def read_length(folder: Path) -> int | None:
         raise BadConfiguration(
             f"{file} has texts in lower case before they are tokenized (do_lower_case), run does not"
         )
-    return None if file is None else whole_number(content.get("max_seq_length"), f"{file}: max_seq_length")
+    return None if file is None else token_count(content.get("max_seq_length"), f"{file}: max_seq_length")

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tfbatch.bundles.json_files import read_json
 from tfbatch.errors import BadConfiguration
-from tfbatch.graphs.json_files import read_json
 
 FILE = "preprocessor_config.json"
 STEPS = {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"}

@@ -29,7 +29,7 @@ def read_object(file: Path) -> dict[str, Any]:
     return content
 
 
-def whole_number(value: object, name: str) -> int | None:
+def token_count(value: object, name: str) -> int | None:
     """A number of tokens, which may be written with a point; None where there is none.
 
     Raises:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from tfbatch.bundles.protobuf import Span, fields, read_text
 from tfbatch.errors import BadConfiguration
-from tfbatch.graphs.protobuf import Span, fields, read_text
 
 GRAPH, INPUT, OUTPUT = 7, 11, 12  # of a model; of a graph
 NAME, TYPE = 1, 2  # of an input or output
