@@ -11,6 +11,7 @@ from tfbatch.bundle import Bundle
 from tfbatch.bundles.manifest import Manifest
 from tfbatch.text.excerpts import PIECE
 from tfbatch.text.metaspace import BLANK_BETWEEN_LETTERS, ends_words_at_blanks
+from tfbatch.text.pairs import Pairs
 from tfbatch.text.tokenizer import Tokenizer
 from tfbatch.text.word_ends import find_word_end
 from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
@@ -106,7 +107,7 @@ def test_pairs_are_cut_and_typed_as_transformers_has_them(made: tuple[Any, Token
     reference, tokenizer = made
     firsts, seconds = real_texts()[:60], real_texts()[60:120]
     expected = reference(firsts, seconds, truncation=True, max_length=LENGTH, return_token_type_ids=True)
-    found = tokenizer.encode_pairs(firsts, seconds)
+    found = Pairs(tokenizer).encode(firsts, seconds)
     assert found.types is not None
     assert [ids.tolist() for ids in found.ids] == expected["input_ids"]
     assert [types.tolist() for types in found.types] == expected["token_type_ids"]

@@ -10,6 +10,7 @@ from tfbatch.bundle import load_bundle
 from tfbatch.errors import BadConfiguration, UsageError
 from tfbatch.text.excerpts import PIECE
 from tfbatch.text.lots import at_once
+from tfbatch.text.pairs import Pairs
 from tfbatch.text.tokenizer import Tokenizer
 from tokenizers import Tokenizer as Rust
 from tokenizers.processors import TemplateProcessing
@@ -69,18 +70,18 @@ def test_texts_are_tokenized_few_at_a_time_as_they_would_be_alone(
 ) -> None:
     tokenizer = Tokenizer(load_bundle(text_bundle), 8)
     texts = ["good film", "", "bad " * 100, "good", "film " * 5, "bad film", "good " * 9] * 3
-    others = texts[::-1]
+    others, pairs = texts[::-1], Pairs(tokenizer)
     alone = [tokenizer.encode([text]) for text in texts]
-    pairs = [tokenizer.encode_pairs([text], [other]) for text, other in zip(texts, others, strict=True)]
+    alone_pairs = [pairs.encode([text], [other]) for text, other in zip(texts, others, strict=True)]
     monkeypatch.setattr("tfbatch.text.lots.AT_ONCE", 50)
     monkeypatch.setattr("tfbatch.text.lots.available_threads", lambda: 1)
     assert len(list(at_once([len(text) for text in texts]))) > 5
-    for found, ones in ((tokenizer.encode(texts), alone), (tokenizer.encode_pairs(texts, others), pairs)):
+    for found, ones in ((tokenizer.encode(texts), alone), (pairs.encode(texts, others), alone_pairs)):
         assert [ids.tolist() for ids in found.ids] == [one.ids[0].tolist() for one in ones]
         assert found.is_cut.tolist() == [one.is_cut[0] for one in ones]
         if found.types is not None:
             assert [types.tolist() for types in found.types] == [one.types[0].tolist() for one in ones if one.types]
-    assert tokenizer.encode([]).ids == tokenizer.encode_pairs([], []).ids == []
+    assert tokenizer.encode([]).ids == pairs.encode([], []).ids == []
 
 
 def test_what_is_tokenized_at_once_is_all_and_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +112,7 @@ def test_pairs_are_cut_as_transformers_cuts_them(max_length: int, text_checkpoin
         [" ".join(random.choice(WORDS[:-1], random.integers(0, 60))) for _ in range(100)] for _ in range(2)
     )
     expected = reference(firsts, seconds, truncation=True, max_length=max_length)
-    found = Tokenizer(load_bundle(text_bundle), max_length).encode_pairs(firsts, seconds)
+    found = Pairs(Tokenizer(load_bundle(text_bundle), max_length)).encode(firsts, seconds)
     assert found.types is not None
     assert [ids.tolist() for ids in found.ids] == expected["input_ids"]
     assert [types.tolist() for types in found.types] == expected["token_type_ids"]
@@ -128,7 +129,7 @@ def test_a_template_that_is_not_one_text_behind_the_other_is_refused(
     special = [(name, tokenizer._rust.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
     tokenizer._rust.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", pair=template, special_tokens=special)
     with pytest.raises(BadConfiguration, match="does not put two texts one behind the other"):
-        tokenizer.check_pairs()
+        Pairs(tokenizer)
 
 
 def test_a_pair_of_long_texts_takes_memory_for_the_two_and_not_for_their_combinations(

@@ -78,7 +78,8 @@ class RunConfig:
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        self._refuse_values()
+        self._refuse_endless()
+        self._refuse_homes()
         if self.all_scores and self.top_k:
             raise UsageError("--all-scores and --top-k exclude each other: all scores are the top of all labels")
         if self.text_pair_column is not None and self.overflow == "stride":
@@ -91,17 +92,19 @@ class RunConfig:
             raise UsageError("--image-quality is for --image-format jpeg or webp; png loses nothing")
         error_limit(self.max_errors, 0)
 
-    def _refuse_values(self) -> None:
-        """Refuse what neither click nor a config file finds wrong with a single value."""
+    def _refuse_endless(self) -> None:
+        """Refuse nan and inf, which click and a config file take for numbers."""
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
             if isinstance(value, float) and not isfinite(value):
                 raise UsageError(f"{option_of(name)} {value} is no finite number")
-            paths = self.inputs if name == "inputs" else [value] if name in PATHS and value is not None else []
-            for path in map(str, paths):
-                if os.path.expanduser(path) != path:  # noqa: PTH111 -- which Path's own fails to do of unknown users
-                    what = "input" if name == "inputs" else option_of(name)
-                    raise UsageError(f"{what} {path}: only a shell knows what ~ is; write the whole path")
+
+    def _refuse_homes(self) -> None:
+        """Refuse paths with a ~ that no shell has replaced: pyarrow would, nobody else."""
+        named = [(option_of(name), str(path)) for name in PATHS if (path := getattr(self, name)) is not None]
+        for what, path in [*(("input", path) for path in self.inputs), *named]:
+            if os.path.expanduser(path) != path:  # noqa: PTH111 -- which Path's own fails to do of unknown users
+                raise UsageError(f"{what} {path}: only a shell knows what ~ is; write the whole path")
 
     def is_default(self, name: str) -> bool:
         """Whether a setting was left as it is."""

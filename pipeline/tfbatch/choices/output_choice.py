@@ -3,7 +3,7 @@
 import glob
 from fnmatch import fnmatchcase
 from os.path import abspath
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from tfbatch.config import RunConfig
 from tfbatch.errors import OutputRefused, UsageError
@@ -28,17 +28,22 @@ def choose_output(config: RunConfig, plan: Plan, bundle: Path) -> str:
         place = place_of(output)
     except FileNotFoundError as error:
         raise OutputRefused(f"output {output}: the working directory is gone; name a whole path with -o") from error
+    refuse_place(output, place, config, plan)
+    if place.is_relative_to(place_of(str(bundle))):
+        raise OutputRefused(f"output {output} lies in bundle {bundle}; choose another with -o")
+    if config.metrics_file is not None and place_of(str(config.metrics_file)) == place:
+        raise UsageError(f"--metrics-file {config.metrics_file} is the output too; name another file")
+    return output
+
+
+def refuse_place(output: str, place: PurePath, config: RunConfig, plan: Plan) -> None:
+    """Refuse an output among what is read, now or by the next job with the same input."""
     folders = [folder for text in config.inputs for folder in input_folders(text)]
     for source in [*folders, *(file.source.place for file in plan.files)]:
         if place == source or place in source.parents or (source in folders and place.is_relative_to(source)):
             raise OutputRefused(f"output {output} and input {source} lie in one another; choose another with -o")
     if any(would_match(text, output, plan) for text in config.inputs):
         raise OutputRefused(f"output {output} would be input the next time; choose another with -o")
-    if place.is_relative_to(place_of(str(bundle))):
-        raise OutputRefused(f"output {output} lies in bundle {bundle}; choose another with -o")
-    if config.metrics_file is not None and place_of(str(config.metrics_file)) == place:
-        raise UsageError(f"--metrics-file {config.metrics_file} is the output too; name another file")
-    return output
 
 
 def refuse_form(output: str, config: RunConfig, plan: Plan) -> None:

@@ -12,6 +12,7 @@ from tfbatch.bundle import Bundle
 from tfbatch.config import RunConfig
 from tfbatch.errors import UsageError
 from tfbatch.results import Floats, Rows
+from tfbatch.text.pairs import Pairs
 from tfbatch.text.tokenizer import Tokenizer
 from tfbatch.text.tokens import Encoded, Flags, Ids
 
@@ -58,8 +59,7 @@ class TextInput:
         self._tokenizer = Tokenizer(bundle, config.max_length)
         self._stride = config.stride
         self._in_windows = config.overflow == "stride"
-        if config.text_pair_column is not None:
-            self._tokenizer.check_pairs()
+        self._pairs = None if config.text_pair_column is None else Pairs(self._tokenizer)
         if self._in_windows:
             self._tokenizer.check_stride(self._tokenizer.frame(), self._stride)
         elif self._stride is not None:
@@ -68,11 +68,11 @@ class TextInput:
     def prepare(self, cells: pa.ChunkedArray, seconds: pa.ChunkedArray | None = None) -> Work:
         """Tokenize each distinct text or pair of texts; null and invalid UTF-8 are row errors."""
         texts, result_of_row, errors = distinct_texts(cells)
-        if seconds is not None:
+        if seconds is not None and self._pairs is not None:
             others, other_of_row, more = distinct_texts(seconds)
             left, right, result_of_row = distinct_pairs(result_of_row, other_of_row)
             pairs = [texts[index] for index in left], [others[index] for index in right]
-            return self._one_input_each(self._tokenizer.encode_pairs(*pairs), result_of_row, more | errors)
+            return self._one_input_each(self._pairs.encode(*pairs), result_of_row, more | errors)
         if self._in_windows:
             return self._windows(texts, result_of_row, errors)
         return self._one_input_each(self._tokenizer.encode(texts), result_of_row, errors)

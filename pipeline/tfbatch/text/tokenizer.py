@@ -15,7 +15,6 @@ from tfbatch.bundle import Bundle
 from tfbatch.errors import BadConfiguration, UsageError, first_line
 from tfbatch.text.excerpts import PIECE, Excerpts
 from tfbatch.text.lots import side_by_side
-from tfbatch.text.pairs import PairFrame, longest_first, pair_frame
 from tfbatch.text.tokens import (
     Encoded,
     Frame,
@@ -30,6 +29,7 @@ from tfbatch.text.windows import windows_of
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
+    from tokenizers import Tokenizer as Rust
 
 CHARACTERS_PER_TOKEN = 8  # a first guess at how long a prefix must be
 
@@ -56,10 +56,10 @@ class Tokenizer:
         self._rust.no_padding()
         self._rust.enable_truncation(self.max_length)
         self._settings = bundle.read_json("tokenizer_config.json")
-        self._path = bundle.path
+        self.path = bundle.path
         reads_types = "token_type_ids" in bundle.manifest.inputs
         self._knows_one_type = reads_types and bundle.read_json("config.json").get("type_vocab_size") == 1
-        self._has_types = bool(bundle.manifest.settings.get("token_types", True))
+        self.has_types = bool(bundle.manifest.settings.get("token_types", True))
         self._excerpts = Excerpts(self._rust)
         self._first_holds_blank = first_holds_blank(self._rust)
 
@@ -86,56 +86,6 @@ class Tokenizer:
             is_cut += some_cut
         return Encoded(ids=ids, types=None, is_cut=np.array(is_cut, bool))
 
-    def encode_pairs(self, firsts: list[str], seconds: list[str]) -> Encoded:
-        """Each pair of texts as one input, cut at `max_length`, the longer one first.
-
-        Of two texts of over PIECE characters the odd token may go to the other than if they had been
-        tokenized whole. Each text is tokenized by itself: `tokenizers` makes of what it cuts off a pair every
-        combination of the two.
-        """
-        frame = self._pair_frame()
-        pieces = [[self._far_enough(text) for text in texts] for texts in (firsts, seconds)]
-        ids: list[Ids] = []
-        types: list[Indices] = []
-        is_cut: list[bool] = []
-
-        def encode_few(few: slice) -> tuple[list[Ids], list[Ids]]:
-            lefts, rights = (self._rust.encode_batch_fast(some[few], add_special_tokens=False) for some in pieces)
-            return ids_of(lefts), ids_of(rights)
-
-        with self._whole():
-            for lefts, rights in side_by_side(encode_few, [len(a) + len(b) for a, b in zip(*pieces, strict=True)]):
-                for left, right in zip(lefts, rights, strict=True):
-                    sizes = longest_first(len(left), len(right), self.max_length - frame.size)
-                    ids.append(frame.around(left[: sizes[0]], right[: sizes[1]]))
-                    is_cut.append(sum(sizes) < len(left) + len(right))  # as all of over PIECE characters are
-                    if self._has_types:
-                        types.append(frame.types_around(*sizes))
-        return Encoded(ids=ids, types=types if self._has_types else None, is_cut=np.array(is_cut, bool))
-
-    def _pair_frame(self) -> PairFrame:
-        """What stands around two texts.
-
-        Raises:
-            BadConfiguration: they do not come once each, the first one first.
-        """
-        with self._whole():
-            frame = pair_frame(self._rust)
-        if frame is None:
-            raise BadConfiguration(
-                f"bundle {self._path}: tokenizer.json does not put two texts one behind the other, once each; such "
-                f"pairs cannot be run"
-            )
-        return frame
-
-    def check_pairs(self) -> None:
-        """Refuse a length that has no place for a token of each of two texts: tokenizers would cut nothing."""
-        least = int(self._rust.num_special_tokens_to_add(is_pair=True)) + 2
-        if self.max_length < least:
-            raise UsageError(f"--max-length {self.max_length}: a pair of texts takes {least} tokens at least")
-        self.frame("a")  # which refuses what it has to
-        self._pair_frame()
-
     def check_stride(self, frame: Frame, stride: int | None) -> None:
         """Refuse neighbours that share all that an input has place for, see `windows`."""
         self.windows(0, frame, stride)
@@ -144,14 +94,14 @@ class Tokenizer:
         """What stands around a text that is alone, or that comes after `first` or before `second`, which
         are not cut."""
         left, right = ("a" if text is None else self._excerpts.shorten(text) for text in (first, second))
-        with self._whole():
-            found = self._rust.encode("a") if first is None and second is None else self._rust.encode(left, right)
+        with self.whole() as rust:
+            found = rust.encode("a") if first is None and second is None else rust.encode(left, right)
         places = np.flatnonzero([part == (first is not None) for part in found.sequence_ids])
         start, stop = int(places[0]), int(places[-1]) + 1
-        ids, types = np.array(found.ids, np.int64), np.array(found.type_ids, np.int64) * self._has_types
+        ids, types = np.array(found.ids, np.int64), np.array(found.type_ids, np.int64) * self.has_types
         if self._knows_one_type and types.any():
             raise BadConfiguration(
-                f"bundle {self._path}: the tokenizer gives two texts two types, the model knows one (type_vocab_size); "
+                f"bundle {self.path}: the tokenizer gives two texts two types, the model knows one (type_vocab_size); "
                 f"transformers cannot run it on pairs either"
             )
         return Frame(
@@ -166,13 +116,13 @@ class Tokenizer:
 
         def read_few(few: slice) -> list[tuple[int, Tokens]]:
             some = pieces[few]
-            found = self._rust.encode_batch([piece for _, _, piece in some], add_special_tokens=False)
+            found = rust.encode_batch([piece for _, _, piece in some], add_special_tokens=False)
             return [
                 (index, tokens_of(encoding, start, skips_blank=start > 0 and self._first_holds_blank))
                 for (index, start, _), encoding in zip(some, found, strict=True)
             ]
 
-        with self._whole():
+        with self.whole() as rust:
             for some in side_by_side(read_few, [len(piece) for _, _, piece in pieces]):
                 for index, tokens in some:
                     parts[index].append(tokens)
@@ -202,6 +152,19 @@ class Tokenizer:
         """A token as a text of its own."""
         return self._rust.decode([int(token)], skip_special_tokens=False)
 
+    def far_enough(self, text: str) -> str:
+        """As much of a very long text as fills an input."""
+        return self._encode_far_enough([text])[0][0] if len(text) > PIECE else text
+
+    @contextmanager
+    def whole(self) -> "Iterator[Rust]":
+        """Within, texts are not cut."""
+        self._rust.no_truncation()
+        try:
+            yield self._rust
+        finally:
+            self._rust.enable_truncation(self.max_length)
+
     def _encode_far_enough(self, texts: list[str]) -> "tuple[list[str], list[Encoding]]":
         """A prefix of each text that fills an input by itself, or all of it, and its tokens."""
         characters = CHARACTERS_PER_TOKEN * self.max_length
@@ -215,18 +178,5 @@ class Tokenizer:
                 found[index] = self._encode([pieces[index]])[0]
         return pieces, found
 
-    def _far_enough(self, text: str) -> str:
-        """As much of a very long text as fills an input."""
-        return self._encode_far_enough([text])[0][0] if len(text) > PIECE else text
-
     def _encode(self, pieces: list[str]) -> "list[Encoding]":
         return self._rust.encode_batch_fast(list(map(self._excerpts.shorten, pieces)))
-
-    @contextmanager
-    def _whole(self) -> Iterator[None]:
-        """Within, texts are not cut."""
-        self._rust.no_truncation()
-        try:
-            yield
-        finally:
-            self._rust.enable_truncation(self.max_length)

@@ -3,19 +3,12 @@
 Parts are given to whoever asks, see `lots`. This process does none itself: it hands them out, records
 those that have got their names, counts, and hears whoever wants the job to end. The parts of a worker
 that dies go to the others, and so do those of one that gets nothing done for as long as
-`--stall-timeout` says, which is ended; a part that has cost two workers ends the job.
-
-What the workers write is harmless as long as it is not recorded, and they end with this process,
-however that ends: each waits for the end of a pipe that this one alone can write to.
+`--stall-timeout` says, which is ended; a part that has cost two workers ends the job. What the workers
+write is harmless as long as it is not recorded.
 """
-
-import os
-from dataclasses import replace
-from multiprocessing.connection import wait
 
 from tfbatch.errors import TryAgain, of_exit_code
 from tfbatch.host.child import ending
-from tfbatch.host.machine import available_threads
 from tfbatch.host.stop import Stop
 from tfbatch.job import Job
 from tfbatch.outputs.output import Output
@@ -26,10 +19,9 @@ from tfbatch.reporting.progress import Watcher, warn
 from tfbatch.reporting.sheet_rows import FirstRows
 from tfbatch.reporting.tally import Tally, check_errors
 from tfbatch.workers.lots import Lots
-from tfbatch.workers.messages import Complete, Failed, Free, Leave, Lot, More, Orders, Scored
-from tfbatch.workers.worker_process import Worker, start_worker
-
-SECONDS_BETWEEN_LOOKS = 0.5  # at whether a stop was asked for
+from tfbatch.workers.messages import Complete, Failed, Free, Leave, Lot, More, Scored
+from tfbatch.workers.staff import Staff
+from tfbatch.workers.worker_process import Worker
 
 
 class Crew:
@@ -37,17 +29,15 @@ class Crew:
 
     def __init__(self, job: Job, pending: list[Part], output: Output, tally: Tally, watcher: Watcher) -> None:
         self._job = job
-        self._size = tally.workers = min(job.workers, len(pending))
-        self._lots = Lots(pending, self._size)
+        tally.workers = min(job.workers, len(pending))
+        self._lots = Lots(pending, tally.workers)
+        self._staff = Staff(job, tally.workers, output)
         self._output = output
         self._tally = tally
         tally.batch_tokens = asked_for(job) or tally.batch_tokens
         self._watcher = watcher
-        self._workers: list[Worker] = []
-        self._started = 0
         self._drawn = FirstRows(job.config.contact_sheet or 0)
         self._tallies: dict[Worker, Tally] = {}
-        self._life, self._ours = os.pipe()
 
     def work(self, stop: Stop) -> None:
         """Have all parts done.
@@ -56,20 +46,16 @@ class Crew:
             TfbatchError: a worker's, a stop that was asked for, or too many workers died.
         """
         self._start_more()
-        while self._workers:
-            for pipe in wait([worker.pipe for worker in self._workers], SECONDS_BETWEEN_LOOKS):
-                worker = next(worker for worker in self._workers if worker.pipe is pipe)
-                try:
-                    message = worker.hear()
-                except (EOFError, OSError):
+        while self._staff.members:
+            for worker, message in self._staff.hear():
+                if message is None:
                     stop.check()  # which may be why
                     self._bury(worker)
                 else:
                     self._hear(worker, message)
             stop.beat()  # how long workers may stand still is looked at here
             if (limit := self._job.config.stall_timeout) is not None:
-                for worker in self._workers:
-                    worker.end_if_silent(limit)
+                self._staff.end_silent(limit)
             self._call_the_free()
 
     def draw(self, sheet: ContactSheet) -> None:
@@ -78,36 +64,13 @@ class Crew:
 
     def end(self) -> None:
         """Let all workers go, wherever they are."""
-        os.close(self._ours)
-        for worker in list(self._workers):
-            worker.process.kill()
-            self._dismiss(worker)
-        os.close(self._life)
+        for worker in self._staff.end():
+            self._add_tally(worker)
 
     def _start_more(self) -> None:
         """Start those that are missing; but one at a time where it is to find out first how large batches are."""
-        is_settled = self._tally.batch_tokens is not None
-        started = []
-        while self._started < (self._size if is_settled else min(self._size, self._tally.lost_workers + 1)):
-            started.append(self._start(self._started))
-            self._started += 1
-        self._workers += started
-        for worker in started:  # all at once: they read a long plan when they have come up
-            worker.tell(self._orders(worker))
-
-    def _start(self, number: int) -> Worker:
-        device = self._job.devices[number % len(self._job.devices)]
-        return start_worker(f"worker-{number}", device.name, self._life, self._output.descriptors)
-
-    def _orders(self, worker: Worker) -> Orders:
-        job, threads = self._job, self._job.config.threads or available_threads()
-        return Orders(
-            spool=self._output.spool_of(worker.name),
-            config=replace(job.config, device=worker.device, workers=1, threads=max(1, threads // self._size)),
-            plan=job.plan,
-            fingerprint=job.fingerprint,
-            batch_tokens=self._tally.batch_tokens,
-        )
+        size, tokens = self._staff.size, self._tally.batch_tokens
+        self._staff.start(size if tokens is not None else min(size, self._tally.lost_workers + 1), tokens)
 
     def _hear(self, worker: Worker, message: object) -> None:
         match message:
@@ -152,10 +115,10 @@ class Crew:
 
     def _call_the_free(self) -> None:
         """Let those that have nothing to do ask for what there is, or go when all is done."""
-        free = [worker for worker in self._workers if worker.is_free]
+        free = [worker for worker in self._staff.members if worker.is_free]
         if self._lots:
             free = free[: len(self._lots)]
-        elif any(worker.parts for worker in self._workers):  # which may die yet
+        elif any(worker.parts for worker in self._staff.members):  # which may die yet
             free = []
         for worker in free:
             worker.is_free = False
@@ -174,7 +137,7 @@ class Crew:
         self._watcher.advance(-worker.rows, -worker.errors)
         deadly = self._lots.take_back(worker.parts)
         self._start_more()
-        if deadly or (self._lots and not self._workers):
+        if deadly or (self._lots and not self._staff.members):
             raise TryAgain(
                 f"{died}, {self._where(deadly)}; finished parts are kept, the same command goes on from there"
             )
@@ -200,10 +163,12 @@ class Crew:
         return f"as another did before it, at rows {part.first:,} to {part.stop - 1:,} of {source}"
 
     def _dismiss(self, worker: Worker) -> int:
-        """Let one go that has nothing more to say, and what it left unfinished; its exit status."""
-        status = worker.end()
-        self._workers.remove(worker)
-        self._output.clear_spool(worker.name)
-        if worker in self._tallies:  # of one that died, up to the last part that was recorded
-            self._tally.add(self._tallies.pop(worker), self._size)
+        """Let one go that has nothing more to say; its exit status."""
+        status = self._staff.dismiss(worker)
+        self._add_tally(worker)
         return status
+
+    def _add_tally(self, worker: Worker) -> None:
+        """Count what one has done; of one that died, up to the last part that was recorded."""
+        if worker in self._tallies:
+            self._tally.add(self._tallies.pop(worker), self._staff.size)
