@@ -144,6 +144,20 @@ def test_a_contact_sheet_shows_the_first_good_rows_and_is_kept(
     assert sheet.read_bytes() == before
 
 
+def test_a_contact_sheet_that_there_are_no_rows_for_is_told_of(picture_model: PictureModel, tmp_path: Path) -> None:
+    source = write_pictures(tmp_path / "in.parquet", 3)
+    words = ["run", source, "-m", picture_model("vit")[1], "-o", tmp_path / "out", "--contact-sheet", 2]
+    assert run_tfbatch(*words).code == 0
+    (tmp_path / "out" / "_tfbatch" / "contact_sheet.png").unlink()
+    told = "no contact sheet is drawn: this run scored no row that it could show"
+    again = run_tfbatch(*words)
+    assert (again.result["status"], told in again.err) == ("already done", True)
+    (tmp_path / "out" / "_SUCCESS").unlink()
+    again = run_tfbatch(*words)  # as after a crash behind the last row
+    assert (again.result["status"], told in again.err) == ("done", True)
+    assert not (tmp_path / "out" / "_tfbatch" / "contact_sheet.png").exists()
+
+
 def test_a_contact_sheet_shows_each_row_on_its_line(picture_model: PictureModel, tmp_path: Path) -> None:
     colours = [(200, 30, 30), None, (30, 200, 30), (30, 30, 200), (200, 200, 30), (30, 200, 200)]
     cells = [b"junk" if colour is None else png(Image.new("RGB", (32, 32), colour)) for colour in colours]

@@ -24,8 +24,7 @@ def run(job: Job, watcher: Watcher, tally: Tally, stop: Stop) -> Record:
         tally.begin(output.records())
         check_errors(job, tally)
         if sheet_of(job, output) is not None:
-            late = "no contact sheet is drawn: all rows are scored already; --overwrite starts anew"
-            warn(late, quiet=job.config.quiet, log_format=job.config.log_format)
+            say_undrawn(job)
         return summary(job, "already done", tally)
     try:
         output.open(overwrite=job.config.overwrite)
@@ -38,8 +37,11 @@ def run(job: Job, watcher: Watcher, tally: Tally, stop: Stop) -> Record:
             share_out(job, pending, output, tally, watcher, sheet, stop)
         elif pending:
             do_all(job, pending, output, tally, watcher, sheet, stop)
-        if sheet is not None and sheet.rows:
-            output.keep_contact_sheet(sheet)
+        if sheet is not None:
+            if sheet.rows:
+                output.keep_contact_sheet(sheet)
+            else:
+                say_undrawn(job)
         result = summary(job, "done", tally)
         output.finish(tally.records, result)
         return result
@@ -72,6 +74,12 @@ def share_out(
         crew.end()
     if sheet is not None:
         crew.draw(sheet)
+
+
+def say_undrawn(job: Job) -> None:
+    """Say why the contact sheet that was asked for is not there."""
+    why = "no contact sheet is drawn: this run scored no row that it could show; --overwrite starts anew"
+    warn(why, quiet=job.config.quiet, log_format=job.config.log_format)
 
 
 def output_of(job: Job, stop: Stop) -> Output:

@@ -20,7 +20,8 @@ MARK = "zebrafinch"  # stands in every cell, and may be read nowhere else
 NULL_EVERY = 7  # rows
 PART = re.compile(r"part-\d{5}-(\d{10})-(\d{10})-[0-9a-f]{8}-[0-9a-f]{8}")
 METRIC = re.compile(r'^tfbatch_(\w+)\{run="run"\} (\S+)$', re.MULTILINE)
-OF_THIS_RUN = {"lock", "_SUCCESS", "joined.json", "contact_sheet.png"}  # hold times, processes, inodes
+OF_THIS_RUN = {"lock", "_SUCCESS", "joined.json"}  # hold times, processes, inodes
+SHEET = "contact_sheet.png"  # is of the run that scores the last rows, and of none where that one is killed after them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +109,8 @@ def root_of(out: Path) -> Path:
 
 
 def contents(out: Path) -> dict[str, str]:
-    """Every file of an output with its hash, but for what holds times and the like."""
-    files = [file for file in (out, *root_of(out).rglob("*")) if file.is_file()]
+    """Every file of an output with its hash, but for what holds times and the like; all but the contact sheet."""
+    files = [file for file in (out, *root_of(out).rglob("*")) if file.is_file() and file.name != SHEET]
     return {
         str(file.relative_to(out.parent)): "" if file.name in OF_THIS_RUN else sha256(file) for file in sorted(files)
     }

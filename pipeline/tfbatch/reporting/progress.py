@@ -80,7 +80,7 @@ def log(level: str, message: str, **facts: object) -> None:
 
 
 def warn(text: str, *, quiet: bool, log_format: str) -> None:
-    """What whoever watches should know before it begins."""
+    """What whoever watches should know."""
     if log_format == "json":
         log("warning", text)
     elif not quiet:
