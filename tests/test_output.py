@@ -186,7 +186,67 @@ def test_rows_are_not_scored_twice_where_their_folder_got_another_name(text_bund
     assert run_tfbatch("run", tmp_path / "in", *words).code == 0
     (tmp_path / "in/day=2").rename(tmp_path / "in/day=3")
     done = run_tfbatch("run", tmp_path / "in", *words)
-    assert (done.code, "was begun with another input files" in done.err) == (78, True), done.err
+    assert (done.code, "another job's: input" in done.err) == (78, True), done.err
+    assert read_output(tmp_path / "out").num_rows == 40
+
+
+def test_what_another_job_has_of_input_files_is_told(text_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in "abcd":
+        write_reviews(tmp_path / f"in/{name}.parquet", 5, seed=ord(name))
+    words = ["run", tmp_path / "in", "-m", text_bundle, "-o", tmp_path / "out"]
+    assert run_tfbatch(*words).code == 0
+    write_reviews(tmp_path / "in/b.parquet", 6)
+    (tmp_path / "in/c.parquet").unlink()
+    for name in "xy":
+        write_reviews(tmp_path / f"in/{name}.parquet", 5)
+    done = run_tfbatch(*words, "--prefix", "p_")
+    assert done.code == 78
+    told = done.result["reason"].replace(f"{tmp_path}/", "")
+    assert told.startswith(
+        "output out is another job's: another --prefix, input in/x.parquet and 1 others are new, input in/c.parquet "
+        "is gone, input in/b.parquet is changed since (size, time or inode). Choose another folder with -o"
+    )
+
+
+def times(out: Path) -> dict[str, int]:
+    """When each part was written; a number of a file may come again."""
+    return {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
+
+
+def test_overwriting_goes_on_with_what_it_has_begun_and_with_nothing_else(text_bundle: Path, tmp_path: Path) -> None:
+    source = write_reviews(tmp_path / "in.parquet", 40)
+    words = ["run", source, "-m", text_bundle, "-o", tmp_path / "out", "--rows-per-part", 10, "--overwrite"]
+    assert run_tfbatch(*words).code == 0
+    whole = times(tmp_path / "out")
+
+    def interrupt() -> None:
+        (tmp_path / "out" / "_SUCCESS").unlink()
+        next((tmp_path / "out").glob("part-*-0000000010-*")).unlink()
+
+    interrupt()
+    assert run_tfbatch(*words).result["status"] == "done"
+    kept = times(tmp_path / "out")
+    assert [whole[name] == time for name, time in sorted(kept.items())] == [True, False, True, True]
+    assert run_tfbatch(*words).result["status"] == "done"
+    assert not set(times(tmp_path / "out").values()) & set(kept.values()), "a finished one is made anew"
+    interrupt()
+    assert run_tfbatch(*words, "--prefix", "p_").code == 0
+    assert len(times(tmp_path / "out")) == 4, "of another job nothing is left"
+
+
+def test_a_part_that_somebody_takes_away_meanwhile_is_missed(text_bundle: Path, tmp_path: Path) -> None:
+    class Thief(Silent):
+        def advance(self, rows: int, errors: int) -> None:
+            for part in list((tmp_path / "out").glob("part-*-0000000000-*")):
+                part.unlink()
+
+    source = write_reviews(tmp_path / "in.parquet", 40)
+    config = RunConfig(inputs=(str(source),), bundle=text_bundle, output=str(tmp_path / "out"), rows_per_part=10)
+    with pytest.raises(TryAgain, match=r"part-00000-0000000000.* is gone or changed since this job wrote it"):
+        run(make_job(config), Thief(), Tally(), Stop())
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
+    assert run(make_job(config), Silent(), Tally(), Stop())["status"] == "done"
     assert read_output(tmp_path / "out").num_rows == 40
 
 

@@ -8,7 +8,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from conftest import run_tfbatch, tfbatch_env, write_reviews
-from tfbatch.choices.output_choice import choose_output, would_match
+from tfbatch.choices.output_choice import choose_output, default_output, would_match
 from tfbatch.config import RunConfig
 from tfbatch.errors import OutputRefused, UsageError
 from tfbatch.plan import Plan, make_plan
@@ -24,7 +24,7 @@ def months(tmp_path: Path) -> Path:
 
 
 def plan_of(*inputs: object) -> Plan:
-    return make_plan(tuple(map(str, inputs)), rows_per_part=10, limit=None)
+    return make_plan(tuple(map(str, inputs))).in_parts(10)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +96,37 @@ def test_the_default_is_no_hive_folder_to_whoever_reads_it(months: Path) -> None
     assert choose_output(RunConfig(inputs=(f"{months}/in/day=1",)), plan_of(f"{months}/in/day=1"), months / "b") == (
         "day-1-predictions"
     )
+
+
+@pytest.mark.parametrize(
+    ("inputs", "name"),
+    [
+        (["in/2024-01/a.parquet"], "a"),
+        (["in/2024-01"], "2024-01"),
+        (["in/2024-01/*.parquet"], "2024-01"),
+        (["in/*/a.parquet"], "in"),
+        (["i*/2024-01/a.parquet"], "{here}"),
+        (["latest.parquet"], "latest"),
+        (["latest"], "latest"),
+        (["in/2024-01/a.parquet", "in/2024-01/b.parquet"], "2024-01"),
+        (["."], "{here}"),
+    ],
+)
+def test_the_default_is_named_by_what_was_typed(
+    months: Path, monkeypatch: pytest.MonkeyPatch, inputs: list[str], name: str
+) -> None:
+    monkeypatch.chdir(months)
+    (months / "latest.parquet").symlink_to("in/2024-02/a.parquet")
+    (months / "latest").symlink_to("in/2024-02")
+    write_reviews(months / "in/2024-01/b.parquet", 4)
+    found = default_output(RunConfig(inputs=tuple(inputs)), plan_of(*inputs))
+    assert found == f"{name.format(here=months.name)}-predictions"
+
+
+def test_inputs_of_several_folders_want_a_name_for_the_output(months: Path) -> None:
+    inputs = f"{months}/in/2024-01/a.parquet", f"{months}/in/2024-02/a.parquet"
+    with pytest.raises(UsageError, match="name the output with -o"):
+        default_output(RunConfig(inputs=inputs), plan_of(*inputs))
 
 
 def test_a_name_with_a_slash_behind_it_is_a_folder_whatever_its_ending(months: Path, text_bundle: Path) -> None:

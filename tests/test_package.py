@@ -55,7 +55,7 @@ def test_the_readme_names_every_error_of_rows() -> None:
 
 def test_the_readme_names_every_exit_code() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.TfbatchError)]
-    codes = {kind.exit_code for kind in kinds} | {130, 143}
+    codes = {kind.exit_code for kind in kinds} | {129, 130, 143}
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)} == codes | {0}
 
 

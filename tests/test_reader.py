@@ -31,14 +31,14 @@ def test_a_dictionary_within_a_struct_is_read_across_row_groups(tmp_path: Path) 
     kind = pa.struct([("tag", pa.dictionary(pa.int32(), pa.string()))])
     table = pa.table({"n": pa.array([{"tag": f"t{index % 5}"} for index in range(100)], kind)})
     pq.write_table(table, tmp_path / "in.parquet", row_group_size=9)
-    plan = make_plan((str(tmp_path / "in.parquet"),), rows_per_part=40, limit=None)
+    plan = make_plan((str(tmp_path / "in.parquet"),)).in_parts(40)
     found = [row for _, _, rows in windows(plan) for row in rows]
     assert found == table["n"].to_pylist()
 
 
 @pytest.mark.parametrize("row_group", [1, 7, 50, 64, 1000])
 def test_every_row_is_in_one_window_of_its_part_in_order(row_group: int, tmp_path: Path) -> None:
-    plan = make_plan((written(tmp_path / "in.parquet", 333, row_group),), rows_per_part=100, limit=None)
+    plan = make_plan((written(tmp_path / "in.parquet", 333, row_group),)).in_parts(100)
     found = windows(plan)
     assert [n for _, _, rows in found for n in rows] == list(range(333))
     for part_first, first, rows in found:
@@ -50,7 +50,7 @@ def test_every_row_is_in_one_window_of_its_part_in_order(row_group: int, tmp_pat
 
 @pytest.mark.parametrize("row_group", [1, 7, 64, 1000])
 def test_a_part_has_the_same_windows_whatever_parts_are_read_with_it(row_group: int, tmp_path: Path) -> None:
-    plan = make_plan((written(tmp_path / "in.parquet", 333, row_group),), rows_per_part=40, limit=None)
+    plan = make_plan((written(tmp_path / "in.parquet", 333, row_group),)).in_parts(40)
     together = windows(plan)
     for index, part in enumerate(plan.parts):
         assert windows(plan, [index]) == [window for window in together if window[0] == part.first]
@@ -58,7 +58,7 @@ def test_a_part_has_the_same_windows_whatever_parts_are_read_with_it(row_group: 
 
 
 def test_an_empty_file_is_one_empty_window(tmp_path: Path) -> None:
-    plan = make_plan((written(tmp_path / "in.parquet", 0, 10),), rows_per_part=40, limit=None)
+    plan = make_plan((written(tmp_path / "in.parquet", 0, 10),)).in_parts(40)
     assert windows(plan) == [(0, 0, [])]
 
 
@@ -67,7 +67,7 @@ def test_row_groups_of_no_rows_are_passed_over(tmp_path: Path) -> None:
     with pq.ParquetWriter(tmp_path / "in.parquet", table.schema) as writer:
         for rows in (table[:0], table[:2], table[:0], table[2:], table[:0]):
             writer.write_table(rows)
-    plan = make_plan((str(tmp_path / "in.parquet"),), rows_per_part=2, limit=None)
+    plan = make_plan((str(tmp_path / "in.parquet"),)).in_parts(2)
     found = read_windows(plan, plan.parts, table.column_names, 50, 1 << 20)
     assert pa.concat_tables(window.rows for window in found).equals(table)
 
@@ -76,7 +76,7 @@ def test_few_heavy_rows_are_not_read_at_once(tmp_path: Path) -> None:
     """However few they are: what is decoded together is bounded by what it takes in the file."""
     cells = [np.random.default_rng(row).bytes(1 << 20) for row in range(20)]
     pq.write_table(pa.table({"n": cells}), tmp_path / "in.parquet", compression="none", use_dictionary=False)
-    plan = make_plan((str(tmp_path / "in.parquet"),), rows_per_part=100, limit=None)
+    plan = make_plan((str(tmp_path / "in.parquet"),)).in_parts(100)
     found = [window.rows for window in read_windows(plan, plan.parts, ["n"], 100, 3 << 20)]
     assert max(rows.num_rows for rows in found) <= 3
     assert pa.concat_tables(found)["n"].to_pylist() == cells
@@ -86,7 +86,7 @@ def test_a_damaged_page_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "in.parquet"
     table = pa.table({"n": np.random.default_rng(0).integers(0, 1 << 60, 10_000)})
     pq.write_table(table, path, compression="none", use_dictionary=False, write_page_checksum=True)
-    plan = make_plan((str(path),), rows_per_part=10_000, limit=None)
+    plan = make_plan((str(path),)).in_parts(10_000)
     data = bytearray(path.read_bytes())
     data[20_000] ^= 1
     path.write_bytes(data)
@@ -98,7 +98,7 @@ def test_files_with_other_columns_are_refused_by_name(tmp_path: Path) -> None:
     written(tmp_path / "a.parquet", 3, 3)
     pq.write_table(pa.table({"n": ["text"], "other": ["x"]}), tmp_path / "b.parquet")
     with pytest.raises(BadInput, match="b.parquet has other columns.*n is int64 there, string here"):
-        make_plan((str(tmp_path),), rows_per_part=10, limit=None)
+        make_plan((str(tmp_path),)).in_parts(10)
 
 
 def test_batches_hold_every_input_once_longest_first_within_the_budget() -> None:
@@ -156,7 +156,7 @@ def test_a_window_is_there_once(tmp_path: Path) -> None:
     """Neither what it was joined of nor the window before is kept while it is used."""
     texts = [f"{row}".ljust(1000, ".") for row in range(4 * 8192)]
     pq.write_table(pa.table({"n": texts}), tmp_path / "in.parquet", use_dictionary=False, data_page_size=1 << 16)
-    plan = make_plan((str(tmp_path / "in.parquet"),), rows_per_part=100_000, limit=None)
+    plan = make_plan((str(tmp_path / "in.parquet"),)).in_parts(100_000)
     del texts
     held, size = pa.total_allocated_bytes(), 0
     for window in read_windows(plan, plan.parts, ["n"], 8192, 1 << 24):
@@ -216,7 +216,7 @@ def test_a_window_is_one_block_a_column_of_whatever_kind_and_keeps_dictionaries(
     for columns in (plain, {**plain, "tag": texts.dictionary_encode()}):
         table = pa.table(columns)
         pq.write_table(table, tmp_path / "in.parquet", row_group_size=70)
-        plan = make_plan((str(tmp_path / "in.parquet"),), rows_per_part=1000, limit=None)
+        plan = make_plan((str(tmp_path / "in.parquet"),)).in_parts(1000)
         (window,) = read_windows(plan, plan.parts, table.column_names, 1000, 1 << 20)
         assert window.rows.equals(table)
         is_joined = {column.num_chunks for column in window.rows.columns} == {1}

@@ -302,6 +302,10 @@ def test_every_refusal_says_what_was_found_and_what_to_type(
     pq.write_table(pa.table({"title": ["a"], "body": ["b"], "n": [1]}), two)
     taken = tmp_path / "taken.parquet"
     pq.write_table(pa.table({"text": ["a"], "error": [1]}), taken)
+    case = tmp_path / "case.parquet"
+    pq.write_table(pa.table({"text": ["a"], "Predicted_Label": ["b"]}), case)
+    pipe = tmp_path / "pipe.parquet"
+    os.mkfifo(pipe)
     broken = tmp_path / "broken.parquet"
     broken.write_bytes(reviews.read_bytes()[:-20])
     (tmp_path / "sub").mkdir()
@@ -321,6 +325,15 @@ def test_every_refusal_says_what_was_found_and_what_to_type(
         (2, [reviews, *m, "--max-errors", "many"], ["--max-errors", "1%"]),
         (2, [reviews, *m, "--task", "image-classification"], ["is for text-classification"]),
         (2, [reviews, *m, "--max-length", "65"], ["3 to 64 tokens"]),
+        (2, ["", *m], ["INPUT", "empty"]),
+        (2, [reviews, "-m", ""], ["--bundle", "empty"]),
+        (2, [reviews, *m, "-o", ""], ["--output is empty"]),
+        (2, [reviews, *m, "--metrics-file", ""], ["--metrics-file", "empty"]),
+        (2, [reviews, *m, "--input-column", ""], ["--input-column is empty"]),
+        (2, [reviews, *m, "-o", "scores.csv"], ["Parquet is written, not .csv"]),
+        (2, [case, *m, "--input-column", "text"], ["a column Predicted_Label already", "--prefix"]),
+        (66, [pipe, *m], ["pipe.parquet is no file", "save it to a file"]),
+        (66, ["-", *m], ["standard input", "save it to a file"]),
         (65, [broken, *m], ["broken.parquet is not a readable Parquet file"]),
         (66, [tmp_path / "nowhere.parquet", *m], ["nowhere.parquet does not exist"]),
         (73, [reviews, *m, "-o", tmp_path / "foreign"], ["not tfbatch's"]),
@@ -431,7 +444,7 @@ def test_a_run_into_one_file_killed_goes_on_to_the_same_bytes(text_bundle: Path,
     assert target.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_keeps_finished_parts(number: int, code: int, text_bundle: Path, tmp_path: Path) -> None:
     source = write_reviews(tmp_path / "in.parquet", 40_000, row_group=7000)
     words = [str(word) for word in ("run", source, "-m", text_bundle, "--rows-per-part", 3000, "-o", tmp_path / "out")]
@@ -445,6 +458,40 @@ def test_a_signal_keeps_finished_parts(number: int, code: int, text_bundle: Path
     assert json.loads(out.splitlines()[-1])["exit_code"] == code
     assert "goes on from there" in err
     assert run_tfbatch(*words).result["status"] == "done"
+
+
+def test_a_run_under_nohup_does_not_end_with_its_terminal(text_bundle: Path, tmp_path: Path) -> None:
+    source = write_reviews(tmp_path / "in.parquet", 4000, row_group=1000)
+    words = ["run", source, "-m", text_bundle, "--rows-per-part", 500, "-o", tmp_path / "out"]
+    command = ["nohup", sys.executable, "-m", "tfbatch.cli", *map(str, words)]
+    process = subprocess.Popen(command, env=tfbatch_env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list((tmp_path / "out").glob("part-*")):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGHUP)
+    out, err = process.communicate()
+    assert (process.returncode, json.loads(out.splitlines()[-1])["status"]) == (0, "done"), err
+
+
+def test_where_no_part_was_finished_smaller_ones_are_named(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
+    words = ["run", reviews, "-m", text_bundle, "-o", tmp_path / "out", "--batch-tokens", 64, "--max-length", 64]
+    source = pq.read_table(reviews)
+    pq.write_table(pa.concat_tables([source] * 200), tmp_path / "long.parquet")
+    words[1] = tmp_path / "long.parquet"
+    done = run_tfbatch(*words, "--timeout", 3)
+    assert (done.code, done.result["parts"]) == (75, 0), done
+    assert "fewer --rows-per-part" in done.result["reason"]
+    done = run_tfbatch(*words, "--timeout", 3, "--rows-per-part", 100)
+    assert (done.code, "rows-per-part" in done.result["reason"]) == (75, False), done
+
+
+def test_quiet_runs_warn(text_bundle: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["good film", None]}), tmp_path / "in.parquet")
+    env = {"TFBATCH_MAX_ERROR": "0"}
+    done = run_tfbatch("run", tmp_path / "in.parquet", "-m", text_bundle, "-o", tmp_path / "out", "--quiet", env=env)
+    assert done.code == 0
+    first, second = done.err.splitlines()
+    assert "did you mean TFBATCH_MAX_ERRORS" in first
+    assert "1 of 2 rows have errors" in second
 
 
 def test_a_finished_job_is_done_without_a_session(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
@@ -473,7 +520,7 @@ def test_another_jobs_folder_is_refused_naming_what_changed(reviews: Path, text_
     assert "--overwrite" in other.err
     write_reviews(reviews, 900)
     changed = run_tfbatch(*words)
-    assert (changed.code, "another input files" in changed.err) == (78, True)
+    assert (changed.code, "is changed since (size, time or inode)" in changed.err) == (78, True)
     assert part_hashes(tmp_path / "out") == before
     assert run_tfbatch(*words, "--overwrite").result["rows"] == 900
     assert len(part_hashes(tmp_path / "out")) == 1

@@ -53,7 +53,7 @@ def test_a_file_that_is_replaced_while_its_footer_is_read_is_known_as_neither(re
 def test_files_of_one_job_share_what_is_the_same_of_them(tmp_path: Path) -> None:
     for name in "ab":
         write_reviews(tmp_path / f"{name}.parquet", 5)
-    first, second = make_plan((str(tmp_path),), rows_per_part=10, limit=None).files
+    first, second = make_plan((str(tmp_path),)).in_parts(10).files
     assert second.schema is first.schema
 
 
@@ -123,7 +123,7 @@ def test_no_output_lies_where_a_link_takes_input_from(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     write_reviews(tmp_path / "data/a.parquet", 5)
     (tmp_path / "in/x").symlink_to("../data")
-    plan = make_plan((f"{tmp_path}/in",), rows_per_part=10, limit=None)
+    plan = make_plan((f"{tmp_path}/in",)).in_parts(10)
     for inputs in ((f"{tmp_path}/in",), (f"{tmp_path}/in/**/*.parquet",)):
         with pytest.raises(OutputRefused, match="lie in one another"):
             choose_output(RunConfig(inputs=inputs, output=f"{tmp_path}/data/out"), plan, tmp_path / "bundle")
@@ -142,5 +142,5 @@ def test_what_datasets_says_of_a_column_goes_on_where_all_files_say_it(tmp_path:
         said = {"huggingface": json.dumps({"info": {"features": features}, "fingerprint": mark})}
         table = pa.table({"picture": [b"x"], "other": [b"y"]}).replace_schema_metadata(said)
         pq.write_table(table, tmp_path / f"{name}.parquet")
-    schema = make_plan((str(tmp_path),), rows_per_part=10, limit=None).schema
+    schema = make_plan((str(tmp_path),)).in_parts(10).schema
     assert declared_features(schema.metadata) == {"picture": {"_type": "Image"}}

@@ -14,7 +14,7 @@ from tfbatch.bundle import Bundle, load_bundle
 from tfbatch.bundles.manifest import Graph
 from tfbatch.commands.inspection import inspect_graphs
 from tfbatch.commands.listing import graph_parts, show_parts
-from tfbatch.commands.options import read_labels
+from tfbatch.commands.options import Name, Place, read_labels
 from tfbatch.errors import ExportNotVerified
 from tfbatch.host.standard_streams import say, tell
 from tfbatch.tasks import task_names
@@ -29,13 +29,13 @@ def end(number: int, _: FrameType | None) -> NoReturn:
 
 
 @click.command(name="export")
-@click.argument("model")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The bundle's folder.")
+@click.argument("model", type=Name())
+@click.option("-o", "--output", type=Place(), required=True, help="The bundle's folder.")
 @click.option("--task", type=click.Choice(task_names()), help="Default: what the checkpoint was saved for.")
 @click.option("--revision", help="A branch, tag or commit of a Hub repository.")
 @click.option(
     "--samples",
-    type=click.Path(path_type=Path),
+    type=Place(),
     help="Parquet whose first rows (64; 512 with --fp16 or --int8) are compared on too; 8-bit steps are found on them.",
 )
 @click.option("--samples-column", help="The column of --samples, where more than one fits.")
@@ -66,7 +66,7 @@ def export(**settings: Any) -> None:
 
 
 @click.command(name="verify")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=Place())
 @click.option("--source", help="The checkpoint it was made of, where that has moved.")
 def verify(bundle: Path, source: str | None) -> None:
     """Check a bundle again: files, fused operators and, if the checkpoint is to be had, parity."""

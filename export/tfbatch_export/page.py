@@ -5,7 +5,7 @@ from typing import Any
 
 import transformers
 from tfbatch.config import RunConfig, option_of
-from tfbatch.tasks import load_task, task_names
+from tfbatch.tasks import load_task, task_names, type_name
 
 from tfbatch_export import families
 from tfbatch_export.distance import TOLERANCE
@@ -97,7 +97,7 @@ def task_section(name: str) -> str:
     task = load_task(name)
     always = task.columns(RunConfig(inputs=())).names
     columns = [
-        f"- adds `{field.name}`: {field.type}{'' if field.name in always else ', where asked for'}\n"
+        f"- adds `{field.name}`: {type_name(field.type)}{'' if field.name in always else ', where asked for'}\n"
         for field in task.columns(RunConfig(inputs=(), threshold=0.5, keep_mask=True, top_k=1))
     ]
     served = ", ".join(f"`{family}`" for family in family_names() if name in tasks_of(family))

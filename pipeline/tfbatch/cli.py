@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from tfbatch import __version__
+from tfbatch.commands.options import Name, Place
 from tfbatch.commands.run import report_asked_for, run
 from tfbatch.config import RunConfig, option_of
 from tfbatch.errors import BadConfiguration, DeviceUnavailable, TfbatchError, UsageError
@@ -58,8 +59,8 @@ def doctor() -> None:
 
 
 @cli.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("-m", "--bundle", type=click.Path(path_type=Path), help="Count the tokens of texts as this bundle does.")
+@click.argument("paths", nargs=-1, required=True, type=Name(), metavar="PATH...")
+@click.option("-m", "--bundle", type=Place(), help="Count the tokens of texts as this bundle does.")
 def inspect(paths: tuple[str, ...], bundle: Path | None) -> None:
     """Say what a bundle or a Parquet input holds.
 
@@ -84,7 +85,7 @@ def tasks() -> None:
 
 def lines_of(name: str) -> Iterator[str]:
     """What a task reads, adds and can be asked for."""
-    from tfbatch.tasks import load_task
+    from tfbatch.tasks import load_task, type_name
 
     task = load_task(name)
     yield name
@@ -92,7 +93,7 @@ def lines_of(name: str) -> Iterator[str]:
     always = task.columns(RunConfig(inputs=())).names
     for field in task.columns(RunConfig(inputs=(), top_k=1, threshold=0.5, keep_mask=True)):
         asked = "" if field.name in always else " (where asked for)"
-        yield f"  adds {field.name}: {field.type}{asked}"
+        yield f"  adds {field.name}: {type_name(field.type)}{asked}"
     yield "  adds error: string"
     yield f"  options: {', '.join(map(option_of, task.options))}"
 

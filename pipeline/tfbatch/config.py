@@ -62,7 +62,7 @@ class RunConfig:
     image_quality: int | None = None
     contact_sheet: int | None = None
     prefix: str = ""
-    rows_per_part: int = 100_000
+    rows_per_part: int | None = None
     max_errors: str | None = None
     limit: int | None = None
     threads: int | None = None
@@ -78,6 +78,7 @@ class RunConfig:
     quiet: bool = False
 
     def __post_init__(self) -> None:
+        self._refuse_empty()
         self._refuse_endless()
         self._refuse_homes()
         if self.all_scores and self.top_k:
@@ -91,6 +92,14 @@ class RunConfig:
         if self.image_quality is not None and self.image_format == "png":
             raise UsageError("--image-quality is for --image-format jpeg or webp; png loses nothing")
         error_limit(self.max_errors, 0)
+
+    def _refuse_empty(self) -> None:
+        """Refuse texts that are empty, as those of a variable that is not set."""
+        for name in self.__dataclass_fields__:
+            if getattr(self, name) == "" and not self.is_default(name):
+                raise UsageError(f"{option_of(name)} is empty")
+        if "" in self.inputs:
+            raise UsageError("an input is empty")
 
     def _refuse_endless(self) -> None:
         """Refuse nan and inf, which click and a config file take for numbers."""

@@ -11,7 +11,7 @@
     ├── OutputFailed            74   writing failed: disk full, device error
     ├── TryAgain                75   another process holds the output, time is up, a store is not reached
     ├── BadConfiguration        78   a bundle, config file or earlier run that does not fit
-    └── Interrupted        130/143   SIGINT or SIGTERM; finished parts are kept
+    └── Interrupted    129/130/143   SIGHUP, SIGINT or SIGTERM; finished parts are kept
 
 The codes are those of BSD's sysexits.h where it has one. `report.py` turns the errors of a run into
 exits, `cli.py` those of a command that does not begin. Messages say what was found and what to type;
@@ -72,7 +72,7 @@ class Interrupted(TfbatchError):
 
     def __init__(self, signal_number: int) -> None:
         super().__init__("interrupted: finished parts are kept, the same command goes on from there")
-        self.exit_code = 128 + signal_number  # type: ignore[misc]  # one class serves both signals
+        self.exit_code = 128 + signal_number  # type: ignore[misc]  # one class serves all signals
 
 
 def of_exit_code(exit_code: int, message: str) -> TfbatchError:

@@ -79,7 +79,7 @@ def share_out(
 def say_undrawn(job: Job) -> None:
     """Say why the contact sheet that was asked for is not there."""
     why = "no contact sheet is drawn: this run scored no row that it could show; --overwrite starts anew"
-    warn(why, quiet=job.config.quiet, log_format=job.config.log_format)
+    warn(why, log_format=job.config.log_format)
 
 
 def output_of(job: Job, stop: Stop) -> Output:

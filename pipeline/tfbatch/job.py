@@ -15,6 +15,7 @@ from tfbatch.bundles.manifest import graph_of
 from tfbatch.choices.bundle_choice import choose_bundle
 from tfbatch.choices.columns import choose_columns, image_sink, output_schema, side_columns
 from tfbatch.choices.output_choice import choose_output
+from tfbatch.choices.part_choice import rows_per_part
 from tfbatch.config import RunConfig, option_of
 from tfbatch.errors import UsageError
 from tfbatch.host.machine import available_threads
@@ -109,13 +110,15 @@ def make_job(config: RunConfig, plan: Plan | None = None) -> Job:
         UsageError, NoInput, BadInput, BadConfiguration, DeviceUnavailable, OutputRefused: what was
             found, and what to type.
     """
-    plan = plan or make_plan(config.inputs, rows_per_part=config.rows_per_part, limit=config.limit)
+    given, plan = plan, plan or make_plan(config.inputs)
     names = plan.schema.names
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"{plan.files[0].source} has more than one column named {', '.join(twice)}; rename them")
     bundle = choose_bundle(config, plan.schema)
     task_class = load_task(bundle.manifest.task)
     refuse_options(config, bundle.manifest.task)
+    rows = rows_per_part(config, task_class)
+    plan = given or plan.in_parts(rows, config.limit)
     column = choose_columns(task_class, config, plan.schema)
     likely = graph_of(config.precision)
     with meanwhile(lambda: bundle.graph_path(likely)) as checked:  # hashing a large graph takes a while
@@ -151,7 +154,7 @@ def make_job(config: RunConfig, plan: Plan | None = None) -> Job:
             "device": device.provider,
             "--keep-columns": kept,
             "--prefix": config.prefix,
-            "--rows-per-part": config.rows_per_part,
+            "--rows-per-part": rows,
             "--limit": config.limit,
             **{option_of(name): getattr(config, name) for name in task_class.options if name != "contact_sheet"},
         },

@@ -1,6 +1,7 @@
 """Input files to parts, from footers only: no row is read."""
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePath
@@ -71,9 +72,13 @@ class Plan:
     def schema(self) -> pa.Schema:
         return self.files[0].schema
 
+    def in_parts(self, rows: int, limit: int | None = None) -> "Plan":
+        """The first `limit` rows of the same files, in parts of so many."""
+        return replace(self, parts=list(cut_parts(self.files, rows, limit)))
 
-def make_plan(inputs: tuple[str, ...], *, rows_per_part: int, limit: int | None) -> Plan:
-    """Read the footers of all inputs and cut their rows into parts.
+
+def make_plan(inputs: tuple[str, ...]) -> Plan:
+    """Read the footers of all inputs; a part for each.
 
     Raises:
         NoInput, UsageError: see `find_sources`.
@@ -93,7 +98,7 @@ def make_plan(inputs: tuple[str, ...], *, rows_per_part: int, limit: int | None)
         files.append(replace(file, schema=first.schema))
     schema = files[0].schema.with_metadata(said)
     files = [replace(file, schema=schema) for file in files]  # one for all: of thousands of columns it takes megabytes
-    return Plan(files=files, parts=list(cut_parts(files, rows_per_part, limit)))
+    return Plan(files=files, parts=[]).in_parts(sys.maxsize)
 
 
 def shared(said: dict[bytes, bytes], says: dict[bytes, bytes]) -> dict[bytes, bytes]:

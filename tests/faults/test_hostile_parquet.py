@@ -129,7 +129,7 @@ def written(path: Path, rows: pa.Table, **options: object) -> Path:
 
 def reread(path: Path, columns: list[str]) -> int:
     """How many rows the reader finds."""
-    plan = make_plan((str(path),), rows_per_part=100_000, limit=None)
+    plan = make_plan((str(path),)).in_parts(100_000)
     return sum(window.rows.num_rows for window in read_windows(plan, plan.parts, columns, 2048, 4 << 20))
 
 
@@ -267,7 +267,7 @@ from tfbatch.batching.cells import distinct
 from tfbatch.host.machine import peak_memory
 from tfbatch.plan import make_plan
 from tfbatch.reader import read_windows
-plan = make_plan((sys.argv[1],), rows_per_part=100_000, limit=int(sys.argv[2]))
+plan = make_plan((sys.argv[1],)).in_parts(100_000, limit=int(sys.argv[2]))
 before, rows = peak_memory(), 0
 for window in read_windows(plan, plan.parts, ["text"], 2048, 4 << 20):
     distinct(window.rows["text"])

@@ -79,13 +79,14 @@ def output_schema(
     new = [field.with_name(config.prefix + field.name) for field in [*added, pa.field(ERROR_COLUMN, pa.string())]]
     if config.images == "files":
         new = [field.with_type(pa.string()) if field.type == IMAGE else field for field in new]
-    if taken := [field.name for field in new if field.name in kept]:
+    there = {name.lower(): name for name in kept}  # as engines have it that know no case
+    if taken := [there[field.name.lower()] for field in new if field.name.lower() in there]:
         raise UsageError(
             f"the input has a column {', '.join(taken)} already, which the output adds. "
             f"Put something before the new names, as in --prefix model_, or leave it out with --keep-columns."
         )
-    keys = {name.partition("=")[0] for folder in set(folders) for name in folder.parts}
-    if taken := [field.name for field in new if field.name in keys]:
+    keys = {name.partition("=")[0].lower() for folder in set(folders) for name in folder.parts}
+    if taken := [field.name for field in new if field.name.lower() in keys]:
         raise UsageError(
             f"the input lies in folders {taken[0]}=..., which readers make a column of, and the output adds one of "
             f"that name. Put something before the new names, as in --prefix model_."

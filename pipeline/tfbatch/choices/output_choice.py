@@ -3,7 +3,7 @@
 import glob
 from fnmatch import fnmatchcase
 from os.path import abspath
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 
 from tfbatch.config import RunConfig
 from tfbatch.errors import OutputRefused, UsageError
@@ -12,6 +12,7 @@ from tfbatch.inputs.sources import input_folders
 from tfbatch.outputs.storage import is_one_file
 from tfbatch.plan import Plan
 
+OTHER_FORMATS = {".arrow", ".avro", ".csv", ".db", ".feather", ".json", ".jsonl", ".orc", ".tsv", ".txt", ".xlsx"}
 PART = "part-00000-0000000000-0000000000-00000000-00000000.parquet"  # stands for all of an output's
 
 
@@ -50,7 +51,9 @@ def refuse_form(output: str, config: RunConfig, plan: Plan) -> None:
     """Refuse names that cannot be an output's, or not this job's."""
     if not is_text(output):
         raise UsageError(f"-o {output!a}: a name that is not UTF-8 can be recorded nowhere; choose another")
-    if scheme_of(output) and output.endswith(".parquet"):
+    if (suffix := PurePath(output).suffix.lower()) in OTHER_FORMATS:
+        raise UsageError(f"-o {output}: Parquet is written, not {suffix}; name a folder or a .parquet file")
+    if scheme_of(output) and suffix == ".parquet":
         raise UsageError(f"-o {output} is one file; in an object store name a folder, or join its parts later")
     if scheme_of(output) and set(output) & set("?#%"):
         raise UsageError(f"-o {output}: an output's address holds no ?, # or %")
@@ -95,8 +98,28 @@ def patterns_of(text: str) -> list[str]:
 
 
 def default_output(config: RunConfig, plan: Plan) -> str:
-    """`<name>-predictions` in the working directory, by the name of the input's file or folder; what would look like a
-    Hive folder (`day=1`) to whoever reads it does not."""
-    first, place = place_of(config.inputs[0]), plan.files[0].source.place
-    name = place.stem if len(plan.files) == 1 else place.parent.name
-    return f"{first.name if first in place.parents else name}-predictions".replace("=", "-")
+    """`<name>-predictions` in the working directory, by the name of the input's file or folder as it is written, of a
+    pattern by that of the folder it begins in; what would look like a Hive folder (`day=1`) to whoever reads it does
+    not.
+
+    Raises:
+        UsageError: several inputs lie in several folders.
+    """
+    if len(config.inputs) == 1:
+        name = default_name(config.inputs[0], plan)
+    else:
+        folders = {file.source.place.parent for file in plan.files}
+        if len(folders) > 1:
+            raise UsageError("the inputs lie in several folders; name the output with -o")
+        name = folders.pop().name
+    return f"{name}-predictions".replace("=", "-")
+
+
+def default_name(text: str, plan: Plan) -> str:
+    """What an input is called."""
+    path = local_path(text)
+    found = None if scheme_of(text) is None and Path(path).exists() else WILDCARD.search(path)
+    if found is not None:
+        path = path[: path.rfind("/", 0, found.start()) + 1]
+    whole = PurePosixPath(path if scheme_of(text) else abspath(path))  # noqa: PTH100 -- a link keeps its name
+    return whole.stem if plan.files[0].source.place == place_of(text) else whole.name

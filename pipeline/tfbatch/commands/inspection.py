@@ -94,7 +94,7 @@ def summarise(records: list[Record]) -> Record:
 
 def inspect_input(paths: tuple[str, ...], bundle: Bundle | None) -> Record:
     """What the footers of an input say, and its first rows."""
-    plan = make_plan(paths, rows_per_part=ROWS, limit=ROWS)
+    plan = make_plan(paths).in_parts(ROWS, limit=ROWS)
     samples = sample_columns(plan, tokenizer_of(bundle))
     tasks = {name: load_task(name).kind for name in task_names()}
 

@@ -92,17 +92,19 @@ def table_parts(found: Record) -> Iterator[str]:
 
 def describe(sample: Record) -> str:
     """A column's sample in words."""
+    if not sample["rows"]:
+        return "no rows"
     words = [f"of the first {sample['rows']:,}: {sample['null_share']:.1%} null"]
     if sample["unreadable"]:
         words.append(f"{sample['unreadable']:,} unreadable")
     words += [
         f"{sample[unit]['median']} {unit} in the median, {sample[unit]['max']} at most"
         for unit in ("characters", "tokens")
-        if unit in sample
+        if sample.get(unit, {}).get("max") is not None
     ]
     if "tokens" in sample:
         words.append(f"{sample['tokens']['share_at_limit']:.1%} reach the limit of {sample['tokens']['limit']}")
-    if "width" in sample:
+    if sample.get("width", {}).get("max") is not None:
         width, height = sample["width"], sample["height"]
         words.append(
             f"{width['median']} x {height['median']} pixels in the median, {width['max']} x {height['max']} at most"

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import click
@@ -45,6 +46,27 @@ def misspelt(variables: Iterable[str]) -> dict[str, str]:
     strange = sorted(name for name in variables if name.startswith(VARIABLE) and name not in SETTINGS)
     meant = {name: get_close_matches(name.removeprefix(VARIABLE), known, n=1, cutoff=ALIKE) for name in strange}
     return {name: f"{VARIABLE}{found[0]}" for name, found in meant.items() if found}
+
+
+class Place(click.Path):
+    """A path; an empty one, as of a variable that is not set, would be the working directory."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Name(click.types.StringParamType):
+    """A text that says where something is, which is never empty."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Tokens(click.IntRange):

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, heard on a thread of their own.
+"""SIGINT, SIGTERM and SIGHUP, heard on a thread of their own.
 
 Python calls its handlers on the main thread, between two of its steps: not while that is inside a
 library which waits for a disk or a store. So a signal's number is put into a pipe by the part of the
@@ -13,7 +13,7 @@ from types import FrameType
 
 from tfbatch.stages import start_thread
 
-HEARD = (signal.SIGINT, signal.SIGTERM)
+HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Signals:
@@ -27,7 +27,8 @@ class Signals:
         signal.set_wakeup_fd(written)
         os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
         for number in HEARD:
-            signal.signal(number, leave_to_the_thread)
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, leave_to_the_thread)
         start_thread(self._listen)
 
     def ask_first(self, ask: Callable[[int], None]) -> None:

@@ -119,6 +119,8 @@ def hive_folders(source: Source) -> PurePath:
 
 def _local(text: str) -> list[Source]:
     found = matches(text)
+    if pipes := [path for path in found if path.exists() and not (path.is_file() or path.is_dir())]:
+        raise NoInput(f"input {pipes[0]} is no file: Parquet is read from its end; save it to a file first")
     files = files_of(found)
     if not files:
         raise _nothing_in(text, is_there=bool(found))
@@ -138,4 +140,6 @@ def _stored(text: str) -> list[Source]:
 
 
 def _nothing_in(text: str, *, is_there: bool) -> NoInput:
+    if text == "-":
+        return NoInput("input - would be standard input: Parquet is read from its end; save it to a file first")
     return NoInput(f"input {text} {'holds no .parquet file' if is_there else 'does not exist or matches nothing'}")

@@ -37,10 +37,11 @@ class Claim:
             raise OutputRefused(f"output {self._storage.name} cannot be used: {error.strerror}") from error
 
     def take(self, *, overwrite: bool) -> bool:
-        """Hold the storage, and hold it to what it was made for.
+        """Hold the storage, and hold it to what it was made for. With `overwrite` what another job left or this one
+        finished is removed; what this one has begun is gone on with, as the next try of a scheduler would want it.
 
         Returns:
-            Whether it starts anew: what unfinished or other jobs had left was removed.
+            Whether it starts anew.
 
         Raises:
             OutputRefused: it cannot be made, or holds something that is not tfbatch's.
@@ -52,7 +53,7 @@ class Claim:
             self._storage.hold()
             if not overwrite:
                 self._check_run()  # again, now that nobody else can change it
-            anew = overwrite or not self._has_records()
+            anew = not self._has_records() or (overwrite and not self._is_begun())
             if anew:
                 self._clear()
             self._storage.remove(SUCCESS)  # of a job some of whose parts are gone
@@ -67,6 +68,20 @@ class Claim:
 
     def _has_records(self) -> bool:
         return next(self._storage.files(DONE), None) is not None
+
+    def _is_begun(self) -> bool:
+        """Whether the records are of this very job, and it is not done."""
+        try:
+            earlier = self._read_run()
+        except BadConfiguration:
+            return False
+        return earlier is not None and not self._changes(*earlier) and not self._has(SUCCESS)
+
+    def _has(self, name: str) -> bool:
+        try:
+            return self._storage.size(name) >= 0
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def _clear(self) -> None:
         """Remove what earlier jobs wrote here, parts that were never recorded too, and nothing else."""
@@ -87,30 +102,58 @@ class Claim:
 
     def _check_run(self) -> None:
         """Refuse to mix two jobs in one output."""
-        try:
-            earlier = json.loads(self._storage.read(RUN))
-            facts, inputs = dict(earlier["facts"]), without_paths(earlier["inputs"])
-        except (FileNotFoundError, NotADirectoryError):
-            facts, inputs = {}, None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise BadConfiguration(
-                f"{RUN} in output {self._storage.name} cannot be read; --overwrite starts this output anew"
-            ) from None
+        earlier = self._read_run()
         if not self._has_records():
             return  # nothing was finished that this job could be mixed with
-        if inputs is None:
+        if earlier is None:
             raise BadConfiguration(
                 f"{RUN} is gone from output {self._storage.name}, and with it what its finished parts are of; "
                 f"--overwrite starts this output anew"
             )
-        changed = [name for name in self._run["facts"] if facts.get(name) != self._run["facts"][name]]
-        if inputs != without_paths(self._run["inputs"]):
-            changed.append("input files")
-        if changed:
+        if changes := self._changes(*earlier):
             raise BadConfiguration(
-                f"output {self._storage.name} was begun with another {', another '.join(changed)}. "
+                f"output {self._storage.name} is another job's: {', '.join(changes)}. "
                 f"Choose another folder with -o, or start this one anew with --overwrite."
             )
+
+    def _read_run(self) -> tuple[Record, list[Record]] | None:
+        """The facts and the input files that the output was begun with; None where that is not told.
+
+        Raises:
+            BadConfiguration: it cannot be read.
+        """
+        try:
+            earlier = json.loads(self._storage.read(RUN))
+            return dict(earlier["facts"]), [dict(file) for file in earlier["inputs"]]
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise BadConfiguration(
+                f"{RUN} in output {self._storage.name} cannot be read; --overwrite starts this output anew"
+            ) from None
+
+    def _changes(self, facts: Record, inputs: list[Record]) -> list[str]:
+        """In what this job differs from one with such facts and input files."""
+        changed = [f"another {name}" for name, value in self._run["facts"].items() if facts.get(name) != value]
+        return [*changed, *changed_inputs(inputs, self._run["inputs"])]
+
+
+def changed_inputs(then: list[Record], now: list[Record]) -> list[str]:
+    """How the input files of two jobs differ, in words; nothing where they are the same, wherever they lie now."""
+    if without_paths(then) == without_paths(now):
+        return []
+    before, after = ({str(file.get("path")): file for file in files} for files in (then, now))
+    kinds = {
+        "new": [path for path in after if path not in before],
+        "gone": [path for path in before if path not in after],
+        "changed since (size, time or inode)": [p for p in after if p in before and after[p] != before[p]],
+    }
+    told = [
+        f"input {paths[0]}{f' and {len(paths) - 1:,} others are' if len(paths) > 1 else ' is'} {kind}"
+        for kind, paths in kinds.items()
+        if paths
+    ]
+    return told or ["the input files in another order"]
 
 
 def without_paths(inputs: list[Record]) -> list[Record]:

@@ -43,7 +43,9 @@ class Folder:
             raise OutputRefused(f"output {self.name} is a link to a folder that is not there; make that first")
         # In this order: another job may be making the folder its own just now.
         if self._root.is_dir() and any(self._root.iterdir()) and not (self._root / STATE).is_dir():
-            raise OutputRefused(f"output {self.name} holds files that are not tfbatch's; choose another with -o")
+            raise OutputRefused(
+                f"output {self.name} holds files that are not tfbatch's, or its {STATE} is gone; choose another with -o"
+            )
 
     def hold(self) -> None:
         make_folder(self._root / STATE)

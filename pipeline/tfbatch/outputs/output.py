@@ -24,7 +24,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tfbatch.errors import OutputFailed, OutputRefused
+from tfbatch.errors import OutputFailed, OutputRefused, TryAgain
 from tfbatch.host.durable import to_json
 from tfbatch.inputs.addresses import scheme_of
 from tfbatch.outputs.claim import CONTACT_SHEET, SUCCESS, Claim, Record
@@ -175,6 +175,7 @@ class Output:
 
         Raises:
             OutputFailed: the records do not add up to the plan.
+            TryAgain: somebody has taken parts away.
         """
         rows = sum(record["rows"] for record in records.values())
         if set(records) != set(self._plan.parts) or rows != self._plan.rows:
@@ -182,6 +183,12 @@ class Output:
         with failing_as_output(self.target, self._storage):
             if self._file:
                 self._join(self._file, [records[part]["part"] for part in self._plan.parts])
+            elif missing := self._records.missing(records):
+                more = f", and {len(missing) - 1:,} more," if len(missing) > 1 else ""
+                raise TryAgain(
+                    f"{missing[0]}{more} in output {self.target} is gone or changed since this job wrote it; the same "
+                    f"command makes it anew"
+                )
             success = {"fingerprint": self._fingerprint, "inputs": self._inputs, **summary}
             self._storage.ensure_held()
             self._storage.write(SUCCESS, to_json(success))

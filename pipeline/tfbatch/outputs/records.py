@@ -30,7 +30,8 @@ class Records:
             try:
                 record: Record = json.loads(self._storage.read(self._name(part)))
                 fits = (record["part"], record["rows"]) == (part.name(self._fingerprint), part.rows)
-                counts = fits and isinstance(record["errors"], int) and (are_joined or self._is_there(record))
+                fits = fits and isinstance(record["errors"], int)
+                counts = fits and (are_joined or self._is_there(record, verify=self._verify))
             except (OSError, ValueError, KeyError, TypeError):
                 return None
             return record if counts else None
@@ -42,14 +43,27 @@ class Records:
         """Make a part count that has its name."""
         self._storage.write(self._name(part), to_json(record))
 
-    def _is_there(self, record: Record) -> bool:
+    def missing(self, records: dict[Part, Record]) -> list[str]:
+        """The names of recorded parts that somebody has taken away, or their pictures."""
+
+        def is_there(record: Record) -> bool:
+            self._storage.beat()
+            try:
+                return self._is_there(record, verify=False)
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+
+        found = overlap(is_there, records.values(), workers=READERS, ahead=4 * READERS)
+        return [record["part"] for record, there in zip(records.values(), found, strict=True) if not there]
+
+    def _is_there(self, record: Record, *, verify: bool) -> bool:
         """Whether a recorded part is in the folder, with its pictures; with `verify`, byte for byte."""
         name, pictures = record["part"], record["images"]
         if self._storage.size(name) != record["bytes"]:
             return False
-        if self._verify and self._storage.sha256(name) != record["sha256"]:
+        if verify and self._storage.sha256(name) != record["sha256"]:
             return False
-        return pictures is None or are_there(self._storage, pictures, verify=self._verify)
+        return pictures is None or are_there(self._storage, pictures, verify=verify)
 
     def _name(self, part: Part) -> str:
         return f"{DONE}/{Path(part.name(self._fingerprint)).name}.json"

@@ -81,5 +81,5 @@ class Storage(Protocol):
 def is_one_file(output: str) -> bool:
     """Whether an output is to be a single file of this machine."""
     path = Path(output)
-    named = path.suffix == ".parquet" and not output.endswith("/")
+    named = path.suffix.lower() == ".parquet" and not output.endswith("/")
     return scheme_of(output) is None and named and not path.is_dir()

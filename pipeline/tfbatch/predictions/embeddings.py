@@ -18,8 +18,8 @@ TYPES = {"float32": pa.float32(), "float16": pa.float16()}
 
 
 def embedding_columns(config: RunConfig, bundle: Bundle | None) -> pa.Schema:
-    """`embedding`, a list of numbers, as many as the model or `--dimensions` has."""
-    width = config.dimensions or (bundle.setting("embedding_width") if bundle else -1)
+    """`embedding`, a list of numbers, as many as the model or `--dimensions` has; none as long as neither is known."""
+    width = config.dimensions or (bundle.setting("embedding_width") if bundle else 0)
     return pa.schema([pa.field("embedding", pa.list_(TYPES[config.embedding_type], width))])
 
 

@@ -79,11 +79,11 @@ def log(level: str, message: str, **facts: object) -> None:
     tell(json.dumps({"time": now, "level": level, "message": message, **facts}, ensure_ascii=False))
 
 
-def warn(text: str, *, quiet: bool, log_format: str) -> None:
-    """What whoever watches should know."""
+def warn(text: str, *, log_format: str) -> None:
+    """What whoever watches should know, or is told of in the morning."""
     if log_format == "json":
         log("warning", text)
-    elif not quiet:
+    else:
         tell(f"tfbatch: {text}")
 
 

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from tfbatch.errors import OutputFailed, TfbatchError, TryAgain, UsageError, first_line
 from tfbatch.host.durable import replace_file, spooled_name
+from tfbatch.host.signals import HEARD
 from tfbatch.host.standard_streams import say, tell
 from tfbatch.inputs.sources import SHORT
 from tfbatch.outputs.claim import Record
@@ -26,6 +27,7 @@ from tfbatch.reporting.tally import Tally, so_far
 NO_THREAD = "can't start new thread"  # as Python says it
 SECONDS_TO_WAIT = 0.5  # for another thread's last word
 SECONDS_TO_SAY = 5  # why a process is given up
+GOES_ON = {TryAgain.exit_code, *(128 + number for number in HEARD)}  # codes after which the same command goes on
 
 METRIC = "tfbatch_"  # begins the names of all
 METRICS: dict[str, tuple[str, Callable[[Record], float | None]]] = {
@@ -100,6 +102,8 @@ class Report:
     def failed(self, exit_code: int, reason: str) -> None:
         """Say why not."""
         self._last_word.acquire()
+        if exit_code in GOES_ON and self.tally.rows and not self.tally.records:
+            reason += "; no part was finished yet, with fewer --rows-per-part less is done twice"
         result = {"status": "failed", "exit_code": exit_code, "reason": reason, **so_far(self.tally)}
         self._log(exit_code, reason)
         if self.metrics_file is not None and (unfit := self._unfit()) is None:

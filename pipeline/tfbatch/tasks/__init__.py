@@ -75,6 +75,11 @@ class TakesTop(Protocol):
     top: Top
 
 
+def type_name(kind: pa.DataType) -> str:
+    """A column's type as it is listed, N the numbers of an embedding."""
+    return str(kind).replace("[0]", "[N]")
+
+
 def task_names() -> list[str]:
     """The tasks there are, in order of name."""
     files = Path(__file__).parent.glob("[!_]*.py")

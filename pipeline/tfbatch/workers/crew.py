@@ -153,7 +153,7 @@ class Crew:
         return ending(status)
 
     def _warn(self, text: str) -> None:
-        warn(text, quiet=self._job.config.quiet, log_format=self._job.config.log_format)
+        warn(text, log_format=self._job.config.log_format)
 
     def _where(self, part: Part | None) -> str:
         """What a worker that is the last one to die died of, as far as is known."""
