@@ -33,7 +33,12 @@ def make_embedder(folder: Path, *, pooler: bool = True) -> Path:
 def say_how(folder: Path, steps: list[str], pooling: dict[str, Any], **more: dict[str, Any]) -> None:
     """Write the files of sentence-transformers; `more` are further ones, by name."""
     modules = [
-        {"idx": index, "name": str(index), "path": f"{index}_{step}" if index else "", "type": f"any.where.{step}"}
+        {
+            "idx": index,
+            "name": str(index),
+            "path": f"{index}_{step}" if index else "",
+            "type": f"sentence_transformers.models.{step}",
+        }
         for index, step in enumerate(steps)
     ]
     (folder / "modules.json").write_text(json.dumps(modules))

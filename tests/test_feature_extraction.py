@@ -140,6 +140,32 @@ def test_a_length_that_is_none_is_told_of(length: object, tmp_path: Path) -> Non
 MEAN = {"pooling_mode_mean_tokens": True}
 
 
+def test_a_repositorys_own_step_is_not_taken_for_one_of_the_librarys(tmp_path: Path) -> None:
+    say_how(tmp_path, STEPS[:2], MEAN)
+    modules = (tmp_path / "modules.json").read_text()
+    (tmp_path / "modules.json").write_text(modules.replace("sentence_transformers.models.Pooling", "own.Pooling"))
+    with pytest.raises(BadConfiguration, match=r"own\.Pooling, which is not sentence-transformers' own"):
+        read_pooling(tmp_path)
+
+
+def test_a_prompt_of_no_words_and_settings_that_change_no_number_are_fine(tmp_path: Path) -> None:
+    told = {"default_prompt_name": "passage", "prompts": {"passage": "", "query": "find: "}}
+    say_how(tmp_path, STEPS[:2], MEAN, config_sentence_transformers=told)
+    assert read_pooling(tmp_path) == Pooling()
+    settings = {"max_seq_length": 32, "config_args": {"trust_remote_code": True}, "tokenizer_args": {}}
+    (tmp_path / "sentence_bert_config.json").write_text(json.dumps(settings))
+    assert read_length(tmp_path) == 32
+
+
+def test_a_length_of_the_embedder_takes_the_place_of_its_tokenizers(tmp_path: Path) -> None:
+    checkpoint = make_embedder(tmp_path / "bert")
+    tokenizer = json.loads((checkpoint / "tokenizer_config.json").read_text())
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"model_max_length": 16}))
+    say_how(checkpoint, STEPS[:2], MEAN, sentence_bert_config={"max_seq_length": 48})
+    bundle = export(ExportConfig(model=str(checkpoint), output=tmp_path / "bundle"))
+    assert bundle.setting("max_length") == 48
+
+
 @pytest.mark.parametrize(
     ("steps", "pooling", "more", "reason"),
     [
@@ -153,6 +179,14 @@ MEAN = {"pooling_mode_mean_tokens": True}
         (STEPS, MEAN, {"config_sentence_transformers": {"default_prompt_name": "query"}}, "the prompt query"),
         (STEPS, MEAN, {"sentence_bert_config": {"do_lower_case": True}}, "do_lower_case"),
         (STEPS, MEAN, {"sentence_roberta_config": {"do_lower_case": True}}, "do_lower_case"),
+        (
+            STEPS,
+            MEAN,
+            {"sentence_bert_config": {"processing_kwargs": {"text": {"max_length": 8}}}},
+            "processing_kwargs",
+        ),
+        (STEPS, MEAN, {"sentence_bert_config": {"tokenizer_args": {"model_max_length": 16}}}, "tokenizer_args"),
+        (STEPS, MEAN, {"sentence_bert_config": {"config_args": {"num_hidden_layers": 1}}}, "config_args"),
     ],
 )
 def test_what_would_be_missing_in_the_graph_is_refused(

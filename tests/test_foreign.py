@@ -290,7 +290,9 @@ def test_a_prompt_is_refused_where_the_graph_pools_too(tmp_path: Path) -> None:
     """What a graph gives as a sentence's embedding lacks the words that would stand before the text."""
     from tfbatch.bundles.pooling import ends_at_length_one, refuse_prompt
 
-    steps = [{"type": f"any.where.{step}", "path": ""} for step in ("Transformer", "Pooling", "Normalize")]
+    steps = [
+        {"type": f"sentence_transformers.models.{step}", "path": ""} for step in ("Transformer", "Pooling", "Normalize")
+    ]
     for count, is_normalised in ((3, True), (2, False)):
         (tmp_path / "modules.json").write_text(json.dumps(steps[:count]))
         assert ends_at_length_one(tmp_path) is is_normalised

@@ -1,5 +1,6 @@
 """Tasks of text that are small: each against the Hub's own pipeline."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,36 @@ def test_a_similarity_that_is_far_off_in_half_precision_is_refused(
 def test_a_similarity_of_another_kind_is_refused(told: dict[str, Any], text_checkpoint: Path, tmp_path: Path) -> None:
     checkpoint = make_scorer(tmp_path / "checkpoint", text_checkpoint, **told)
     with pytest.raises(BadConfiguration, match=r"has mine\.Tanh made of the logit"):
+        export(ExportConfig(model=str(checkpoint), output=tmp_path / "b", task="sentence-similarity"))
+
+
+@pytest.mark.parametrize("name", ["torch.nn.modules.linear.Identity", "torch.nn.Sigmoid"])
+def test_what_becomes_of_a_similarity_is_read_from_the_librarys_own_file(
+    name: str, text_checkpoint: Path, reviews: Path, tmp_path: Path
+) -> None:
+    import transformers
+
+    checkpoint = make_scorer(tmp_path / "checkpoint", text_checkpoint, sbert_ce_default_activation_function="mine.Tanh")
+    (checkpoint / "config_sentence_transformers.json").write_text(json.dumps({"activation_fn": name}))
+    bundle = export(ExportConfig(model=str(checkpoint), output=tmp_path / "b", task="sentence-similarity")).path
+    texts = texts_of(reviews, 10)
+    pq.write_table(pa.table({"query": texts, "passage": texts[::-1]}), tmp_path / "in.parquet")
+    words = ["--input-column", "query", "--text-pair-column", "passage", "-o", tmp_path / "out"]
+    done = run_tfbatch("run", tmp_path / "in.parquet", "-m", bundle, *words)
+    assert done.code == 0, done.err
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
+    model = transformers.BertForSequenceClassification.from_pretrained(checkpoint)
+    inputs = tokenizer(texts, texts[::-1], truncation=True, max_length=64, padding=True, return_tensors="pt")
+    logits = model(**inputs).logits[:, 0].detach().numpy()
+    expected = logits if name.endswith("Identity") else 1 / (1 + np.exp(-logits))
+    np.testing.assert_allclose(read_output(tmp_path / "out").column("similarity"), expected, atol=1e-4)
+
+
+def test_a_similarity_of_texts_with_a_prompt_is_refused(text_checkpoint: Path, tmp_path: Path) -> None:
+    checkpoint = make_scorer(tmp_path / "checkpoint", text_checkpoint)
+    told = {"default_prompt_name": "query", "prompts": {"query": "find: "}}
+    (checkpoint / "config_sentence_transformers.json").write_text(json.dumps(told))
+    with pytest.raises(BadConfiguration, match="the prompt query"):
         export(ExportConfig(model=str(checkpoint), output=tmp_path / "b", task="sentence-similarity"))
 
 

@@ -183,8 +183,12 @@ def text_settings(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     if positions and config.get("model_type") in POSITIONS_AFTER_PADDING:
         positions -= padding + 1
     most = token_count(tokenizer.get("model_max_length"), f"{path}: model_max_length of tokenizer_config.json")
-    named = (positions, most, read_length(path))
-    lengths = [length for length in named if isinstance(length, int) and 0 < length < LONGEST]
+    length = read_length(path)
+    lengths = [
+        length
+        for length in (positions, most if length is None else length)
+        if isinstance(length, int) and 0 < length < LONGEST
+    ]
     if not lengths:
         raise BadConfiguration(
             f"{path} names no length to cut texts at: put model_max_length into tokenizer_config.json"

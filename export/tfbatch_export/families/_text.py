@@ -127,7 +127,8 @@ class TextFamily:
         self._refuse_what_is_not_traced(checkpoint, tokenizer, config)
         settings = write_tokenizer(checkpoint, tokenizer, config.vocab_size, folder)
         found = self.head.settings(checkpoint, config)
-        lengths = (settings["max_length"], self.model.longest(config), found.get("max_length"))
+        named = found.get("max_length")  # which takes the place of the tokenizer's, as sentence-transformers has it
+        lengths = (settings["max_length"] if named is None else named, self.model.longest(config))
         least = min(length for length in lengths if length is not None)
         return settings | found | {"max_length": token_count(least, f"{checkpoint}: the most tokens of an input")}
 

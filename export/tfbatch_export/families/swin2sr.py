@@ -114,6 +114,11 @@ class Swin2Sr:
             )
         if (config.num_channels, config.num_channels_out) != (3, 3):
             raise BadConfiguration(f"{checkpoint} reads {config.num_channels} channels; pictures are given as RGB")
+        if not config.upsampler and config.upscale != 1:
+            raise BadConfiguration(
+                f"{checkpoint} has upscale {config.upscale} and no upsampler, with which the model gives pictures of "
+                f"their own size; put upscale 1 into config.json"
+            )
         return {"scale": config.upscale, "multiple": multiple}
 
     def reference(self, model: PreTrainedModel, inputs: Tensors) -> torch.Tensor:

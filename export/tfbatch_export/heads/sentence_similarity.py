@@ -18,8 +18,7 @@ class CrossEncoder(LogitsHead):
     def settings(self, checkpoint: Path, config: Any) -> dict[str, Any]:
         if config.num_labels != 1:
             raise BadConfiguration(f"{checkpoint} gives {config.num_labels} logits; a similarity is one number")
-        is_raw(checkpoint, config.to_dict())  # else refused here, not at run
-        return {}
+        return {"raw": is_raw(checkpoint, config.to_dict())}
 
 
 HEAD = CrossEncoder()

@@ -23,6 +23,13 @@ STEPS = ["Transformer", "Pooling", "Normalize"]
 MODES = {"cls_token": "cls", "mean_tokens": "mean"}  # `pooling_mode_<key>` in files, before they name one mode
 KINDS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 LENGTHS = [f"sentence_{kind}_config.json" for kind in KINDS]  # whatever the model is, the first one that is there
+OWN_FILE = "config_sentence_transformers.json"
+LIBRARY = "sentence_transformers."  # begins the types of its own steps; others are a repository's code
+CHANGES = [
+    "processing_kwargs",  # which change texts' tokens
+    *(f"{what}_{how}" for what in ("tokenizer", "processor", "config") for how in ("args", "kwargs")),  # or the model
+]
+HARMLESS = {"trust_remote_code", "use_fast", "revision", "cache_dir", "attn_implementation", "torch_dtype", "dtype"}
 SWITCH = "pooling_mode_"
 MASK = "attention_mask"
 SHORTEST = np.float32(1e-12)  # an embedding is divided by no less, as PyTorch has it
@@ -70,6 +77,8 @@ def read_pooling(folder: Path) -> Pooling:
     if not (folder / "modules.json").is_file():
         return Pooling()
     modules = read_modules(folder)
+    if foreign := [module["type"] for module in modules if not str(module["type"]).startswith(LIBRARY)]:
+        raise BadConfiguration(f"{folder}: modules.json has {foreign[0]}, which is not sentence-transformers' own")
     steps = [str(module["type"]).rpartition(".")[2] for module in modules]
     if steps not in (STEPS, STEPS[:2]):
         raise BadConfiguration(
@@ -121,8 +130,10 @@ def read_mode(file: Path) -> str:
 
 def refuse_prompt(folder: Path) -> None:
     """Refuse what puts words of its own before every text."""
-    file = folder / "config_sentence_transformers.json"
-    if file.is_file() and (name := read_object(file).get("default_prompt_name")):
+    file = folder / OWN_FILE
+    content = read_object(file) if file.is_file() else {}
+    name, prompts = content.get("default_prompt_name"), content.get("prompts")
+    if name and not (isinstance(prompts, dict) and prompts.get(name) == ""):
         raise BadConfiguration(f"{file} puts the prompt {name} before every text (default_prompt_name), run does not")
 
 
@@ -130,7 +141,7 @@ def read_length(folder: Path) -> int | None:
     """The number of tokens that texts are cut at, None where the folder names none.
 
     Raises:
-        BadConfiguration: texts are changed before they are tokenized.
+        BadConfiguration: texts are changed before they are tokenized, or settings of other files replaced.
     """
     file = next((file for name in LENGTHS if (file := folder / name).is_file()), None)
     content = {} if file is None else read_object(file)
@@ -138,4 +149,10 @@ def read_length(folder: Path) -> int | None:
         raise BadConfiguration(
             f"{file} has texts in lower case before they are tokenized (do_lower_case), run does not"
         )
+    for name in CHANGES:
+        told = content.get(name) or {}
+        if not isinstance(told, dict) or told.keys() - HARMLESS:
+            raise BadConfiguration(
+                f"{file} has {name} {told}, which run does not know; put it into the files it changes"
+            )
     return None if file is None else token_count(content.get("max_seq_length"), f"{file}: max_seq_length")

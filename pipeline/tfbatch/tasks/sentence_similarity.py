@@ -8,13 +8,18 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from tfbatch.bundle import Bundle
+from tfbatch.bundles.json_files import read_object
+from tfbatch.bundles.pooling import OWN_FILE, refuse_prompt
 from tfbatch.config import RunConfig
 from tfbatch.errors import BadConfiguration, UsageError
 from tfbatch.predictions.scores import sigmoid
 from tfbatch.results import stacked
 from tfbatch.tasks._text import TextTask
 
-RAW = {"torch.nn.modules.linear.Identity": True, "torch.nn.modules.activation.Sigmoid": False, None: False}
+RAW = {
+    "torch.nn.modules.linear.Identity": True, "torch.nn.Identity": True,
+    "torch.nn.modules.activation.Sigmoid": False, "torch.nn.Sigmoid": False, None: False,
+}  # fmt: skip
 
 
 class SentenceSimilarity(TextTask):
@@ -31,7 +36,8 @@ class SentenceSimilarity(TextTask):
             raise BadConfiguration(
                 f"bundle {bundle.path} has the labels {', '.join(bundle.manifest.labels)}; a similarity is one number"
             )
-        self._is_raw = is_raw(bundle.path, bundle.read_json("config.json"))
+        raw = bundle.manifest.settings.get("raw")
+        self._is_raw = is_raw(bundle.path, bundle.read_json("config.json")) if raw is None else bool(raw)
 
     @staticmethod
     def columns(_: RunConfig, __: Bundle | None = None) -> pa.Schema:
@@ -44,16 +50,19 @@ class SentenceSimilarity(TextTask):
 
 
 def is_raw(folder: Path, settings: dict[str, Any]) -> bool:
-    """Whether a model's logit stays as it is, by its `config.json`, where CrossEncoder keeps that in one of two ways.
+    """Whether a model's logit stays as it is, by CrossEncoder's own file, else by `config.json`, where releases before
+    had it in one of two ways.
 
     Raises:
-        BadConfiguration: something else is made of it.
+        BadConfiguration: something else is made of it, or words are put before texts.
     """
+    refuse_prompt(folder)
+    own = read_object(folder / OWN_FILE) if (folder / OWN_FILE).is_file() else {}
     told = settings.get("sentence_transformers") or {}
-    name = told.get("activation_fn") or settings.get("sbert_ce_default_activation_function")
-    if name not in RAW:
+    before = told.get("activation_fn") or settings.get("sbert_ce_default_activation_function")
+    if (name := own.get("activation_fn") or before) not in RAW:
         raise BadConfiguration(
-            f"{folder}: config.json has {name} made of the logit; what is known is {', '.join(filter(None, RAW))}"
+            f"{folder} has {name} made of the logit; what is known is {', '.join(filter(None, RAW))}"
         )
     return RAW[name]
 
