@@ -18,6 +18,8 @@ import pytest
 from conftest import ROOT, WORDS, part_hashes, read_output, run_tfbatch, tfbatch_env, write_reviews
 from tfbatch.config import RunConfig
 from tfbatch.job import make_job
+from tfbatch.reporting.report import Report
+from tfbatch.reporting.tally import Tally
 
 
 def test_each_row_comes_out_once_and_in_order_with_its_own_columns(
@@ -472,16 +474,18 @@ def test_a_run_under_nohup_does_not_end_with_its_terminal(text_bundle: Path, tmp
     assert (process.returncode, json.loads(out.splitlines()[-1])["status"]) == (0, "done"), err
 
 
-def test_where_no_part_was_finished_smaller_ones_are_named(reviews: Path, text_bundle: Path, tmp_path: Path) -> None:
-    words = ["run", reviews, "-m", text_bundle, "-o", tmp_path / "out", "--batch-tokens", 64, "--max-length", 64]
-    source = pq.read_table(reviews)
-    pq.write_table(pa.concat_tables([source] * 200), tmp_path / "long.parquet")
-    words[1] = tmp_path / "long.parquet"
-    done = run_tfbatch(*words, "--timeout", 3)
-    assert (done.code, done.result["parts"]) == (75, 0), done
-    assert "fewer --rows-per-part" in done.result["reason"]
-    done = run_tfbatch(*words, "--timeout", 3, "--rows-per-part", 100)
-    assert (done.code, "rows-per-part" in done.result["reason"]) == (75, False), done
+@pytest.mark.parametrize(
+    ("exit_code", "rows", "records", "is_named"),
+    [(75, 5, 0, True), (129, 5, 0, True), (143, 5, 0, True), (143, 5, 1, False), (75, 0, 0, False), (74, 5, 0, False)],
+)
+def test_where_no_part_was_finished_smaller_ones_are_named(
+    exit_code: int, rows: int, records: int, is_named: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done: Any = {part: {"rows": 3, "errors": 0} for part in range(records)}
+    Report(tally=Tally(rows=rows, records=done)).failed(exit_code, "time is up")
+    told = json.loads(capsys.readouterr().out)["reason"]
+    assert told.startswith("time is up")
+    assert ("fewer --rows-per-part" in told) == is_named
 
 
 def test_quiet_runs_warn(text_bundle: Path, tmp_path: Path) -> None:
