@@ -450,7 +450,7 @@ def test_a_run_into_one_file_killed_goes_on_to_the_same_bytes(text_bundle: Path,
 def test_a_signal_keeps_finished_parts(number: int, code: int, text_bundle: Path, tmp_path: Path) -> None:
     source = write_reviews(tmp_path / "in.parquet", 40_000, row_group=7000)
     words = [str(word) for word in ("run", source, "-m", text_bundle, "--rows-per-part", 3000, "-o", tmp_path / "out")]
-    command = [sys.executable, "-m", "tfbatch.cli", *words]
+    command = ["env", "--default-signal", sys.executable, "-m", "tfbatch.cli", *words]  # whatever these tests ignore
     process = subprocess.Popen(command, env=tfbatch_env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not list((tmp_path / "out").glob("part-*")):
         time.sleep(0.002)

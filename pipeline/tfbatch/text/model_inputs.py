@@ -68,11 +68,12 @@ class TextInput:
     def prepare(self, cells: pa.ChunkedArray, seconds: pa.ChunkedArray | None = None) -> Work:
         """Tokenize each distinct text or pair of texts; null and invalid UTF-8 are row errors."""
         texts, result_of_row, errors = distinct_texts(cells)
-        if seconds is not None and self._pairs is not None:
+        if seconds is not None:
             others, other_of_row, more = distinct_texts(seconds)
             left, right, result_of_row = distinct_pairs(result_of_row, other_of_row)
             pairs = [texts[index] for index in left], [others[index] for index in right]
-            return self._one_input_each(self._pairs.encode(*pairs), result_of_row, more | errors)
+            encoded = (self._pairs or Pairs(self._tokenizer)).encode(*pairs)
+            return self._one_input_each(encoded, result_of_row, more | errors)
         if self._in_windows:
             return self._windows(texts, result_of_row, errors)
         return self._one_input_each(self._tokenizer.encode(texts), result_of_row, errors)
